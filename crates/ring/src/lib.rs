@@ -1,0 +1,44 @@
+//! A single-threaded executor on one io_uring.
+//!
+//! Operations are futures that own what the kernel works on: a future that is dropped in flight leaves its
+//! buffer behind with the ring, which frees it when the kernel is done (see [`operation`](self)). This crate knows
+//! threads, files, sockets and time; it knows nothing of blocks or HTTP.
+//!
+//! | module | one idea |
+//! | --- | --- |
+//! | `runtime` | the loop: poll what is ready, run the hooks, enter the kernel, sleep |
+//! | `task` | tasks, their wakers and the queue of those that are ready |
+//! | `remote` | waking a ring from another thread, only when it sleeps |
+//! | `timer` | sleeping, timeouts, and deadlines that cost nothing to move |
+//! | `driver` | the submission and completion queues and the slots of operations in flight |
+//! | `operation` | one operation in flight as a future that owns its buffers |
+//! | `buffer` | page-aligned buffers from a bounded pool |
+//! | `file` | reading, writing and flushing files |
+//! | `socket` | listening, accepting, receiving, sending, sending a file's pages |
+//! | `wait_line` | first come, first served for what there is only so much of |
+//! | `receive` | buffers that the kernel picks only when bytes have arrived |
+
+mod buffer;
+mod driver;
+mod file;
+mod operation;
+mod receive;
+mod remote;
+mod runtime;
+mod setup;
+mod socket;
+mod task;
+mod timer;
+mod wait_line;
+
+pub use buffer::{Buffer, BufferPool, PAGE_BYTES};
+pub use file::{File, Guarded};
+pub use operation::IoBuffer;
+pub use receive::{ReceiveBuffers, ReceivedChunk};
+pub use remote::Remote;
+pub use runtime::{Ring, RingConfig, Runtime};
+pub use setup::SetupError;
+pub use socket::{ListenError, Listener, SendAmount, Socket};
+pub use task::JoinHandle;
+pub use timer::{Deadline, Elapsed, Sleep};
+pub use wait_line::WaitLine;

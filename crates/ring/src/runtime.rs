@@ -1,0 +1,426 @@
+//! The loop: run what is ready, then the hooks, enter the kernel, and sleep only when there is nothing left.
+//!
+//! A *turn* is: start hooks (take messages in) → poll every ready task → end hooks (send messages, gather writes, give up
+//! snapshots) → enter the kernel → wake the tasks whose operations completed. Hooks are how queues between threads are
+//! looked at once a turn without anybody waking anyone.
+
+use crate::driver::Driver;
+use crate::remote::{self, Doors, Remote, Shared};
+use crate::setup::{self, SetupError};
+use crate::task::{JoinHandle, MAIN, TaskId, TaskWaker, Tasks};
+use crate::timer::{Elapsed, Sleep, Timers};
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Rounds of polling in one turn before the kernel is entered all the same, so that tasks that keep waking each other do
+/// not starve I/O.
+const ROUNDS_PER_TURN_MAX: usize = 16;
+
+/// Settings of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct RingConfig {
+    /// Entries of the submission queue, rounded up to a power of two.
+    pub submission_entries: u32,
+}
+
+impl Default for RingConfig {
+    fn default() -> RingConfig {
+        RingConfig { submission_entries: 256 }
+    }
+}
+
+/// What runs in every turn.
+#[derive(Default)]
+struct Hooks(RefCell<Vec<Box<dyn FnMut()>>>);
+
+impl Hooks {
+    fn add(&self, hook: impl FnMut() + 'static) {
+        self.0.borrow_mut().push(Box::new(hook));
+    }
+
+    /// Runs all of them. Those that are added meanwhile run the next time.
+    fn run(&self) {
+        let mut hooks = std::mem::take(&mut *self.0.borrow_mut());
+        for hook in &mut hooks {
+            hook();
+        }
+        let mut added = self.0.borrow_mut();
+        hooks.append(&mut added);
+        *added = hooks;
+    }
+
+    fn clear(&self) {
+        let hooks = std::mem::take(&mut *self.0.borrow_mut());
+        drop(hooks);
+    }
+}
+
+/// A point in time so far away that nothing reaches it.
+const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// After the ring's own bell could not be listened to it is tried again.
+const BELL_RETRY: Duration = Duration::from_millis(10);
+
+struct Inner {
+    /// None on a simulated ring.
+    driver: RefCell<Option<Driver>>,
+    tasks: Tasks,
+    shared: Arc<Shared>,
+    timers: RefCell<Timers>,
+    now: Cell<Instant>,
+    start_hooks: Hooks,
+    end_hooks: Hooks,
+    /// Chooses the order in which ready tasks are polled on a simulated ring.
+    shuffle: Cell<Option<u64>>,
+}
+
+/// A handle to the ring of this thread: starts operations, tasks and timers.
+#[derive(Clone)]
+pub struct Ring {
+    inner: Rc<Inner>,
+}
+
+/// Owns a ring and runs its tasks. Dropping it drops the tasks and waits until the kernel is done with every buffer.
+pub struct Runtime {
+    ring: Ring,
+}
+
+impl Runtime {
+    /// Sets up a ring for the calling thread, which must be the one that uses it.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] says why io_uring cannot be had and what to do about it.
+    pub fn new(config: RingConfig) -> Result<Runtime, SetupError> {
+        let uring = setup::build(config.submission_entries)?;
+        let doors = Doors { ring: duplicate(&uring)?, event: remote::event()? };
+        let event = doors.event.try_clone()?;
+        let runtime = Runtime::with(Some(Driver::new(uring)), Shared::new(Some(doors)), None);
+        let ring = runtime.ring();
+        let event = crate::file::File::new(&ring, Arc::new(event));
+        let bell_ring = ring.clone();
+        ring.spawn(async move {
+            let mut counter = vec![0; 8];
+            loop {
+                let (result, buffer) = event.read_at(counter, 0..8, 0).await;
+                counter = buffer;
+                if result.is_err() {
+                    bell_ring.sleep(BELL_RETRY).await;
+                }
+            }
+        })
+        .detach();
+        Ok(runtime)
+    }
+
+    /// A ring without a kernel behind it, for simulations on one thread: time jumps to the next timer when nothing is
+    /// ready, and `seed` decides the order in which ready tasks are polled. Operations on it fail with `ENOSYS`.
+    #[must_use]
+    pub fn simulated(seed: u64) -> Runtime {
+        // splitmix64, so that neighbouring seeds differ; the generator must not be zero.
+        let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Runtime::with(None, Shared::new(None), Some((mixed ^ mixed >> 31).max(1)))
+    }
+
+    fn with(driver: Option<Driver>, shared: Arc<Shared>, shuffle: Option<u64>) -> Runtime {
+        let inner = Inner {
+            driver: RefCell::new(driver),
+            tasks: Tasks::default(),
+            shared,
+            timers: RefCell::default(),
+            now: Cell::new(Instant::now()),
+            start_hooks: Hooks::default(),
+            end_hooks: Hooks::default(),
+            shuffle: Cell::new(shuffle),
+        };
+        Runtime { ring: Ring { inner: Rc::new(inner) } }
+    }
+
+    /// The handle that operations, tasks and timers are started with.
+    #[must_use]
+    pub fn ring(&self) -> Ring {
+        self.ring.clone()
+    }
+
+    /// Runs tasks until `main` has ended.
+    pub fn block_on<F: Future>(&self, main: F) -> F::Output {
+        match self.run(main) {
+            Some(output) => output,
+            // Only a simulated ring can find that nothing will ever happen again.
+            None => unreachable_deadlock(),
+        }
+    }
+
+    /// Like [`Runtime::block_on`]; `None` where a simulated ring finds that nothing can happen any more.
+    pub fn run<F: Future>(&self, main: F) -> Option<F::Output> {
+        let _running = self.ring.inner.shared.enter();
+        self.turn_until_ready(main)
+    }
+
+    fn turn_until_ready<F: Future>(&self, main: F) -> Option<F::Output> {
+        let mut main = pin!(main);
+        let inner = &*self.ring.inner;
+        let handle = TaskWaker::new(MAIN, Arc::clone(&inner.shared));
+        let waker = Waker::from(Arc::clone(&handle));
+        waker.wake_by_ref();
+        inner.refresh_now();
+        let mut ready = Vec::new();
+        let mut output = None;
+        loop {
+            inner.start_hooks.run();
+            for _ in 0..ROUNDS_PER_TURN_MAX {
+                inner.shared.take_ready(&mut ready);
+                if ready.is_empty() {
+                    break;
+                }
+                inner.shuffle(&mut ready);
+                for id in ready.drain(..) {
+                    if id != MAIN {
+                        inner.tasks.poll(id);
+                    } else if output.is_none() {
+                        handle.begin_poll();
+                        if let Poll::Ready(ready) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                            output = Some(ready);
+                        }
+                    }
+                }
+                if output.is_some() {
+                    break;
+                }
+            }
+            inner.end_hooks.run();
+            if output.is_some() {
+                // The turn is finished all the same: what it sent to other threads must leave.
+                inner.enter(Wait::No);
+                return output;
+            }
+            if !inner.advance() {
+                return None;
+            }
+        }
+    }
+}
+
+#[allow(clippy::panic)]
+fn unreachable_deadlock() -> ! {
+    panic!("a simulation came to a standstill: no task is ready, no timer is set")
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let inner = &self.ring.inner;
+        inner.tasks.clear();
+        inner.start_hooks.clear();
+        inner.end_hooks.clear();
+        // Dropping a hook may have dropped what spawned anew.
+        inner.tasks.clear();
+        inner.drain();
+    }
+}
+
+/// Whether entering the kernel waits for a completion.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    No,
+    Forever,
+    AtMost(Duration),
+}
+
+/// An operation that nobody waits for any more is asked again to end after this time.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A duplicate of the ring's own descriptor, for messages from other rings.
+fn duplicate(uring: &io_uring::IoUring) -> std::io::Result<std::os::fd::OwnedFd> {
+    // SAFETY: the descriptor is open for as long as `uring` is borrowed.
+    unsafe { BorrowedFd::borrow_raw(uring.as_raw_fd()) }.as_fd().try_clone_to_owned()
+}
+
+impl Inner {
+    /// The end of a turn: operations to the kernel, completions from it, time. False where a simulation stands still.
+    fn advance(&self) -> bool {
+        if self.driver.borrow().is_none() {
+            return self.advance_simulation();
+        }
+        self.enter(Wait::No);
+        if !self.shared.has_ready() {
+            self.sleep();
+        }
+        self.refresh_now();
+        self.fire_timers();
+        true
+    }
+
+    fn refresh_now(&self) {
+        if self.driver.borrow().is_some() {
+            self.now.set(Instant::now());
+        }
+    }
+
+    /// Waits in the kernel, unless a last look at everything that could hold work finds some.
+    fn sleep(&self) {
+        self.shared.announce_sleep();
+        self.start_hooks.run();
+        // What a hook has freed may be what others wait for.
+        self.bury();
+        if !self.shared.has_ready() {
+            let wait = match self.timers.borrow().next() {
+                None => Wait::Forever,
+                Some(at) => Wait::AtMost(at.saturating_duration_since(Instant::now())),
+            };
+            if wait != Wait::AtMost(Duration::ZERO) {
+                self.enter(wait);
+            }
+        }
+        self.shared.end_sleep();
+    }
+
+    /// Enters the kernel and takes in what has completed.
+    fn enter(&self, wait: Wait) {
+        if let Some(driver) = self.driver.borrow_mut().as_mut() {
+            match wait {
+                Wait::No => driver.enter(),
+                Wait::Forever => driver.enter_and_wait(None),
+                Wait::AtMost(timeout) => driver.enter_and_wait(Some(timeout)),
+            }
+            driver.reap();
+        }
+        self.bury();
+    }
+
+    /// Discards what completed operations of dropped futures owned.
+    fn bury(&self) {
+        let graveyard = self.driver.borrow_mut().as_mut().map(Driver::take_graveyard);
+        for (payload, completion) in graveyard.unwrap_or_default() {
+            payload.discard(completion);
+        }
+    }
+
+    /// Waits until the kernel is done with everything that dropped futures have left behind.
+    fn drain(&self) {
+        loop {
+            let is_done = self.driver.borrow_mut().as_mut().is_none_or(|driver| !driver.cancel_abandoned());
+            if is_done {
+                return;
+            }
+            self.enter(Wait::AtMost(DRAIN_INTERVAL));
+        }
+    }
+
+    fn fire_timers(&self) {
+        let now = self.now.get();
+        loop {
+            // The borrow ends before the waker runs.
+            let Some(waker) = self.timers.borrow_mut().pop_due(now) else { return };
+            waker.wake();
+        }
+    }
+
+    fn advance_simulation(&self) -> bool {
+        if self.shared.has_ready() {
+            return true;
+        }
+        self.start_hooks.run();
+        if self.shared.has_ready() {
+            return true;
+        }
+        let Some(next) = self.timers.borrow().next() else { return false };
+        self.now.set(self.now.get().max(next));
+        self.fire_timers();
+        true
+    }
+
+    /// Puts ready tasks in an order that the seed decides (Fisher-Yates over xorshift64*).
+    fn shuffle(&self, ready: &mut [TaskId]) {
+        let Some(mut state) = self.shuffle.get() else { return };
+        for last in (1..ready.len()).rev() {
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            let choice = state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
+            ready.swap(last, usize::try_from(choice).unwrap_or(0) % (last + 1));
+        }
+        self.shuffle.set(Some(state));
+    }
+}
+
+impl Ring {
+    /// Starts a task on this ring.
+    pub fn spawn<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F::Output: 'static,
+    {
+        self.inner.tasks.spawn(&self.inner.shared, future)
+    }
+
+    /// The time at the start of this turn.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.inner.now.get()
+    }
+
+    /// The time when `duration` has passed from this very moment.
+    pub(crate) fn after(&self, duration: Duration) -> Instant {
+        let now = if self.inner.driver.borrow().is_some() { Instant::now() } else { self.now() };
+        now.checked_add(duration).unwrap_or_else(|| now + FAR_AWAY)
+    }
+
+    /// Waits for `duration`.
+    #[must_use]
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::new(self, self.after(duration))
+    }
+
+    /// Runs `operation` for at most `duration`.
+    ///
+    /// # Errors
+    ///
+    /// [`Elapsed`] where time ran out first; the operation is dropped.
+    pub async fn timeout<F: Future>(&self, duration: Duration, operation: F) -> Result<F::Output, Elapsed> {
+        crate::timer::Deadline::new(self, duration).limit(operation).await
+    }
+
+    /// Adds a hook that runs at the start of every turn and once more before the ring goes to sleep: a hook that finds a
+    /// message must make some task ready, or the message waits until something else wakes the ring.
+    pub fn on_turn_start(&self, hook: impl FnMut() + 'static) {
+        self.inner.start_hooks.add(hook);
+    }
+
+    /// Adds a hook that runs after the tasks of a turn, before the kernel is entered.
+    pub fn on_turn_end(&self, hook: impl FnMut() + 'static) {
+        self.inner.end_hooks.add(hook);
+    }
+
+    /// The way for other threads to wake this ring.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote::new(Arc::clone(&self.inner.shared))
+    }
+
+    /// Number of tasks that have not ended.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.inner.tasks.len()
+    }
+
+    /// True where both are handles to one ring.
+    pub(crate) fn is_same(&self, other: &Ring) -> bool {
+        Rc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Works on the driver; `None` on a simulated ring.
+    pub(crate) fn with_driver<T>(&self, work: impl FnOnce(&mut Driver) -> T) -> Option<T> {
+        self.inner.driver.borrow_mut().as_mut().map(work)
+    }
+
+    pub(crate) fn with_timers<T>(&self, work: impl FnOnce(&mut Timers) -> T) -> T {
+        work(&mut self.inner.timers.borrow_mut())
+    }
+}
