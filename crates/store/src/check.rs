@@ -1,0 +1,313 @@
+//! Checking a stopped store: does everything that is written down about it agree?
+//!
+//! Nothing is changed. A store that was not stopped in order is checked as opening it would find it: with the names of its
+//! journal.
+
+use crate::extent::{Extent, MACROBLOCK_BYTES};
+use crate::files::BlockFile;
+use crate::hash::Hash;
+use crate::index::{Index, IndexError, IndexReader, Totals};
+use crate::journal::replay::{FinalState, Replay, replay};
+use crate::names::NameState;
+use crate::page_map::PageMap;
+use crate::record::Record;
+use crate::recovery::{RecoveryError, hash_of};
+use buddy_ring::{BufferPool, Ring};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+/// Blocks are read in the order of the file, this many side by side.
+const VERIFY_CONCURRENCY: usize = 8;
+const BUFFER_BYTES_MAX: usize = 16 << 20;
+/// A damaged store may have millions of faults: the first are named, all are counted.
+const FAULTS_NAMED_MAX: usize = 10_000;
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// What is stored.
+    pub totals: Totals,
+    /// Bytes of the data file.
+    pub file_bytes: u64,
+    /// Names that are in the journal and not yet in the index.
+    pub journal_names: usize,
+    /// False where the store was not stopped in order.
+    pub clean: bool,
+    /// Blocks whose bytes were read and hashed.
+    pub verified: u64,
+    /// Blocks that were not completely written when the store stopped: opening it removes their names.
+    pub unwritten: u64,
+    /// What does not agree, a line each; the first ones.
+    pub faults: Vec<String>,
+    /// How many faults there are.
+    pub fault_count: u64,
+}
+
+impl CheckReport {
+    fn fault(&mut self, fault: String) {
+        self.fault_count += 1;
+        if self.faults.len() < FAULTS_NAMED_MAX {
+            self.faults.push(fault);
+        }
+    }
+}
+
+/// How far a check has come.
+#[derive(Clone, Copy, Debug)]
+pub enum CheckProgress {
+    /// Names looked at, of about so many.
+    Names(u64, u64),
+    /// Blocks verified, of so many.
+    Verified(u64, u64),
+}
+
+/// Checks a store; with `verify`, reads every block and hashes it.
+///
+/// # Errors
+///
+/// [`RecoveryError`] where the store cannot even be read. What merely does not agree is in the report.
+pub async fn check<F: BlockFile, I: Index>(
+    ring: &Ring,
+    index: &I,
+    data: &F,
+    journal: &F,
+    verify: bool,
+    progress: &mut dyn FnMut(CheckProgress),
+) -> Result<CheckReport, RecoveryError> {
+    let buffers = BufferPool::new(BUFFER_BYTES_MAX);
+    let mut reader = index.reader()?;
+    let meta = reader.meta()?.ok_or(IndexError::Damaged("table meta is empty".to_owned()))?;
+    let replay = replay(journal, &meta, &buffers).await?;
+    let length = data.length().map_err(|source| RecoveryError::Io { action: "reading the data file", source })?;
+    let macroblocks = length / MACROBLOCK_BYTES;
+    let mut report = CheckReport {
+        file_bytes: macroblocks * MACROBLOCK_BYTES,
+        journal_names: replay.names.len(),
+        clean: meta.clean,
+        ..CheckReport::default()
+    };
+    if let Some(lost_up_to) = replay.lost_up_to {
+        report.fault(format!(
+            "the journal is damaged: acknowledged changes {} to {lost_up_to} are lost",
+            replay.sequence + 1
+        ));
+    }
+    let mut occupancy = Occupancy::new(macroblocks);
+    check_names(&mut reader, &mut occupancy, &mut report, meta.totals, progress)?;
+    check_pages(&mut reader, &occupancy, &mut report)?;
+    check_journal(&mut reader, &replay, &mut occupancy, &mut report)?;
+    name_sharers(&mut reader, &replay, &occupancy, &mut report)?;
+    if verify {
+        verify_blocks(ring, &mut reader, data, &replay, &buffers, &mut report, progress).await?;
+    }
+    Ok(report)
+}
+
+/// Which pages are taken, according to names.
+struct Occupancy {
+    macroblocks: u64,
+    maps: BTreeMap<u64, PageMap>,
+    /// Extents that overlap another's.
+    shared: Vec<Extent>,
+}
+
+impl Occupancy {
+    fn new(macroblocks: u64) -> Occupancy {
+        Occupancy { macroblocks, maps: BTreeMap::new(), shared: Vec::new() }
+    }
+
+    fn occupy(&mut self, hash: &Hash, record: Record, report: &mut CheckReport) {
+        let Some(extent) = record.extent() else { return };
+        if extent.macroblock() >= self.macroblocks {
+            report.fault(format!("block {hash} lies in {extent}, beyond the end of the data file"));
+        }
+        if !self.maps.entry(extent.macroblock()).or_default().occupy(extent) {
+            self.shared.push(extent);
+        }
+    }
+
+    fn release(&mut self, record: Record) {
+        if let Some(extent) = record.extent() {
+            // A page that others hold too was reported already.
+            let _ = self.maps.entry(extent.macroblock()).or_default().release(extent);
+        }
+    }
+}
+
+/// Every row of `blocks` is a name with a place inside the file, and they are as many as `meta` says.
+fn check_names<R: IndexReader>(
+    reader: &mut R,
+    occupancy: &mut Occupancy,
+    report: &mut CheckReport,
+    expected: Totals,
+    progress: &mut dyn FnMut(CheckProgress),
+) -> Result<(), RecoveryError> {
+    let mut totals = Totals::default();
+    let mut seen = 0;
+    reader.blocks(&mut |hash, record| {
+        seen += 1;
+        if seen % 65_536 == 0 {
+            progress(CheckProgress::Names(seen, expected.blocks));
+        }
+        match record {
+            Ok(record) => {
+                totals.add(record);
+                occupancy.occupy(&hash, record, report);
+            }
+            Err(error) => report.fault(error.to_string()),
+        }
+        true
+    })?;
+    progress(CheckProgress::Names(seen, seen.max(1)));
+    if totals != expected {
+        report.fault(format!(
+            "the index counts {} blocks of {} bytes in {} bytes of extents, but it holds {}, {} and {}",
+            expected.blocks,
+            expected.bytes_stored,
+            expected.bytes_allocated,
+            totals.blocks,
+            totals.bytes_stored,
+            totals.bytes_allocated
+        ));
+    }
+    report.totals = totals;
+    Ok(())
+}
+
+/// Table `pages` says exactly what the names say.
+fn check_pages<R: IndexReader>(
+    reader: &mut R,
+    occupancy: &Occupancy,
+    report: &mut CheckReport,
+) -> Result<(), RecoveryError> {
+    let mut stored = BTreeMap::new();
+    reader.page_maps(&mut |macroblock, map| {
+        stored.insert(macroblock, map);
+    })?;
+    let macroblocks = occupancy.maps.keys().chain(stored.keys()).collect::<BTreeSet<_>>();
+    for macroblock in macroblocks {
+        let by_names = occupancy.maps.get(macroblock).copied().unwrap_or_default();
+        let by_pages = stored.get(macroblock).copied().unwrap_or_default();
+        if by_names != by_pages {
+            report.fault(format!(
+                "MiB {macroblock}: {} pages are marked occupied, but blocks take {} (or others)",
+                by_pages.occupied_pages(),
+                by_names.occupied_pages()
+            ));
+        }
+        if *macroblock >= occupancy.macroblocks && !by_pages.is_empty() {
+            report.fault(format!("MiB {macroblock}: pages beyond the end of the data file are marked occupied"));
+        }
+    }
+    Ok(())
+}
+
+/// The names of the journal fit beside those of the index that they do not replace.
+fn check_journal<R: IndexReader>(
+    reader: &mut R,
+    replay: &Replay,
+    occupancy: &mut Occupancy,
+    report: &mut CheckReport,
+) -> Result<(), RecoveryError> {
+    for hash in replay.names.keys() {
+        if let Some(record) = reader.block(hash, u64::MAX)? {
+            occupancy.release(record);
+            report.totals.subtract(record);
+        }
+    }
+    for (hash, last) in &replay.names {
+        if let NameState::Occupied(record) = last.state {
+            occupancy.occupy(hash, record, report);
+            report.totals.add(record);
+        }
+    }
+    reader.rest();
+    Ok(())
+}
+
+/// Calls `each` with every name as opening the store would find it, and whether its bytes are known to be durable.
+fn effective_blocks<R: IndexReader>(
+    reader: &mut R,
+    names: &HashMap<Hash, FinalState>,
+    durable_up_to: u64,
+    mut each: impl FnMut(Hash, Record, bool),
+) -> Result<(), RecoveryError> {
+    for (hash, last) in names {
+        if let NameState::Occupied(record) = last.state {
+            each(*hash, record, last.sequence <= durable_up_to);
+        }
+    }
+    reader.blocks(&mut |hash, record| {
+        if let Ok(record) = record
+            && !names.contains_key(&hash)
+        {
+            each(hash, record, true);
+        }
+        true
+    })?;
+    Ok(())
+}
+
+/// Names every block that shares a page with another.
+fn name_sharers<R: IndexReader>(
+    reader: &mut R,
+    replay: &Replay,
+    occupancy: &Occupancy,
+    report: &mut CheckReport,
+) -> Result<(), RecoveryError> {
+    if occupancy.shared.is_empty() {
+        return Ok(());
+    }
+    effective_blocks(reader, &replay.names, replay.durable_up_to, |hash, record, _| {
+        let Some(extent) = record.extent() else { return };
+        let overlaps = |other: &&Extent| other.offset() < extent.end() && extent.offset() < other.end();
+        if let Some(other) = occupancy.shared.iter().find(overlaps) {
+            report.fault(format!("block {hash} in {extent} shares pages with another block (at {other})"));
+        }
+    })
+}
+
+/// Reads every block in the order of the file and hashes it.
+async fn verify_blocks<F: BlockFile, R: IndexReader>(
+    ring: &Ring,
+    reader: &mut R,
+    data: &F,
+    replay: &Replay,
+    buffers: &BufferPool,
+    report: &mut CheckReport,
+    progress: &mut dyn FnMut(CheckProgress),
+) -> Result<(), RecoveryError> {
+    let mut blocks = Vec::new();
+    effective_blocks(reader, &replay.names, replay.durable_up_to, |hash, record, durable| {
+        blocks.push((hash, record, durable));
+    })?;
+    blocks.sort_unstable_by_key(|(_, record, _)| record.extent().map(Extent::offset));
+    let total = blocks.len() as u64;
+    let mut running = VecDeque::new();
+    for (hash, record, durable) in blocks {
+        let (data, buffers) = (data.clone(), buffers.clone());
+        let task = ring.spawn(async move { hash_of(&data, record, &buffers).await });
+        running.push_back((hash, record, durable, task));
+        if running.len() >= VERIFY_CONCURRENCY
+            && let Some((hash, record, durable, task)) = running.pop_front()
+        {
+            judge(report, hash, record, durable, task.await);
+            progress(CheckProgress::Verified(report.verified, total));
+        }
+    }
+    for (hash, record, durable, task) in running {
+        judge(report, hash, record, durable, task.await);
+    }
+    progress(CheckProgress::Verified(report.verified, total));
+    Ok(())
+}
+
+fn judge(report: &mut CheckReport, hash: Hash, record: Record, durable: bool, found: Result<Hash, RecoveryError>) {
+    report.verified += 1;
+    let place = record.extent().map_or_else(|| "nowhere".to_owned(), |extent| extent.to_string());
+    match found {
+        Ok(found) if found == hash => {}
+        Ok(_) | Err(_) if !durable => report.unwritten += 1,
+        Ok(found) => report.fault(format!("block {hash} in {place}: its bytes hash to {found}")),
+        Err(error) => report.fault(format!("block {hash} in {place}: {error}")),
+    }
+}

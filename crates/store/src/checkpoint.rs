@@ -1,0 +1,110 @@
+//! Folding a generation of names into the index: one durable transaction.
+//!
+//! The order within it: first the bits of every record that the index held for those names are cleared, then the bits of
+//! their final states are set. An extent may have passed from one of those names to another, so the two must not be mixed.
+
+use crate::hash::Hash;
+use crate::index::{Index, IndexError, IndexTransaction, Meta, Totals};
+use crate::names::{Generation, NameState};
+use crate::page_map::PageMap;
+use crate::record::Record;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a checkpoint writes.
+pub struct CheckpointJob {
+    /// The names; every record of theirs is durable with its data.
+    pub generation: Arc<Generation>,
+    /// What is remembered with them; its totals are computed anew.
+    pub meta: Meta,
+    /// Changes that the next two checkpoints may hold, for which space is allocated ahead.
+    pub names_ahead: u64,
+}
+
+/// What came of a checkpoint.
+#[derive(Debug)]
+pub struct CheckpointDone {
+    /// What is stored now.
+    pub totals: Totals,
+    /// Bytes of the index file.
+    pub index_bytes: u64,
+    /// Whether the next two checkpoints find their space allocated.
+    pub space_ahead: Result<(), IndexError>,
+}
+
+/// Carries a job out. On an error nothing of it has happened.
+///
+/// # Errors
+///
+/// [`IndexError`]
+pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<CheckpointDone, IndexError> {
+    let mut changes = Vec::with_capacity(job.generation.len());
+    job.generation.for_each(|hash, state| changes.push((hash, state)));
+    // Sorted, neighbours in the tree are written together: one pass over its leaves.
+    changes.sort_unstable_by_key(|(hash, _)| *hash);
+    let mut transaction = index.begin()?;
+    let totals = apply(&mut transaction, &changes)?;
+    transaction.set_meta(&Meta { totals, ..job.meta })?;
+    transaction.commit()?;
+    Ok(CheckpointDone { totals, index_bytes: index.file_bytes(), space_ahead: index.reserve(job.names_ahead) })
+}
+
+/// Brings names and page maps to the final states `changes`, which are sorted and name each name once.
+fn apply<T: IndexTransaction>(transaction: &mut T, changes: &[(Hash, NameState)]) -> Result<Totals, IndexError> {
+    let mut totals = transaction.meta()?.map_or_else(Totals::default, |meta| meta.totals);
+    let mut maps = PageMaps::default();
+    let mut held = Vec::with_capacity(changes.len());
+    for (hash, _) in changes {
+        let before = transaction.block(hash)?;
+        if let Some(record) = before {
+            totals.subtract(record);
+            maps.release(transaction, hash, record)?;
+        }
+        held.push(before.is_some());
+    }
+    for ((hash, state), held) in changes.iter().zip(held) {
+        match state {
+            NameState::Occupied(record) => {
+                totals.add(*record);
+                maps.occupy(transaction, hash, *record)?;
+                transaction.set_block(hash, Some(*record))?;
+            }
+            NameState::Removed if held => transaction.set_block(hash, None)?,
+            NameState::Removed => {}
+        }
+    }
+    for (macroblock, map) in maps.0 {
+        transaction.set_page_map(macroblock, map)?;
+    }
+    Ok(totals)
+}
+
+/// The page maps that a checkpoint touches.
+#[derive(Default)]
+struct PageMaps(BTreeMap<u64, PageMap>);
+
+impl PageMaps {
+    fn of<T: IndexTransaction>(&mut self, transaction: &T, macroblock: u64) -> Result<&mut PageMap, IndexError> {
+        use std::collections::btree_map::Entry;
+        match self.0.entry(macroblock) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(transaction.page_map(macroblock)?)),
+        }
+    }
+
+    fn release<T: IndexTransaction>(&mut self, transaction: &T, hash: &Hash, record: Record) -> Result<(), IndexError> {
+        let Some(extent) = record.extent() else { return Ok(()) };
+        if self.of(transaction, extent.macroblock())?.release(extent) {
+            return Ok(());
+        }
+        Err(IndexError::Damaged(format!("block {hash} lies in {extent}, whose pages are marked free")))
+    }
+
+    fn occupy<T: IndexTransaction>(&mut self, transaction: &T, hash: &Hash, record: Record) -> Result<(), IndexError> {
+        let Some(extent) = record.extent() else { return Ok(()) };
+        if self.of(transaction, extent.macroblock())?.occupy(extent) {
+            return Ok(());
+        }
+        Err(IndexError::Damaged(format!("block {hash} lies in {extent}, whose pages are another block's")))
+    }
+}

@@ -1,0 +1,259 @@
+//! The controller: one thread that owns names and space, and makes all that waits durable with one write.
+//!
+//! A cycle: take every request from every worker, sorted by kind; apply releases, then occupies, then allocations; put what changed
+//! into one frame of the journal. When the frame is durable: publish its names, advance the clock for its removals, answer.
+//! While a frame is on its way the next is gathered. Nothing here waits for a checkpoint, and nothing reads the index.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `ports` | the queues to the workers |
+//! | `naming` | what a request means for a name |
+//! | `frames` | gathering changes into frames |
+//! | `space` | what is free, held, draining; when to grow |
+//! | `ledger` | debug builds: who owns each page |
+//! | `requests` | applying one batch of requests |
+//! | `publishing` | writing a frame, publishing it, flushing |
+//! | `sealing` | sealing a generation and its checkpoint |
+//! | `growth` | relief for requests that find no space |
+
+mod frames;
+mod growth;
+mod ledger;
+mod naming;
+mod ports;
+mod publishing;
+mod requests;
+mod sealing;
+mod space;
+
+pub(crate) use frames::JournalWriter;
+pub use ports::Port;
+
+use crate::allocator::Allocator;
+use crate::checkpoint::{CheckpointDone, CheckpointJob};
+use crate::files::BlockFile;
+use crate::hash::Hash;
+use crate::index::{IndexError, Totals};
+use crate::record::Record;
+use crate::settings::{Durability, Settings};
+use crate::shared::Shared;
+use buddy_ring::{BufferPool, Ring};
+use futures_channel::oneshot;
+use naming::PendingNames;
+use ports::Ports;
+use requests::{Batch, Deferred};
+use sealing::Sealed;
+use space::Space;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Buffers of the controller: a frame and what growth writes.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+/// While removed extents wait for readers, they are looked at this often.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Carries checkpoints out, one at a time, somewhere the controller does not wait.
+pub trait Checkpointer {
+    /// Begins a checkpoint.
+    fn start(&self, job: CheckpointJob) -> oneshot::Receiver<Result<CheckpointDone, IndexError>>;
+}
+
+/// Looks names up in the index for the controller, which never does.
+pub trait Locator {
+    /// Begins a look-up.
+    fn start(&self, hash: Hash) -> oneshot::Receiver<Result<Option<Record>, IndexError>>;
+}
+
+/// What a controller is made of.
+pub(crate) struct ControllerParts<F> {
+    pub(crate) settings: Settings,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) data: F,
+    pub(crate) journal_file: F,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) allocator: Allocator,
+    pub(crate) journal: JournalWriter,
+    pub(crate) totals: Totals,
+    pub(crate) index_has_space: bool,
+    pub(crate) checkpointer: Box<dyn Checkpointer>,
+    pub(crate) locator: Option<Box<dyn Locator>>,
+}
+
+/// The controller of one store, on the ring of its thread.
+pub(crate) struct Controller<F> {
+    ring: Ring,
+    settings: Settings,
+    shared: Arc<Shared>,
+    data: F,
+    journal_file: F,
+    buffers: BufferPool,
+    checkpointer: Box<dyn Checkpointer>,
+    locator: Option<Box<dyn Locator>>,
+    state: RefCell<State>,
+}
+
+/// Everything that changes.
+struct State {
+    ports: Ports,
+    batch: Batch,
+    pending: PendingNames,
+    journal: JournalWriter,
+    space: Space,
+    totals: Totals,
+    /// Requests that wait for a checkpoint.
+    deferred: VecDeque<Deferred>,
+    sealed: Option<Sealed>,
+    /// False while the index cannot be sure of its space: names are no longer taken in, removals are.
+    index_has_space: bool,
+    /// A checkpoint is due only to see whether it has its space again.
+    index_space_is_due: bool,
+    /// No frame begins before this: the checkpointer is to keep up.
+    paced_until: Option<Instant>,
+    flush: publishing::FlushState,
+    timers: Timers,
+    stopping: Stopping,
+    /// Who waits for the end.
+    awaited: Option<Waker>,
+}
+
+/// Which timers are set.
+#[derive(Default)]
+struct Timers {
+    drain: bool,
+    pace: bool,
+    deferred: bool,
+    starved: bool,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    #[default]
+    Running,
+    /// All workers have left: the last checkpoint is to be made, or under way.
+    LastCheckpoint,
+    Stopped,
+}
+
+impl<F: BlockFile> Controller<F> {
+    /// Starts the controller on `ring`: it takes requests at the start of every turn.
+    pub(crate) fn start(ring: &Ring, parts: ControllerParts<F>) -> Rc<Controller<F>> {
+        let controller = Rc::new(Controller {
+            ring: ring.clone(),
+            data: parts.data,
+            journal_file: parts.journal_file,
+            buffers: BufferPool::new(BUFFER_BYTES_MAX),
+            checkpointer: parts.checkpointer,
+            locator: parts.locator,
+            state: RefCell::new(State {
+                ports: Ports::new(parts.ports),
+                batch: Batch::default(),
+                pending: PendingNames::default(),
+                journal: parts.journal,
+                space: Space::new(parts.allocator, parts.settings.capacity_bytes),
+                totals: parts.totals,
+                deferred: VecDeque::new(),
+                sealed: None,
+                index_has_space: parts.index_has_space,
+                index_space_is_due: !parts.index_has_space,
+                paced_until: None,
+                flush: publishing::FlushState::default(),
+                timers: Timers::default(),
+                stopping: Stopping::default(),
+                awaited: None,
+            }),
+            shared: parts.shared,
+            settings: parts.settings,
+        });
+        controller.settle(&mut controller.state.borrow_mut());
+        ring.on_turn_start({
+            let controller = Rc::clone(&controller);
+            move || controller.cycle()
+        });
+        controller
+    }
+
+    /// Waits until every worker has left and the last checkpoint is made.
+    pub(crate) async fn stopped(&self) {
+        poll_fn(|context| {
+            let mut state = self.state.borrow_mut();
+            if state.stopping == Stopping::Stopped {
+                return Poll::Ready(());
+            }
+            state.awaited = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn is_relaxed(&self) -> bool {
+        self.settings.durability == Durability::Relaxed
+    }
+
+    /// After anything has changed: does what can be done now.
+    fn settle(self: &Rc<Self>, state: &mut State) {
+        self.drain(state);
+        self.admit_deferred(state);
+        self.relieve(state);
+        self.begin_frame(state);
+        self.seal_if_due(state);
+        self.stop_if_due(state);
+        self.count(state);
+        state.space.check();
+        state.ports.wake(&self.ring);
+    }
+
+    /// Frees what nobody can read any more, and looks again soon while anything is left.
+    fn drain(self: &Rc<Self>, state: &mut State) {
+        state.space.drain(&self.shared.clock, |extent| self.data.drop_cached(extent.offset(), extent.bytes()));
+        if state.space.is_draining() && !std::mem::replace(&mut state.timers.drain, true) {
+            let controller = Rc::clone(self);
+            self.after(DRAIN_INTERVAL, move |state| {
+                state.timers.drain = false;
+                controller.settle(state);
+            });
+        }
+    }
+
+    /// Runs `work` on the state after a while.
+    fn after(self: &Rc<Self>, duration: Duration, work: impl FnOnce(&mut State) + 'static) {
+        let controller = Rc::clone(self);
+        self.ring
+            .spawn(async move {
+                controller.ring.sleep(duration).await;
+                work(&mut controller.state.borrow_mut());
+            })
+            .detach();
+    }
+
+    /// Keeps the statistics up.
+    fn count(&self, state: &State) {
+        let statistics = &self.shared.statistics;
+        let allocator = state.space.allocator();
+        let (file, free) = (allocator.file_bytes(), allocator.free_bytes());
+        statistics.blocks.set(state.totals.blocks);
+        statistics.bytes_stored.set(state.totals.bytes_stored);
+        statistics.bytes_allocated.set(state.totals.bytes_allocated);
+        statistics.bytes_free.set(free);
+        statistics.file_bytes.set(file);
+        statistics.bytes_held.set(file.saturating_sub(free).saturating_sub(state.totals.bytes_allocated));
+        for (gauge, count) in statistics.free_extents.iter().zip(allocator.free_counts()) {
+            gauge.set(count);
+        }
+        let stages = self.shared.names.load();
+        statistics.names_active.set(stages.active().len() as u64);
+        statistics.names_sealed.set(stages.sealed().map_or(0, |sealed| sealed.len() as u64));
+        statistics.journal_bytes_used.set(state.journal.used_bytes());
+        statistics.journal_bytes.set(state.journal.capacity_bytes());
+        self.shared.health.set_space_is_short(state.space.is_short());
+    }
+
+    /// Why nothing is written any more, if so.
+    fn is_read_only(&self) -> bool {
+        self.shared.health.read_only().is_some()
+    }
+}

@@ -1,0 +1,186 @@
+//! Writing a frame, publishing what it made durable, and flushing.
+//!
+//! The order after a frame is durable (relaxed: written): publish its names, advance the clock for its removals, answer. Published
+//! before answered, so whoever is told sees it; tagged after published, so whoever could have seen the block is waited for.
+
+use super::frames::{FrameToWrite, InFlight};
+use super::{Controller, State};
+use crate::files::{BlockFile, write_fully};
+use crate::messages::{Refusal, Reply};
+use crate::names::NameState;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The longest that a frame is held back while the checkpointer is behind.
+const PACE_MAX: Duration = Duration::from_millis(20);
+
+/// Flushes when writes are answered before they are durable.
+#[derive(Default)]
+pub(super) struct FlushState {
+    /// A flush is due at the end of the interval.
+    scheduled: bool,
+    running: bool,
+    /// Somebody cannot wait for the interval.
+    urgent: bool,
+    /// Last sequence number that is published.
+    published: u64,
+}
+
+impl<F: BlockFile> Controller<F> {
+    /// Sends what was gathered on its way, if nothing else is.
+    pub(super) fn begin_frame(self: &Rc<Self>, state: &mut State) {
+        if self.is_read_only() || self.is_paced(state) {
+            return;
+        }
+        if let Some(frame) = state.journal.begin_frame() {
+            let controller = Rc::clone(self);
+            self.ring.spawn(async move { controller.write_frame(frame).await }).detach();
+        }
+    }
+
+    fn is_paced(self: &Rc<Self>, state: &mut State) -> bool {
+        let Some(until) = state.paced_until else { return false };
+        let left = until.saturating_duration_since(self.ring.now());
+        if left.is_zero() {
+            state.paced_until = None;
+            return false;
+        }
+        if !state.journal.is_idle() && !std::mem::replace(&mut state.timers.pace, true) {
+            let controller = Rc::clone(self);
+            self.after(left, move |state| {
+                state.timers.pace = false;
+                controller.settle(state);
+            });
+        }
+        true
+    }
+
+    async fn write_frame(self: Rc<Self>, frame: FrameToWrite) {
+        let result = match self.buffers.take(frame.bytes).await {
+            Err(error) => Err(error),
+            Ok(mut buffer) => {
+                if let Some(target) = buffer.get_mut(..frame.bytes) {
+                    self.state.borrow_mut().journal.encode(&frame, target);
+                }
+                let durable = !self.is_relaxed();
+                write_fully(&self.journal_file, vec![(buffer, frame.bytes)], frame.offset, durable).await.0
+            }
+        };
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        match result {
+            Ok(()) => {
+                if let Some(in_flight) = state.journal.end_frame() {
+                    self.publish(state, in_flight);
+                }
+            }
+            Err(error) => self.stop_writing(state, format!("the journal could not be written: {error}")),
+        }
+        self.settle(state);
+    }
+
+    fn publish(self: &Rc<Self>, state: &mut State, frame: InFlight) {
+        let last = frame.last_sequence();
+        let stages = self.shared.names.load();
+        for (sequence, change) in (frame.first_sequence..).zip(&frame.changes) {
+            let taken = stages.active().insert(&change.hash, change.state);
+            debug_assert!(taken, "admission keeps room for every change that is gathered");
+            state.pending.published(&change.hash, sequence);
+            match change.state {
+                NameState::Occupied(record) => state.totals.add(record),
+                NameState::Removed => {
+                    if let Some(record) = change.removed {
+                        state.totals.subtract(record);
+                    }
+                    if let Some(extent) = change.removed.and_then(|record| record.extent()) {
+                        state.space.remove(sequence, extent);
+                    }
+                }
+            }
+        }
+        state.flush.published = last;
+        if self.is_relaxed() {
+            self.schedule_flush(state);
+        } else {
+            self.became_durable(state, last);
+        }
+        self.shared.statistics.frames.add(1);
+        self.shared.statistics.records.add(frame.changes.len() as u64);
+        self.pace(state);
+        for (worker, reply) in frame.into_answers() {
+            state.ports.send(worker, reply);
+        }
+    }
+
+    /// Everything up to `sequence` is durable with its data.
+    fn became_durable(self: &Rc<Self>, state: &mut State, sequence: u64) {
+        state.journal.set_durable(sequence);
+        state.space.removals_are_durable(sequence, &self.shared.clock);
+        self.start_checkpoint_if_durable(state);
+    }
+
+    /// While a generation is being checkpointed, from half of what the active one may hold on: holds frames back, the longer
+    /// the fuller it is, so that the store slows before it stops.
+    fn pace(&self, state: &mut State) {
+        let limit = self.settings.generation_limit();
+        let beyond = self.unsealed(state).saturating_sub(limit / 2);
+        if state.sealed.is_some() && beyond > 0 {
+            let share = beyond as f64 / (limit / 2).max(1) as f64;
+            state.paced_until = Some(self.ring.now() + PACE_MAX.mul_f64(share.min(1.0)));
+        }
+    }
+
+    /// Stops writing for good: what waited gets an error, its names are never published.
+    pub(super) fn stop_writing(self: &Rc<Self>, state: &mut State, reason: String) {
+        self.shared.health.turn_read_only(reason);
+        for (worker, reply) in state.journal.give_up() {
+            if let Some(id) = reply.id() {
+                state.ports.send(worker, Reply::Failed { id, refusal: Refusal::ReadOnly });
+            }
+        }
+    }
+
+    fn schedule_flush(self: &Rc<Self>, state: &mut State) {
+        if !std::mem::replace(&mut state.flush.scheduled, true) {
+            let controller = Rc::clone(self);
+            self.after(self.settings.sync_interval, move |state| {
+                state.flush.scheduled = false;
+                controller.flush_now(state);
+            });
+        }
+    }
+
+    /// Makes what is published durable, if it is not; once more where that is being done already.
+    pub(super) fn flush_now(self: &Rc<Self>, state: &mut State) {
+        if state.flush.published <= state.journal.durable_sequence() || self.is_read_only() {
+            return;
+        }
+        if std::mem::replace(&mut state.flush.running, true) {
+            state.flush.urgent = true;
+            return;
+        }
+        let controller = Rc::clone(self);
+        self.ring.spawn(async move { controller.flush().await }).detach();
+    }
+
+    async fn flush(self: Rc<Self>) {
+        // Every write up to here had completed before its name was published: the flushes begin after it. Data first: a name
+        // must not outlive its bytes.
+        let published = self.state.borrow().flush.published;
+        let result = match self.data.flush().await {
+            Ok(()) => self.journal_file.flush().await,
+            error => error,
+        };
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        state.flush.running = false;
+        match result {
+            Ok(()) => self.became_durable(state, published),
+            Err(error) => self.stop_writing(state, format!("a flush failed: {error}")),
+        }
+        if std::mem::take(&mut state.flush.urgent) {
+            self.flush_now(state);
+        }
+        self.settle(state);
+    }
+}

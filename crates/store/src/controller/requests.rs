@@ -1,0 +1,287 @@
+//! One batch of requests: sorted by kind into arrays that keep their capacity, then applied. Releases come first, because they
+//! make room, then occupies, then allocations.
+
+use super::frames::Change;
+use super::naming::{OccupyVerdict, ReleaseVerdict};
+use super::ports::WorkerId;
+use super::space::Starved;
+use super::{Controller, State};
+use crate::extent::{Extent, ExtentRun};
+use crate::files::BlockFile;
+use crate::hash::Hash;
+use crate::messages::{Refusal, Reply, Request, RequestId};
+use crate::names::NameState;
+use crate::record::Record;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Requests that wait are looked at this often, to refuse those that have waited too long.
+const DEFERRED_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A request that names a block: `Occupy` or `Release`.
+#[derive(Clone, Copy)]
+struct Naming {
+    worker: WorkerId,
+    id: RequestId,
+    hash: Hash,
+    record: Record,
+    seen: u64,
+}
+
+/// A request that waits for a checkpoint.
+pub(super) struct Deferred {
+    naming: Naming,
+    kind: DeferredKind,
+    since: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DeferredKind {
+    Occupy,
+    Release,
+}
+
+/// The requests of one turn.
+#[derive(Default)]
+pub(super) struct Batch {
+    releases: Vec<Naming>,
+    occupies: Vec<Naming>,
+    allocations: Vec<Starved>,
+    returns: Vec<(WorkerId, RequestId, Vec<ExtentRun>, bool)>,
+    suspects: Vec<(WorkerId, RequestId, Extent)>,
+    lookups: Vec<(WorkerId, RequestId, Hash)>,
+}
+
+impl Batch {
+    fn push(&mut self, worker: WorkerId, request: Request, now: Instant) {
+        match request {
+            Request::Allocate { id, class, count } => {
+                self.allocations.push(Starved { worker, id, class, count, since: now });
+            }
+            Request::Occupy { id, hash, record, seen } => self.occupies.push(Naming { worker, id, hash, record, seen }),
+            Request::Release { id, hash, record, seen } => {
+                self.releases.push(Naming { worker, id, hash, record, seen })
+            }
+            Request::Locate { id, hash } => self.lookups.push((worker, id, hash)),
+            Request::Return { id, runs, recalled } => self.returns.push((worker, id, runs, recalled)),
+            Request::Suspect { id, extent } => self.suspects.push((worker, id, extent)),
+            // The port has taken note.
+            Request::Detach => {}
+        }
+    }
+}
+
+impl<F: BlockFile> Controller<F> {
+    /// One turn: takes what is there and applies it.
+    pub(super) fn cycle(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let batch = &mut state.batch;
+        let now = self.ring.now();
+        if !state.ports.take(|worker, request| batch.push(worker, request, now)) {
+            return;
+        }
+        let mut batch = std::mem::take(&mut state.batch);
+        for (worker, id, runs, recalled) in batch.returns.drain(..) {
+            self.take_back(state, worker, id, runs, recalled);
+        }
+        for (worker, id, extent) in batch.suspects.drain(..) {
+            tracing::warn!(%extent, "an extent could not be written: it is kept out of use until the store is opened again");
+            state.ports.send(worker, Reply::Taken { id });
+        }
+        for naming in batch.releases.drain(..) {
+            self.release(state, naming);
+        }
+        for naming in batch.occupies.drain(..) {
+            self.occupy(state, naming);
+        }
+        for request in batch.allocations.drain(..) {
+            self.allocate(state, request);
+        }
+        for (worker, id, hash) in batch.lookups.drain(..) {
+            self.locate(state, worker, id, hash);
+        }
+        state.batch = batch;
+        self.settle(state);
+    }
+
+    fn take_back(&self, state: &mut State, worker: WorkerId, id: RequestId, runs: Vec<ExtentRun>, recalled: bool) {
+        state.space.take_back(runs);
+        if recalled {
+            state.space.recall_answered();
+        }
+        state.ports.send(worker, Reply::Taken { id });
+    }
+
+    fn occupy(&self, state: &mut State, naming: Naming) {
+        if self.is_read_only() {
+            return refuse(state, naming, Refusal::ReadOnly);
+        }
+        if !state.index_has_space {
+            return refuse(state, naming, Refusal::NoSpace);
+        }
+        // Those that wait already come first.
+        if !state.deferred.is_empty() || !self.admits_name(state) {
+            return self.defer(state, naming, DeferredKind::Occupy);
+        }
+        self.occupy_now(state, naming);
+    }
+
+    fn occupy_now(&self, state: &mut State, naming: Naming) {
+        let Naming { worker, id, hash, record, seen } = naming;
+        let verdict = state.pending.judge_occupy(&self.shared.names.load(), &hash, seen);
+        match verdict {
+            OccupyVerdict::Create => {
+                let name_state = NameState::Occupied(record);
+                let sequence = state.journal.gather(Change { hash, state: name_state, removed: None });
+                state.pending.apply(hash, name_state, sequence);
+                if let Some(extent) = record.extent() {
+                    state.space.occupy(extent);
+                }
+                answer_after(state, sequence, worker, Reply::Occupied { id, created: true });
+            }
+            OccupyVerdict::Exists(sequence) => {
+                answer_after(state, sequence, worker, Reply::Occupied { id, created: false });
+            }
+            OccupyVerdict::Retry => state.ports.send(worker, Reply::Retry { id }),
+        }
+    }
+
+    fn release(&self, state: &mut State, naming: Naming) {
+        if self.is_read_only() {
+            return refuse(state, naming, Refusal::ReadOnly);
+        }
+        if !self.admits_removal(state) {
+            return self.defer(state, naming, DeferredKind::Release);
+        }
+        self.release_now(state, naming);
+    }
+
+    fn release_now(&self, state: &mut State, naming: Naming) {
+        let Naming { worker, id, hash, record, seen } = naming;
+        let verdict = state.pending.judge_release(&self.shared.names.load(), &hash, record, seen);
+        match verdict {
+            ReleaseVerdict::Remove(record) => {
+                let change = Change { hash, state: NameState::Removed, removed: Some(record) };
+                let sequence = state.journal.gather(change);
+                state.pending.apply(hash, NameState::Removed, sequence);
+                answer_after(state, sequence, worker, Reply::Released { id, existed: true });
+            }
+            ReleaseVerdict::Absent(sequence) => {
+                answer_after(state, sequence, worker, Reply::Released { id, existed: false });
+            }
+            ReleaseVerdict::Retry => state.ports.send(worker, Reply::Retry { id }),
+        }
+    }
+
+    /// Room for one more name: in the active generation, and in the journal beside what is kept for removals.
+    fn admits_name(&self, state: &State) -> bool {
+        self.unsealed(state) < self.settings.generation_limit()
+            && state.journal.has_room(state.journal.capacity_bytes() / 16)
+    }
+
+    /// Room for one more removal.
+    fn admits_removal(&self, state: &State) -> bool {
+        self.unsealed(state) < self.settings.generation_limit() + self.settings.removals_reserve()
+            && state.journal.has_room(0)
+    }
+
+    /// Changes that are, or will be, in the active generation.
+    pub(super) fn unsealed(&self, state: &State) -> usize {
+        self.shared.names.load().active().len() + state.journal.unpublished()
+    }
+
+    fn defer(&self, state: &mut State, naming: Naming, kind: DeferredKind) {
+        state.deferred.push_back(Deferred { naming, kind, since: self.ring.now() });
+    }
+
+    /// Applies requests that waited, as far as there is room again; refuses those that waited too long.
+    pub(super) fn admit_deferred(self: &Rc<Self>, state: &mut State) {
+        if state.deferred.is_empty() {
+            return;
+        }
+        let (now, read_only) = (self.ring.now(), self.is_read_only());
+        for _ in 0..state.deferred.len() {
+            let Some(deferred) = state.deferred.pop_front() else { break };
+            let admitted = match deferred.kind {
+                DeferredKind::Occupy => self.admits_name(state),
+                DeferredKind::Release => self.admits_removal(state),
+            };
+            if read_only {
+                refuse(state, deferred.naming, Refusal::ReadOnly);
+            } else if admitted && deferred.kind == DeferredKind::Occupy {
+                self.occupy_now(state, deferred.naming);
+            } else if admitted {
+                self.release_now(state, deferred.naming);
+            } else if now.saturating_duration_since(deferred.since) >= self.settings.busy_timeout {
+                refuse(state, deferred.naming, Refusal::Busy);
+            } else {
+                state.deferred.push_back(deferred);
+            }
+        }
+        if !state.deferred.is_empty() && !std::mem::replace(&mut state.timers.deferred, true) {
+            let controller = Rc::clone(self);
+            self.after(DEFERRED_INTERVAL, move |state| {
+                state.timers.deferred = false;
+                controller.settle(state);
+            });
+        }
+    }
+
+    fn allocate(&self, state: &mut State, request: Starved) {
+        if self.is_read_only() {
+            let failed = Reply::Failed { id: request.id, refusal: Refusal::ReadOnly };
+            return state.ports.send(request.worker, failed);
+        }
+        if !allocate_now(state, request) {
+            state.space.starved.push_back(request);
+        }
+    }
+
+    /// Looks up what is published; asks the locator for the rest.
+    fn locate(self: &Rc<Self>, state: &mut State, worker: WorkerId, id: RequestId, hash: Hash) {
+        let stages = self.shared.names.load();
+        let seen = stages.dropped();
+        if let Some(found) = stages.get(&hash) {
+            return state.ports.send(worker, Reply::Located { id, record: found.record(), seen });
+        }
+        let Some(locator) = &self.locator else {
+            return state.ports.send(worker, Reply::Failed { id, refusal: Refusal::Index });
+        };
+        let found = locator.start(hash);
+        let controller = Rc::clone(self);
+        self.ring
+            .spawn(async move {
+                let reply = match found.await {
+                    Ok(Ok(record)) => Reply::Located { id, record, seen },
+                    _ => Reply::Failed { id, refusal: Refusal::Index },
+                };
+                let mut state = controller.state.borrow_mut();
+                state.ports.send(worker, reply);
+                state.ports.wake(&controller.ring);
+            })
+            .detach();
+    }
+}
+
+/// Gives extents to a request, if there are any.
+pub(super) fn allocate_now(state: &mut State, request: Starved) -> bool {
+    let Starved { worker, id, class, count, since: _ } = request;
+    let runs = state.space.allocate(class, count);
+    let any = !runs.is_empty();
+    if any {
+        state.ports.send(worker, Reply::Allocated { id, runs });
+    }
+    any
+}
+
+/// Answers when the change `after` is durable: now, if it is.
+fn answer_after(state: &mut State, after: u64, worker: WorkerId, reply: Reply) {
+    if let Some(reply) = state.journal.answer_after(after, worker, reply) {
+        state.ports.send(worker, reply);
+    }
+}
+
+fn refuse(state: &mut State, naming: Naming, refusal: Refusal) {
+    state.ports.send(naming.worker, Reply::Failed { id: naming.id, refusal });
+}

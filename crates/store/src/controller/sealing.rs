@@ -1,0 +1,167 @@
+//! Sealing a generation and having it checkpointed.
+//!
+//! At a border between frames the active generation is published as sealed and an empty one takes its place. Only durable
+//! records may enter the index, so the checkpoint begins when every frame up to the border is durable with its data. When it is
+//! committed the generation is dropped and its part of the journal is free.
+
+use super::frames::Border;
+use super::{Controller, State, Stopping};
+use crate::checkpoint::{CheckpointDone, CheckpointJob};
+use crate::files::BlockFile;
+use crate::index::{IndexError, Meta, Totals};
+use crate::names::Generation;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A generation is sealed when its frames fill this part of the journal: one may be sealed while the active one grows to
+/// several times its target.
+const JOURNAL_SHARE: u64 = 6;
+/// After the index had no space a checkpoint is tried again.
+const CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
+
+/// The generation that is being checkpointed.
+pub(super) struct Sealed {
+    generation: Arc<Generation>,
+    border: Border,
+    /// What is stored once it is in the index.
+    totals: Totals,
+    /// The last one of an orderly stop.
+    last: bool,
+    started: bool,
+}
+
+impl<F: BlockFile> Controller<F> {
+    /// Seals the active generation when it has reached its target of names or of journal bytes.
+    pub(super) fn seal_if_due(self: &Rc<Self>, state: &mut State) {
+        if state.sealed.is_some() || state.journal.is_writing() || self.is_read_only() {
+            return;
+        }
+        let active = self.shared.names.load().active().len();
+        let full = active >= self.settings.checkpoint_names
+            || state.journal.active_bytes() >= state.journal.capacity_bytes() / JOURNAL_SHARE
+            // Without a checkpoint those that wait would wait for ever.
+            || !state.deferred.is_empty();
+        let last = state.stopping == Stopping::LastCheckpoint && state.journal.is_idle() && state.deferred.is_empty();
+        let due = last || state.index_space_is_due || (full && active > 0);
+        if due {
+            state.index_space_is_due = false;
+            self.seal(state, last);
+        }
+    }
+
+    fn seal(self: &Rc<Self>, state: &mut State, last: bool) {
+        let border = state.journal.begin_generation();
+        let Some(generation) = self.shared.names.seal() else { return };
+        state.sealed = Some(Sealed { generation, border, totals: state.totals, last, started: false });
+        self.start_checkpoint_if_durable(state);
+    }
+
+    /// Starts the checkpoint of the sealed generation when everything in it is durable; sees to it that it will be.
+    pub(super) fn start_checkpoint_if_durable(self: &Rc<Self>, state: &mut State) {
+        let durable = state.journal.durable_sequence();
+        let Some(sealed) = &mut state.sealed else { return };
+        if sealed.started {
+            return;
+        }
+        if sealed.border.sequence > durable {
+            self.flush_now(state);
+            return;
+        }
+        sealed.started = true;
+        let job = CheckpointJob {
+            generation: Arc::clone(&sealed.generation),
+            meta: Meta {
+                store_id: state.journal.store_id(),
+                epoch: state.journal.epoch(),
+                sequence: sealed.border.sequence,
+                journal_bytes: state.journal.capacity_bytes(),
+                journal_offset: sealed.border.offset,
+                journal_crc: sealed.border.crc,
+                clean: sealed.last,
+                totals: sealed.totals,
+            },
+            names_ahead: self.settings.names_ahead(state.journal.capacity_bytes()),
+        };
+        let outcome = self.checkpointer.start(job);
+        let controller = Rc::clone(self);
+        self.ring
+            .spawn(async move {
+                let outcome = outcome.await.unwrap_or_else(|_| {
+                    Err(IndexError::System { action: "written", reason: "the checkpointer has ended".to_owned() })
+                });
+                let mut state = controller.state.borrow_mut();
+                controller.checkpoint_ended(&mut state, outcome);
+                controller.settle(&mut state);
+            })
+            .detach();
+    }
+
+    fn checkpoint_ended(self: &Rc<Self>, state: &mut State, outcome: Result<CheckpointDone, IndexError>) {
+        match outcome {
+            Ok(done) => self.checkpoint_succeeded(state, &done),
+            Err(error @ IndexError::Full(_)) => {
+                tracing::warn!(%error, "a checkpoint failed and is tried again; meanwhile names stay in the journal");
+                state.index_has_space = false;
+                self.after_retry(state);
+            }
+            Err(error) => self.stop_writing(state, format!("a checkpoint failed: {error}")),
+        }
+    }
+
+    fn checkpoint_succeeded(self: &Rc<Self>, state: &mut State, done: &CheckpointDone) {
+        let Some(sealed) = state.sealed.take() else { return };
+        self.shared.names.drop_sealed();
+        state.journal.release(&sealed.border);
+        debug_assert_eq!(done.totals, sealed.totals, "the index and the controller count the same");
+        if let Err(error) = &done.space_ahead {
+            if state.index_has_space {
+                tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
+            }
+            // The next checkpoint, be it an empty one, tries again.
+            let controller = Rc::clone(self);
+            self.after(CHECKPOINT_RETRY, move |state| {
+                state.index_space_is_due = true;
+                controller.settle(state);
+            });
+        }
+        state.index_has_space = done.space_ahead.is_ok();
+        self.shared.statistics.checkpoints.add(1);
+        self.shared.statistics.index_bytes.set(done.index_bytes);
+        if sealed.last {
+            state.stopping = Stopping::Stopped;
+        }
+    }
+
+    /// Tries the checkpoint again after a while. A store that is stopping does not wait: its journal has everything.
+    fn after_retry(self: &Rc<Self>, state: &mut State) {
+        if state.stopping == Stopping::LastCheckpoint {
+            state.stopping = Stopping::Stopped;
+            return;
+        }
+        let controller = Rc::clone(self);
+        self.after(CHECKPOINT_RETRY, move |state| {
+            if let Some(sealed) = &mut state.sealed {
+                sealed.started = false;
+            }
+            controller.start_checkpoint_if_durable(state);
+        });
+    }
+
+    /// When all workers have left: the last checkpoint, then the end.
+    pub(super) fn stop_if_due(self: &Rc<Self>, state: &mut State) {
+        if state.stopping == Stopping::Running && state.ports.all_detached() {
+            state.stopping = Stopping::LastCheckpoint;
+            self.flush_now(state);
+            self.seal_if_due(state);
+        }
+        if state.stopping == Stopping::LastCheckpoint && self.is_read_only() {
+            state.stopping = Stopping::Stopped;
+        }
+        if state.stopping == Stopping::Stopped
+            && let Some(waker) = state.awaited.take()
+        {
+            waker.wake();
+        }
+    }
+}

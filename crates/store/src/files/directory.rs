@@ -1,0 +1,298 @@
+//! The data directory: its files, who may use them, and how they come into being.
+//!
+//! One process at a time is enforced by `flock` on the very open files that the rings write through: after `kill -9` the kernel
+//! goes on writing what was in flight and frees that lock only afterwards, whereas a lock file of its own would be free at
+//! once.
+
+use super::probe::direct_writes_spare_sent_pages;
+use super::real::Descriptors;
+use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pause between two attempts to lock.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// Another process has the lock.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} is in use by another process (waited {waited_s:.1} s for its lock)", path = path.display())]
+pub struct LockError {
+    path: PathBuf,
+    waited_s: f64,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenDirectoryError {
+    /// Another process uses it.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// It does not exist, and was not to be created.
+    #[error("there is no store at {}", .0.display())]
+    Missing(PathBuf),
+    /// A file is there that no store has written.
+    #[error("{} is not a file of a store: nothing was changed", .0.display())]
+    Foreign(PathBuf),
+    /// There are blocks, but nothing that says which.
+    #[error("{}: the data file holds {data_bytes} bytes, but the index is empty: it was lost or replaced; nothing was changed", path.display())]
+    IndexLost {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes of the data file.
+        data_bytes: u64,
+    },
+    /// A file or directory cannot be created, opened, read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OpenDirectoryError {
+    fn io(path: &Path) -> impl Fn(io::Error) -> OpenDirectoryError {
+        let path = path.to_owned();
+        move |source| OpenDirectoryError::Io { path: path.clone(), source }
+    }
+}
+
+/// An open, locked data directory.
+pub struct DataDirectory {
+    path: PathBuf,
+    /// The blocks.
+    pub data: Descriptors,
+    /// The journal.
+    pub journal: Descriptors,
+    /// Whether the file system writes past its cache.
+    pub direct: bool,
+}
+
+/// What a directory is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Looking: nothing is created or changed.
+    Read,
+    /// Serving: files are created where there is no store yet.
+    Write,
+}
+
+impl DataDirectory {
+    /// Opens and locks the directory at `path`. Waits up to `lock_timeout` for another process to let go.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenDirectoryError`]
+    pub fn open(path: &Path, access: Access, lock_timeout: Duration) -> Result<DataDirectory, OpenDirectoryError> {
+        if access == Access::Write {
+            std::fs::create_dir_all(path).map_err(OpenDirectoryError::io(path))?;
+            refuse_foreign(path)?;
+        }
+        let open = |name: &str| {
+            let path = path.join(name);
+            if access == Access::Read && !path.exists() {
+                return Err(OpenDirectoryError::Missing(path));
+            }
+            let (file, direct) = open_direct(&path, access).map_err(OpenDirectoryError::io(&path))?;
+            lock(&file, &path, lock_timeout)?;
+            Ok((Arc::new(file), direct))
+        };
+        let (data, direct) = open("data")?;
+        let (journal, _) = open("journal")?;
+        if access == Access::Read && !path.join("index").exists() {
+            return Err(OpenDirectoryError::Missing(path.join("index")));
+        }
+        let data_path = path.join("data");
+        let cached = open_cached(&data_path).map_err(OpenDirectoryError::io(&data_path))?;
+        let mut send_cached = false;
+        if access == Access::Write {
+            sync_directory(path)?;
+            send_cached = direct && direct_writes_spare_sent_pages(&path.join("probe.tmp"));
+        }
+        Ok(DataDirectory {
+            path: path.to_owned(),
+            data: Descriptors { direct: data, cached: Some(Arc::new(cached)), send_cached },
+            journal: Descriptors { direct: journal, cached: None, send_cached: false },
+            direct,
+        })
+    }
+
+    /// Path of the index file.
+    #[must_use]
+    pub fn index_path(&self) -> PathBuf {
+        self.path.join("index")
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file system that the directory lies on.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn file_system_bytes(&self) -> io::Result<u64> {
+        let status = rustix::fs::statvfs(&self.path)?;
+        Ok(status.f_blocks.saturating_mul(status.f_frsize))
+    }
+
+    /// Makes the directory's entries durable.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenDirectoryError`]
+    pub fn sync(&self) -> Result<(), OpenDirectoryError> {
+        sync_directory(&self.path)
+    }
+}
+
+/// Bytes of the smallest index that libmdbx makes. It takes any smaller file for one that it may make anew.
+const INDEX_BYTES_MIN: u64 = 2 * 4096;
+
+/// Refuses a directory whose files are somebody else's, before anything is created or changed: a store is made only where none
+/// of its files says anything yet.
+fn refuse_foreign(path: &Path) -> Result<(), OpenDirectoryError> {
+    let length = |name: &str| match std::fs::metadata(path.join(name)) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(OpenDirectoryError::io(&path.join(name))(error)),
+    };
+    let (data, index) = (length("data")?, length("index")?);
+    if index == 0 && data > 0 {
+        return Err(OpenDirectoryError::IndexLost { path: path.to_owned(), data_bytes: data });
+    }
+    if index > 0 && index < INDEX_BYTES_MIN {
+        return Err(OpenDirectoryError::Foreign(path.join("index")));
+    }
+    let journal = path.join("journal");
+    if index == 0 && !is_blank(&journal).map_err(OpenDirectoryError::io(&journal))? {
+        return Err(OpenDirectoryError::Foreign(journal));
+    }
+    Ok(())
+}
+
+/// True where a file is missing or holds nothing but zeros, as a journal does that was being made.
+fn is_blank(path: &Path) -> io::Result<bool> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if piece.iter().take(read).any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), OpenDirectoryError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(OpenDirectoryError::io(path))
+}
+
+/// Opens a file past the cache, or, where the file system cannot, through it. True: past it.
+pub(super) fn open_direct(path: &Path, access: Access) -> io::Result<(OwnedFd, bool)> {
+    let flags = OFlags::CLOEXEC
+        | match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR | OFlags::CREATE,
+        };
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP;
+    match rustix::fs::open(path, flags | OFlags::DIRECT, mode) {
+        Ok(file) => Ok((file, true)),
+        Err(Errno::INVAL) => Ok((rustix::fs::open(path, flags, mode)?, false)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens a file for reading through the cache, without readahead: neighbours in the file are strangers.
+pub(super) fn open_cached(path: &Path) -> io::Result<OwnedFd> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::fs::fadvise(&file, 0, None, Advice::Random)?;
+    Ok(file)
+}
+
+fn lock(file: &OwnedFd, path: &Path, timeout: Duration) -> Result<(), OpenDirectoryError> {
+    let began = Instant::now();
+    loop {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if began.elapsed() < timeout => std::thread::sleep(LOCK_RETRY),
+            Err(Errno::WOULDBLOCK) => {
+                return Err(LockError { path: path.to_owned(), waited_s: began.elapsed().as_secs_f64() }.into());
+            }
+            Err(error) => return Err(OpenDirectoryError::io(path)(error.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_lies_on_the_files_that_are_written_and_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = DataDirectory::open(directory.path(), Access::Write, Duration::ZERO).unwrap();
+        let refused = DataDirectory::open(directory.path(), Access::Write, Duration::from_millis(30)).err().unwrap();
+        assert!(matches!(refused, OpenDirectoryError::Locked(_)));
+        assert!(refused.to_string().contains("in use by another process"), "{refused}");
+        // What a ring still writes through keeps the lock, whatever else is closed.
+        let written_through = first.data.direct.clone();
+        drop(first);
+        assert!(DataDirectory::open(directory.path(), Access::Write, Duration::ZERO).is_err());
+        let waiting = std::thread::spawn({
+            let path = directory.path().to_owned();
+            move || DataDirectory::open(&path, Access::Write, Duration::from_secs(10)).is_ok()
+        });
+        std::thread::sleep(Duration::from_millis(30));
+        drop(written_through);
+        assert!(waiting.join().unwrap());
+    }
+
+    #[test]
+    fn a_missing_store_is_not_created_by_looking() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = DataDirectory::open(&directory.path().join("none"), Access::Read, Duration::ZERO).err().unwrap();
+        assert!(error.to_string().contains("there is no store at"), "{error}");
+        assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone() {
+        for (name, content) in [("journal", &b"notes"[..]), ("index", b"a to z")] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join(name), content).unwrap();
+            let error = DataDirectory::open(directory.path(), Access::Write, Duration::ZERO).err().unwrap();
+            assert!(error.to_string().contains("is not a file of a store"), "{error}");
+            assert_eq!(std::fs::read(directory.path().join(name)).unwrap(), content);
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was created");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("data"), b"blocks").unwrap();
+        let error = DataDirectory::open(directory.path(), Access::Write, Duration::ZERO).err().unwrap();
+        assert!(matches!(error, OpenDirectoryError::IndexLost { data_bytes: 6, .. }));
+    }
+
+    #[test]
+    fn what_cannot_be_created_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let error = DataDirectory::open(&file.join("store"), Access::Write, Duration::ZERO).err().unwrap();
+        assert!(error.to_string().contains("file/store"), "{error}");
+    }
+}

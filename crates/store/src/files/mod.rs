@@ -1,0 +1,107 @@
+//! Files behind a seam: the few things that the store does with its data file and its journal, as futures, so that a simulated
+//! disk can stand in their place.
+
+mod directory;
+mod probe;
+mod real;
+
+pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
+pub use real::{Descriptors, RealFile};
+
+use buddy_ring::Buffer;
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+
+/// A file of pages. Offsets and lengths are whole pages, except where a method says otherwise.
+pub trait BlockFile: Clone + 'static {
+    /// Length of the file in bytes.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Reads into `range` of `buffer` from `offset`, both of any alignment; may read less, and nothing beyond the end. `guard`
+    /// lives until the file is done with the buffer, also where the future is dropped.
+    fn read<G: 'static>(
+        &self,
+        buffer: Buffer,
+        range: Range<usize>,
+        offset: u64,
+        guard: G,
+    ) -> impl Future<Output = (io::Result<usize>, Buffer, G)>;
+
+    /// Reads into `target` from `offset`, both of any alignment, where that needs no waiting; `None` where it does.
+    fn read_cached(&self, target: &mut [u8], offset: u64) -> Option<usize>;
+
+    /// The descriptor whose cached pages may be sent without copying them; `None` where they must be copied.
+    fn cached_descriptor(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Writes the first bytes of each buffer, one behind the other, at `offset`, which may lie at the end of the file; may write
+    /// less. `durable`: on stable storage when it completes, and nothing else with it.
+    fn write(&self, parts: Parts, offset: u64, durable: bool) -> impl Future<Output = (io::Result<usize>, Parts)>;
+
+    /// Brings to stable storage everything whose write completed before the call.
+    fn flush(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// Makes the cache forget a range, so that nobody finds the old bytes in it.
+    fn drop_cached(&self, offset: u64, bytes: u64);
+}
+
+/// Buffers to be written one behind the other, with how many bytes of each.
+pub type Parts = Vec<(Buffer, usize)>;
+
+/// How often a write that falls short is repeated before it counts as failed.
+const SHORT_WRITES_MAX: usize = 8;
+
+/// Writes all of `parts`: a write that falls short is repeated from its start, which does no harm because the range is the
+/// writer's own.
+///
+/// # Errors
+///
+/// The system's; `WriteZero` where it keeps falling short.
+pub async fn write_fully<F: BlockFile>(file: &F, parts: Parts, offset: u64, durable: bool) -> (io::Result<()>, Parts) {
+    let wanted: usize = parts.iter().map(|(_, length)| length).sum();
+    let mut parts = parts;
+    for _ in 0..SHORT_WRITES_MAX {
+        let (result, returned) = file.write(parts, offset, durable).await;
+        parts = returned;
+        match result {
+            Ok(written) if written == wanted => return (Ok(()), parts),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (Err(error), parts),
+        }
+    }
+    (Err(io::ErrorKind::WriteZero.into()), parts)
+}
+
+/// Reads all of `range` of `buffer` from `offset`.
+///
+/// # Errors
+///
+/// The system's; `UnexpectedEof` where the file ends before.
+pub async fn read_fully<F: BlockFile, G: 'static>(
+    file: &F,
+    buffer: Buffer,
+    range: Range<usize>,
+    offset: u64,
+    guard: G,
+) -> (io::Result<()>, Buffer, G) {
+    let (mut buffer, mut guard) = (buffer, guard);
+    let mut done = 0;
+    while done < range.len() {
+        let rest = range.start + done..range.end;
+        let (result, returned, returned_guard) = file.read(buffer, rest, offset + done as u64, guard).await;
+        (buffer, guard) = (returned, returned_guard);
+        match result {
+            Ok(0) => return (Err(io::ErrorKind::UnexpectedEof.into()), buffer, guard),
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (Err(error), buffer, guard),
+        }
+    }
+    (Ok(()), buffer, guard)
+}

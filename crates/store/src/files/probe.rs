@@ -1,0 +1,57 @@
+//! Finding out whether pages that were sent without a copy keep their bytes when the file is overwritten.
+//!
+//! A reply sent without a copy is made of page-cache pages. Overwriting the file with O_DIRECT detaches such pages and leaves
+//! them as they are; overwriting it through the cache changes bytes already sent. Some file systems accept O_DIRECT and write
+//! through the cache all the same, so the property is tried out, not looked up.
+
+use super::directory::{Access, open_cached, open_direct};
+use memmap2::MmapMut;
+use rustix::io::{pread, pwrite, read};
+use rustix::pipe::{SpliceFlags, pipe, splice};
+use std::io;
+use std::path::Path;
+
+const PAGE: usize = 4096;
+
+/// True where a direct write leaves a page that is on its way through a pipe as it was, and is seen by later reads. Any failure
+/// counts as no. Uses a scratch file at `path`.
+pub(super) fn direct_writes_spare_sent_pages(path: &Path) -> bool {
+    let result = attempt(path);
+    // It may not have come into being.
+    let _ = std::fs::remove_file(path);
+    result.unwrap_or(false)
+}
+
+fn attempt(path: &Path) -> io::Result<bool> {
+    let (direct, is_direct) = open_direct(path, Access::Write)?;
+    if !is_direct {
+        return Ok(false);
+    }
+    let cached = open_cached(path)?;
+    let mut page = MmapMut::map_anon(PAGE)?;
+    page.fill(b'a');
+    pwrite(&direct, &page, 0)?;
+    let mut seen = vec![0; PAGE];
+    pread(&cached, &mut seen, 0)?;
+    let (receiver, sender) = pipe()?;
+    splice(&cached, Some(&mut 0), &sender, None, PAGE, SpliceFlags::empty())?;
+    page.fill(b'b');
+    pwrite(&direct, &page, 0)?;
+    let mut sent = vec![0; PAGE];
+    let length = read(&receiver, &mut sent)?;
+    pread(&cached, &mut seen, 0)?;
+    Ok(length == PAGE && sent.iter().all(|byte| *byte == b'a') && seen.iter().all(|byte| *byte == b'b'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_direct_writes_does_not_have_the_property() {
+        // tmpfs serves O_DIRECT through its cache, or refuses it.
+        let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+        assert!(!direct_writes_spare_sent_pages(&directory.path().join("probe")));
+        assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none(), "leaves nothing behind");
+    }
+}

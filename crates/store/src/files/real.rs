@@ -1,0 +1,101 @@
+//! Files on a real disk, through the ring of one thread.
+
+use super::{BlockFile, Parts};
+use buddy_ring::{Buffer, File, Guarded, Ring};
+use rustix::io::ReadWriteFlags;
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// The descriptors of one file, to be used through any ring: see [`Descriptors::on`].
+#[derive(Clone)]
+pub struct Descriptors {
+    /// Written through, with O_DIRECT where the file system has it. Holds the lock.
+    pub(super) direct: Arc<OwnedFd>,
+    /// Read through, with the page cache; `None`: reads go through `direct` too.
+    pub(super) cached: Option<Arc<OwnedFd>>,
+    /// Whether cached pages may be sent without copying them.
+    pub(super) send_cached: bool,
+}
+
+impl Descriptors {
+    /// The file, used through `ring`.
+    #[must_use]
+    pub fn on(&self, ring: &Ring) -> RealFile {
+        let direct = File::new(ring, Arc::clone(&self.direct));
+        let cached = self.cached.as_ref().map(|cached| File::new(ring, Arc::clone(cached)));
+        RealFile { direct, cached, send_cached: self.send_cached }
+    }
+
+    /// The same file, read past the cache: for reading much of it once.
+    #[must_use]
+    pub fn uncached(&self) -> Descriptors {
+        Descriptors { direct: Arc::clone(&self.direct), cached: None, send_cached: false }
+    }
+
+    /// True where cached pages may be sent without copying them.
+    #[must_use]
+    pub fn sends_cached(&self) -> bool {
+        self.send_cached
+    }
+}
+
+/// A file on a real disk.
+#[derive(Clone)]
+pub struct RealFile {
+    direct: File,
+    cached: Option<File>,
+    send_cached: bool,
+}
+
+impl BlockFile for RealFile {
+    fn length(&self) -> io::Result<u64> {
+        let status = rustix::fs::fstat(&self.direct)?;
+        Ok(u64::try_from(status.st_size).unwrap_or(0))
+    }
+
+    async fn read<G: 'static>(
+        &self,
+        buffer: Buffer,
+        range: Range<usize>,
+        offset: u64,
+        guard: G,
+    ) -> (io::Result<usize>, Buffer, G) {
+        let file = self.cached.as_ref().unwrap_or(&self.direct);
+        let (result, Guarded { buffer, guard }) = file.read_at(Guarded { buffer, guard }, range, offset).await;
+        (result, buffer, guard)
+    }
+
+    fn read_cached(&self, target: &mut [u8], offset: u64) -> Option<usize> {
+        let file = self.cached.as_ref()?;
+        rustix::io::preadv2(file, &mut [IoSliceMut::new(target)], offset, ReadWriteFlags::NOWAIT).ok()
+    }
+
+    fn cached_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.cached.as_ref().filter(|_| self.send_cached).map(AsFd::as_fd)
+    }
+
+    async fn write(&self, mut parts: Parts, offset: u64, durable: bool) -> (io::Result<usize>, Parts) {
+        if parts.len() == 1
+            && let Some((buffer, length)) = parts.pop()
+        {
+            let (result, buffer) = self.direct.write_at(buffer, 0..length, offset, durable).await;
+            parts.push((buffer, length));
+            return (result, parts);
+        }
+        self.direct.write_vectored_at(parts, offset, durable).await
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        self.direct.flush().await
+    }
+
+    fn drop_cached(&self, offset: u64, bytes: u64) {
+        if let Some(cached) = &self.cached {
+            // Advice: where it is not followed, a direct write still replaces what is cached.
+            let bytes = std::num::NonZeroU64::new(bytes);
+            let _ = rustix::fs::fadvise(cached, offset, bytes, rustix::fs::Advice::DontNeed);
+        }
+    }
+}

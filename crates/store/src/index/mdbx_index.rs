@@ -1,0 +1,316 @@
+//! The index in libmdbx: three tables, see `docs/format.md`.
+
+use super::environment::{Environment, ReadTransaction, Table, WriteTransaction};
+use super::{Index, IndexError, IndexReader, IndexTransaction, Meta, codec};
+use crate::hash::Hash;
+use crate::page_map::PageMap;
+use crate::record::Record;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Tables that the file has room for: those of today and some to come.
+const TABLES_MAX: u64 = 16;
+
+/// A name whose leaf page is copied takes a page and its share of the branches above it.
+const BYTES_WRITTEN_PER_NAME: u64 = 4096 + 512;
+/// What a name takes when pages split: key, value and their overhead, in pages half full.
+const BYTES_PER_NAME: u64 = 128;
+/// Pages that every change writes, whatever it changes.
+const BYTES_PER_CHANGE: u64 = 1 << 20;
+
+/// The index in libmdbx.
+#[derive(Clone)]
+pub struct MdbxIndex {
+    environment: Arc<Environment>,
+    tables: Tables,
+}
+
+#[derive(Clone, Copy)]
+struct Tables {
+    blocks: Table,
+    pages: Table,
+    meta: Table,
+}
+
+impl MdbxIndex {
+    /// Opens the index file at `path`, creating it where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    pub fn open(path: &Path) -> Result<MdbxIndex, IndexError> {
+        let environment = Environment::open(path, TABLES_MAX, false)?;
+        let mut transaction = environment.writer()?;
+        let tables = Tables {
+            blocks: transaction.table(c"blocks")?,
+            pages: transaction.table(c"pages")?,
+            meta: transaction.table(c"meta")?,
+        };
+        transaction.commit()?;
+        Ok(MdbxIndex { environment: Arc::new(environment), tables })
+    }
+
+    /// Opens the index file at `path`, which must exist, without ever changing it.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    pub fn open_read_only(path: &Path) -> Result<MdbxIndex, IndexError> {
+        let environment = Arc::new(Environment::open(path, TABLES_MAX, true)?);
+        let mut transaction = environment.reader()?;
+        transaction.renew()?;
+        let tables = Tables {
+            blocks: transaction.table(c"blocks")?,
+            pages: transaction.table(c"pages")?,
+            meta: transaction.table(c"meta")?,
+        };
+        transaction.commit()?;
+        Ok(MdbxIndex { environment, tables })
+    }
+}
+
+impl Index for MdbxIndex {
+    type Reader = MdbxReader;
+    type Transaction<'a> = MdbxTransaction<'a>;
+
+    fn reader(&self) -> Result<MdbxReader, IndexError> {
+        Ok(MdbxReader { transaction: self.environment.reader()?, tables: self.tables, generation: 0 })
+    }
+
+    fn begin(&self) -> Result<MdbxTransaction<'_>, IndexError> {
+        Ok(MdbxTransaction { transaction: self.environment.writer()?, tables: self.tables })
+    }
+
+    fn reserve(&self, names: u64) -> Result<(), IndexError> {
+        let sizes = self.environment.sizes()?;
+        // Names in random order touch a leaf each, but no more leaves than there are.
+        let rewritten = names.saturating_mul(BYTES_WRITTEN_PER_NAME).min(sizes.used_bytes);
+        let ahead = rewritten.saturating_add(names.saturating_mul(BYTES_PER_NAME)).saturating_add(BYTES_PER_CHANGE);
+        let wanted = sizes.used_bytes.saturating_add(ahead).min(self.environment.size_max_bytes());
+        if wanted > sizes.file_bytes {
+            self.environment.extend_to(wanted)?;
+        }
+        let descriptor = self.environment.descriptor()?;
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(descriptor, flags, 0, wanted) {
+            // A file system that cannot allocate ahead does without.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) => {
+                Err(IndexError::Full(error.to_string()))
+            }
+            Err(error) => Err(IndexError::System { action: "extended", reason: error.to_string() }),
+        }
+    }
+
+    fn file_bytes(&self) -> u64 {
+        self.environment.sizes().map_or(0, |sizes| sizes.file_bytes)
+    }
+}
+
+/// Looks names up in libmdbx.
+pub struct MdbxReader {
+    transaction: ReadTransaction,
+    tables: Tables,
+    /// The generation for which the present snapshot was taken.
+    generation: u64,
+}
+
+impl MdbxReader {
+    /// A snapshot that will do for `generation`: taken after it was first passed.
+    fn snapshot(&mut self, generation: u64) -> Result<&ReadTransaction, IndexError> {
+        if !self.transaction.is_live() || self.generation != generation {
+            self.transaction.renew()?;
+            self.generation = generation;
+        }
+        Ok(&self.transaction)
+    }
+
+    fn fresh(&mut self) -> Result<&ReadTransaction, IndexError> {
+        self.transaction.renew()?;
+        Ok(&self.transaction)
+    }
+}
+
+impl IndexReader for MdbxReader {
+    fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError> {
+        let blocks = self.tables.blocks;
+        let row = self.snapshot(generation)?.get(blocks, hash.as_bytes())?;
+        row.map(|row| codec::decode_record(hash, row)).transpose()
+    }
+
+    fn rest(&mut self) {
+        self.transaction.reset();
+    }
+
+    fn meta(&mut self) -> Result<Option<Meta>, IndexError> {
+        let table = self.tables.meta;
+        let transaction = self.fresh()?;
+        codec::decode_meta(|name| transaction.get(table, name.as_bytes()))
+    }
+
+    fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {
+        let pages = self.tables.pages;
+        self.fresh()?.for_each(pages, |key, row| {
+            let macroblock = codec::decode_macroblock(key)?;
+            each(macroblock, codec::decode_page_map(macroblock, row)?);
+            Ok(true)
+        })
+    }
+
+    fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
+        let blocks = self.tables.blocks;
+        self.fresh()?.for_each(blocks, |key, row| {
+            let hash = codec::decode_hash(key)?;
+            Ok(each(hash, codec::decode_record(&hash, row)))
+        })
+    }
+}
+
+/// A change to the index in libmdbx.
+pub struct MdbxTransaction<'a> {
+    transaction: WriteTransaction<'a>,
+    tables: Tables,
+}
+
+impl IndexTransaction for MdbxTransaction<'_> {
+    fn block(&self, hash: &Hash) -> Result<Option<Record>, IndexError> {
+        let row = self.transaction.get(self.tables.blocks, hash.as_bytes())?;
+        row.map(|row| codec::decode_record(hash, row)).transpose()
+    }
+
+    fn set_block(&mut self, hash: &Hash, record: Option<Record>) -> Result<(), IndexError> {
+        match record {
+            Some(record) => self.transaction.put(self.tables.blocks, hash.as_bytes(), &codec::encode_record(record)),
+            None => self.transaction.delete(self.tables.blocks, hash.as_bytes()),
+        }
+    }
+
+    fn page_map(&self, macroblock: u64) -> Result<PageMap, IndexError> {
+        match self.transaction.get(self.tables.pages, &codec::encode_macroblock(macroblock)?)? {
+            Some(row) => codec::decode_page_map(macroblock, row),
+            None => Ok(PageMap::EMPTY),
+        }
+    }
+
+    fn set_page_map(&mut self, macroblock: u64, map: PageMap) -> Result<(), IndexError> {
+        let key = codec::encode_macroblock(macroblock)?;
+        if map.is_empty() {
+            self.transaction.delete(self.tables.pages, &key)
+        } else {
+            self.transaction.put(self.tables.pages, &key, &map.encode())
+        }
+    }
+
+    fn meta(&self) -> Result<Option<Meta>, IndexError> {
+        codec::decode_meta(|name| self.transaction.get(self.tables.meta, name.as_bytes()))
+    }
+
+    fn set_meta(&mut self, meta: &Meta) -> Result<(), IndexError> {
+        for (name, value) in codec::meta_rows(meta) {
+            self.transaction.put(self.tables.meta, name.as_bytes(), &value.to_le_bytes())?;
+        }
+        self.transaction.put(self.tables.meta, codec::key::STORE_ID.as_bytes(), &meta.store_id)
+    }
+
+    fn commit(self) -> Result<(), IndexError> {
+        self.transaction.commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extent::{Extent, SizeClass};
+    use crate::index::Totals;
+
+    fn meta() -> Meta {
+        Meta {
+            store_id: [1; 16],
+            epoch: 1,
+            sequence: 2,
+            journal_bytes: 1 << 22,
+            journal_offset: 4096,
+            journal_crc: 3,
+            clean: false,
+            totals: Totals::default(),
+        }
+    }
+
+    fn record(number: u64) -> Record {
+        Record::new(Extent::new(SizeClass::SMALLEST, number), 100).unwrap()
+    }
+
+    #[test]
+    fn a_change_is_seen_as_a_whole_after_its_commit_and_by_new_snapshots_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("index");
+        let index = MdbxIndex::open(&path).unwrap();
+        let mut reader = index.reader().unwrap();
+        assert_eq!(reader.meta().unwrap(), None);
+        let (first, second) = (Hash::of(b"1"), Hash::of(b"2"));
+        let mut map = PageMap::EMPTY;
+        assert!(map.occupy(record(1).extent().unwrap()));
+        let mut change = index.begin().unwrap();
+        change.set_block(&first, Some(record(1))).unwrap();
+        change.set_page_map(700, map).unwrap();
+        change.set_meta(&meta()).unwrap();
+        assert_eq!(change.block(&first).unwrap(), Some(record(1)));
+        assert_eq!(reader.block(&first, 0).unwrap(), None);
+        change.commit().unwrap();
+        assert_eq!(reader.block(&first, 0).unwrap(), None, "the snapshot of generation 0 stands");
+        assert_eq!(reader.block(&first, 1).unwrap(), Some(record(1)));
+        reader.rest();
+        assert_eq!(reader.block(&first, 1).unwrap(), Some(record(1)));
+
+        let mut dropped = index.begin().unwrap();
+        dropped.set_block(&second, Some(record(2))).unwrap();
+        drop(dropped);
+        let mut change = index.begin().unwrap();
+        assert_eq!(change.block(&second).unwrap(), None);
+        change.set_block(&first, None).unwrap();
+        change.set_block(&first, None).unwrap();
+        change.set_block(&second, Some(Record::EMPTY)).unwrap();
+        change.set_page_map(700, PageMap::EMPTY).unwrap();
+        change.set_page_map(3, map).unwrap();
+        change.set_page_map(0x0100_0000, map).unwrap();
+        change.commit().unwrap();
+        drop(reader);
+        drop(index);
+
+        let index = MdbxIndex::open_read_only(&path).unwrap();
+        let mut reader = index.reader().unwrap();
+        assert_eq!(reader.meta().unwrap(), Some(meta()));
+        let mut maps = Vec::new();
+        reader.page_maps(&mut |macroblock, map| maps.push((macroblock, map))).unwrap();
+        assert_eq!(maps, [(3, map), (0x0100_0000, map)], "in ascending order");
+        let mut blocks = Vec::new();
+        reader
+            .blocks(&mut |hash, record| {
+                blocks.push((hash, record.unwrap()));
+                true
+            })
+            .unwrap();
+        assert_eq!(blocks, [(second, Record::EMPTY)]);
+    }
+
+    #[test]
+    fn space_is_allocated_ahead() {
+        use std::os::unix::fs::MetadataExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("index");
+        let index = MdbxIndex::open(&path).unwrap();
+        index.reserve(100_000).unwrap();
+        let allocated = std::fs::metadata(&path).unwrap().blocks() * 512;
+        assert!(allocated >= 100_000 * BYTES_PER_NAME, "{allocated}");
+        assert!(index.file_bytes() >= 100_000 * BYTES_PER_NAME);
+    }
+
+    #[test]
+    fn a_file_that_is_no_index_is_named_as_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("index");
+        std::fs::write(&path, vec![7; 65_536]).unwrap();
+        let error = MdbxIndex::open(&path).err().unwrap();
+        assert!(matches!(error, IndexError::Damaged(_)), "{error}");
+    }
+}

@@ -1,0 +1,212 @@
+//! The index: names to places, and which pages are occupied, as of the last checkpoint.
+//!
+//! This is a seam, as narrow as it can be: libmdbx stands behind it ([`MdbxIndex`]), and a model with the same commit semantics in
+//! simulations. What crosses it is typed and validated here, since libmdbx stores whatever bytes it is given.
+
+mod codec;
+mod environment;
+mod mdbx_index;
+
+pub use mdbx_index::{MdbxIndex, MdbxReader};
+
+use crate::hash::Hash;
+use crate::page_map::PageMap;
+use crate::record::Record;
+
+/// The version of everything on disk: index tables and journal. See `docs/format.md`.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Identifies a store, so that a journal is never replayed into another store's index.
+pub type StoreId = [u8; 16];
+
+/// Why the index could not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IndexError {
+    /// It was written by another version of this program.
+    #[error("the store has format version {found}; this program reads and writes version {FORMAT_VERSION} only")]
+    Version {
+        /// The version that was found.
+        found: u64,
+    },
+    /// It holds something that this program never writes.
+    #[error("the index is damaged: {0}")]
+    Damaged(String),
+    /// It has reached its largest size, or the disk is full.
+    #[error("the index has no space: {0}")]
+    Full(String),
+    /// The files could not be opened, read or written.
+    #[error("the index cannot be {action}: {reason}")]
+    System {
+        /// What was attempted, as a participle.
+        action: &'static str,
+        /// What libmdbx said.
+        reason: String,
+    },
+}
+
+/// What a checkpoint remembers beside names and pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Meta {
+    /// Which store this is.
+    pub store_id: StoreId,
+    /// Raised at every opening; frames of other epochs are not alive.
+    pub epoch: u64,
+    /// The last sequence number of the journal that the index contains.
+    pub sequence: u64,
+    /// Bytes of the journal.
+    pub journal_bytes: u64,
+    /// Where in the journal the next frame lies (or at 0).
+    pub journal_offset: u64,
+    /// CRC of the frame before it, to which the next must chain.
+    pub journal_crc: u32,
+    /// Set by an orderly stop: no frame follows.
+    pub clean: bool,
+    /// What is stored.
+    pub totals: Totals,
+}
+
+/// Counts over all blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Number of blocks.
+    pub blocks: u64,
+    /// Sum of their lengths.
+    pub bytes_stored: u64,
+    /// Sum of their extents.
+    pub bytes_allocated: u64,
+}
+
+impl Totals {
+    /// Counts a block in.
+    pub fn add(&mut self, record: Record) {
+        self.blocks = self.blocks.wrapping_add(1);
+        self.bytes_stored = self.bytes_stored.wrapping_add(u64::from(record.length()));
+        self.bytes_allocated = self.bytes_allocated.wrapping_add(record.allocated_bytes());
+    }
+
+    /// Counts a block out.
+    pub fn subtract(&mut self, record: Record) {
+        self.blocks = self.blocks.wrapping_sub(1);
+        self.bytes_stored = self.bytes_stored.wrapping_sub(u64::from(record.length()));
+        self.bytes_allocated = self.bytes_allocated.wrapping_sub(record.allocated_bytes());
+    }
+}
+
+/// The index of one store. Handles are cheap to clone; one thread at a time writes.
+pub trait Index: Clone + Send + 'static {
+    /// Looks names up on one thread.
+    type Reader: IndexReader;
+    /// A change that becomes visible and durable as a whole, or not at all.
+    type Transaction<'a>: IndexTransaction;
+
+    /// A reader for one thread.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn reader(&self) -> Result<Self::Reader, IndexError>;
+
+    /// Begins a change. Waits for the one that is under way, if any.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn begin(&self) -> Result<Self::Transaction<'_>, IndexError>;
+
+    /// Makes sure that the next changes, up to `names` names, find their space allocated on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError::Full`] where the disk does not have it.
+    fn reserve(&self, names: u64) -> Result<(), IndexError>;
+
+    /// Bytes of the index file.
+    fn file_bytes(&self) -> u64;
+}
+
+/// A view of the index that looks names up. It holds a snapshot only between the first look-up and [`IndexReader::rest`].
+pub trait IndexReader: Send + 'static {
+    /// The record of a name, in a snapshot at least as new as the call in which `generation` was first passed: look-ups with
+    /// the same number may share a snapshot, another number takes a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError>;
+
+    /// Gives the snapshot up. A snapshot that is kept makes the file grow.
+    fn rest(&mut self);
+
+    /// What the last checkpoint remembered; `None` in an index that was never written.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn meta(&mut self) -> Result<Option<Meta>, IndexError>;
+
+    /// Calls `each` with every macroblock that has occupied pages, in ascending order, and its map.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError>;
+
+    /// Calls `each` with every name, in ascending order, and its record, or what is wrong with it. Ends when `each` says false.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError>;
+}
+
+/// A change to the index under way; given up when dropped.
+pub trait IndexTransaction {
+    /// The record of a name.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn block(&self, hash: &Hash) -> Result<Option<Record>, IndexError>;
+
+    /// Binds a name to a place, or unbinds it.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn set_block(&mut self, hash: &Hash, record: Option<Record>) -> Result<(), IndexError>;
+
+    /// The pages of a macroblock that are occupied.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn page_map(&self, macroblock: u64) -> Result<PageMap, IndexError>;
+
+    /// Sets the pages of a macroblock that are occupied.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn set_page_map(&mut self, macroblock: u64, map: PageMap) -> Result<(), IndexError>;
+
+    /// What the last checkpoint remembered; `None` in an index that was never written.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn meta(&self) -> Result<Option<Meta>, IndexError>;
+
+    /// Replaces what is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn set_meta(&mut self, meta: &Meta) -> Result<(), IndexError>;
+
+    /// Makes the change visible and durable.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]: nothing of it has happened.
+    fn commit(self) -> Result<(), IndexError>;
+}

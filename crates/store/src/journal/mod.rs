@@ -1,0 +1,14 @@
+//! The journal: one preallocated file, written in a circle, that makes a batch durable with one sequential write.
+//!
+//! `frame` is its format, `circle` its space, `replay` how it is read at opening. Writing frames is the controller's.
+
+mod circle;
+mod frame;
+pub(crate) mod replay;
+
+pub(crate) use circle::Circle;
+pub(crate) use frame::fitting;
+pub use frame::{
+    FRAME_BYTES_MAX, Frame, FrameError, FrameHeader, JournalRecord, UnknownContent, decode_frame, encode_frame,
+    frame_bytes,
+};

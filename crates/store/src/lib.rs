@@ -1,0 +1,55 @@
+//! The Buddy Blocks engine: content-addressed blocks in one data file, usable without any network.
+//!
+//! Blocks of up to 512 KiB lie in extents of one data file, placed by a buddy allocator; their names, the SHA-256 of
+//! their bytes, lie in libmdbx; a journal makes names durable in batches. [`Store::open`] opens it all and gives each worker
+//! thread an [`Attachment`], from which it starts its [`Session`].
+//!
+//! | module | one idea |
+//! | --- | --- |
+//! | [`extent`], [`allocator`], [`page_map`] | where bytes live: size classes, buddies, free space; pure |
+//! | [`hash`], [`record`] | what a block is called, where it lies |
+//! | [`journal`] | frames: a batch made durable with one write |
+//! | [`index`] | names and occupied pages, as of the last checkpoint |
+//! | [`names`] | names newer than the index, looked up without a lock |
+//! | [`clock`] | when an extent may be used again |
+//! | [`checkpoint`] | from names to the index |
+//! | [`messages`] | what workers and controller say to each other |
+//! | [`controller`] | one thread that owns names and space |
+//! | [`session`] | a worker's way in: find, read, put, delete |
+//! | [`recovery`] | opening whatever the last process left behind |
+//! | [`check`] | does everything that is written down agree? |
+//! | [`files`] | the seam to the disk |
+//! | [`store`] | all of it together, with its threads |
+
+pub mod allocator;
+pub mod check;
+pub mod checkpoint;
+pub mod clock;
+pub mod controller;
+pub mod error;
+pub mod extent;
+pub mod files;
+mod free_set;
+pub mod hash;
+pub mod health;
+pub mod index;
+pub mod journal;
+pub mod messages;
+pub mod names;
+pub mod page_map;
+pub mod record;
+pub mod recovery;
+pub mod session;
+pub mod settings;
+pub mod shared;
+#[cfg(test)]
+mod simulation;
+pub mod statistics;
+pub mod store;
+
+pub use error::StoreError;
+pub use extent::BLOCK_BYTES_MAX;
+pub use hash::{Hash, Hasher};
+pub use session::{Found, Session, Stored};
+pub use settings::Settings;
+pub use store::{Attachment, OpenError, RealSession, Store, check_store};

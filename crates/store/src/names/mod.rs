@@ -1,0 +1,117 @@
+//! The names that are newer than the index: published by the controller, looked up by every worker without a lock.
+//!
+//! A name is *pending* (applied by the controller, not yet durable, private to it), then *active* (published), then *sealed* (being
+//! checkpointed), then in the index. This module holds the two stages in the middle.
+
+mod generation;
+
+pub use generation::{Generation, NameState};
+
+use crate::hash::Hash;
+use arc_swap::{ArcSwap, Guard};
+use std::sync::Arc;
+
+/// One consistent view of the published stages.
+pub struct Stages {
+    active: Arc<Generation>,
+    sealed: Option<Arc<Generation>>,
+    /// How many generations have gone into the index and were dropped.
+    dropped: u64,
+}
+
+impl Stages {
+    /// What the published stages say of a name: the newer one first. `None`: ask the index, in a snapshot taken after this
+    /// view was loaded.
+    #[must_use]
+    pub fn get(&self, hash: &Hash) -> Option<NameState> {
+        self.active.get(hash).or_else(|| self.sealed.as_ref()?.get(hash))
+    }
+
+    /// How many generations were dropped when this view was made. While it stays the same, no name has moved to where the
+    /// stages do not show it.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The generation that takes names in.
+    #[must_use]
+    pub fn active(&self) -> &Arc<Generation> {
+        &self.active
+    }
+
+    /// The generation that is being checkpointed.
+    #[must_use]
+    pub fn sealed(&self) -> Option<&Arc<Generation>> {
+        self.sealed.as_ref()
+    }
+}
+
+/// The published names. The controller alone changes them.
+pub struct Names {
+    stages: ArcSwap<Stages>,
+    generation_entries: usize,
+}
+
+impl Names {
+    /// No names; generations hold up to `generation_entries` changes each.
+    #[must_use]
+    pub fn new(generation_entries: usize) -> Names {
+        let active = Arc::new(Generation::new(generation_entries));
+        Names { stages: ArcSwap::from_pointee(Stages { active, sealed: None, dropped: 0 }), generation_entries }
+    }
+
+    /// The present view. Wait-free.
+    #[must_use]
+    pub fn load(&self) -> Guard<Arc<Stages>> {
+        self.stages.load()
+    }
+
+    /// Makes the active generation the sealed one and installs an empty one. Does nothing while one is sealed.
+    pub fn seal(&self) -> Option<Arc<Generation>> {
+        let stages = self.stages.load_full();
+        if stages.sealed.is_some() {
+            return None;
+        }
+        let sealed = Arc::clone(&stages.active);
+        self.stages.store(Arc::new(Stages {
+            active: Arc::new(Generation::new(self.generation_entries)),
+            sealed: Some(Arc::clone(&sealed)),
+            dropped: stages.dropped,
+        }));
+        Some(sealed)
+    }
+
+    /// Lets the sealed generation go, after its checkpoint has been committed.
+    pub fn drop_sealed(&self) {
+        let stages = self.stages.load_full();
+        self.stages.store(Arc::new(Stages {
+            active: Arc::clone(&stages.active),
+            sealed: None,
+            dropped: stages.dropped + u64::from(stages.sealed.is_some()),
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+
+    #[test]
+    fn the_newer_stage_hides_the_older_and_a_removal_is_an_entry() {
+        let names = Names::new(16);
+        let hash = Hash::of(b"x");
+        names.load().active().insert(&hash, NameState::Occupied(Record::EMPTY));
+        let sealed = names.seal().unwrap();
+        assert_eq!(names.load().get(&hash), Some(NameState::Occupied(Record::EMPTY)));
+        assert!(names.seal().is_none(), "one generation at a time");
+        names.load().active().insert(&hash, NameState::Removed);
+        assert_eq!(names.load().get(&hash), Some(NameState::Removed), "hides the sealed and the index");
+        assert_eq!(sealed.get(&hash), Some(NameState::Occupied(Record::EMPTY)));
+        assert_eq!(names.load().dropped(), 0);
+        names.drop_sealed();
+        assert_eq!(names.load().dropped(), 1);
+        assert_eq!(names.load().get(&hash), Some(NameState::Removed));
+    }
+}

@@ -1,0 +1,267 @@
+//! Opening a store: whatever the last process left behind becomes a consistent state, before anything is allocated.
+//!
+//! The order, and why:
+//!
+//! 1. Follow the journal from where the last checkpoint ended and fold its records into final states.
+//! 2. Hash the blocks of surviving names past the last *durable up to*. One that does not match was never acknowledged (or is the
+//!    last frame's damage, which nothing can tell from a torn write): its name is *removed*. Never is an earlier record of the name
+//!    taken instead: its extent may be another block's by now.
+//! 3. Flush data and journal: what was read may have come from a volatile cache, and after step 4 nobody looks again.
+//! 4. One durable checkpoint of the final states, which also raises the epoch: old frames are dead from here on.
+//! 5. Only then derive the free extents and let anybody in.
+//!
+//! Where acknowledged records are provably lost, or the index refers to what the file does not have, nothing is written: the
+//! store opens read-only and says what is lost.
+
+use crate::allocator::Allocator;
+use crate::checkpoint::{CheckpointJob, checkpoint};
+use crate::extent::MACROBLOCK_BYTES;
+use crate::files::{BlockFile, read_fully, write_fully};
+use crate::hash::Hash;
+use crate::index::{Index, IndexError, IndexReader, IndexTransaction, Meta, StoreId, Totals};
+use crate::journal::replay::{FinalState, Replay, ReplayError, replay};
+use crate::names::{Generation, NameState};
+use crate::page_map::PageMap;
+use crate::record::Record;
+use crate::settings::Settings;
+use buddy_ring::BufferPool;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+/// Buffers while opening: a window of the journal and a block.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] ReplayError),
+    /// Reading, writing or flushing failed.
+    #[error("{action} failed: {source}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There are blocks, but nothing that says which.
+    #[error("the data file holds {0} bytes, but the index is empty: it was lost or replaced; nothing was changed")]
+    IndexLost(u64),
+}
+
+/// A store that is ready to be used.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// As the last checkpoint wrote it.
+    pub(crate) meta: Meta,
+    pub(crate) allocator: Allocator,
+    /// Whether the next checkpoints find their space allocated.
+    pub(crate) index_has_space: bool,
+    /// Why it must not be written, and the names that are not in the index.
+    pub(crate) damage: Option<Damage>,
+}
+
+/// Damage to acknowledged records.
+#[derive(Debug)]
+pub(crate) struct Damage {
+    pub(crate) reason: String,
+    pub(crate) names: HashMap<Hash, FinalState>,
+}
+
+/// Makes the files of a new store, if there is none yet: the journal is zeroed and flushed before the index is born.
+pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
+    index: &I,
+    data: &F,
+    journal: &F,
+    journal_bytes: u64,
+    store_id: StoreId,
+) -> Result<(), RecoveryError> {
+    if index.reader()?.meta()?.is_some() {
+        return Ok(());
+    }
+    let data_bytes = data.length().map_err(io_error("reading the data file"))?;
+    if data_bytes > 0 {
+        return Err(RecoveryError::IndexLost(data_bytes));
+    }
+    zero_journal(journal, journal_bytes).await.map_err(io_error("writing the journal"))?;
+    let mut transaction = index.begin()?;
+    transaction.set_meta(&Meta {
+        store_id,
+        epoch: 0,
+        sequence: 0,
+        journal_bytes,
+        journal_offset: 0,
+        journal_crc: 0,
+        clean: true,
+        totals: Totals::default(),
+    })?;
+    Ok(transaction.commit()?)
+}
+
+async fn zero_journal<F: BlockFile>(journal: &F, bytes: u64) -> io::Result<()> {
+    #[allow(clippy::cast_possible_truncation)]
+    const PIECE: usize = MACROBLOCK_BYTES as usize;
+    let mut zeros = BufferPool::new(PIECE).take(PIECE).await?;
+    zeros.fill(0);
+    let mut parts = vec![(zeros, PIECE)];
+    for offset in (0..bytes).step_by(PIECE) {
+        let (result, returned) = write_fully(journal, parts, offset, false).await;
+        result?;
+        parts = returned;
+    }
+    journal.flush().await
+}
+
+/// Brings a store into a state in which it can be used.
+pub(crate) async fn recover<F: BlockFile, I: Index>(
+    index: &I,
+    data: &F,
+    journal: &F,
+    settings: &Settings,
+) -> Result<Recovered, RecoveryError> {
+    let buffers = BufferPool::new(BUFFER_BYTES_MAX);
+    let mut reader = index.reader()?;
+    let meta = reader.meta()?.ok_or(IndexError::Damaged("table meta is empty".to_owned()))?;
+    let data_bytes = data.length().map_err(io_error("reading the data file"))?;
+    let macroblocks = data_bytes / MACROBLOCK_BYTES;
+    let mut replay = replay(journal, &meta, &buffers).await?;
+    if !meta.clean {
+        tracing::info!(
+            frames = replay.frames,
+            names = replay.names.len(),
+            "the store was not stopped in order: its journal was replayed"
+        );
+    }
+    if let Some(reason) = find_damage(&mut reader, &replay, macroblocks)? {
+        let allocator = load_allocator(&mut reader, macroblocks)?;
+        return Ok(Recovered {
+            meta,
+            allocator,
+            index_has_space: true,
+            damage: Some(Damage { reason, names: replay.names }),
+        });
+    }
+    drop_unwritten(data, &mut replay, macroblocks, &buffers).await?;
+    data.flush().await.map_err(io_error("flushing the data file"))?;
+    journal.flush().await.map_err(io_error("flushing the journal"))?;
+    let (meta, index_has_space) = commit(index, meta, &replay, settings)?;
+    let allocator = load_allocator(&mut reader, macroblocks)?;
+    Ok(Recovered { meta, allocator, index_has_space, damage: None })
+}
+
+/// What proves that acknowledged records are lost or refer to what is not there.
+fn find_damage<R: IndexReader>(
+    reader: &mut R,
+    replay: &Replay,
+    macroblocks: u64,
+) -> Result<Option<String>, RecoveryError> {
+    if let Some(lost_up_to) = replay.lost_up_to {
+        return Ok(Some(format!(
+            "the journal is damaged: the acknowledged changes {} to {lost_up_to} are lost; the blocks stored before can be read",
+            replay.sequence + 1
+        )));
+    }
+    for (hash, last) in &replay.names {
+        if last.sequence <= replay.durable_up_to
+            && let NameState::Occupied(record) = last.state
+            && !lies_within(record, macroblocks)
+        {
+            return Ok(Some(format!(
+                "the data file was truncated to {macroblocks} MiB: block {hash} lies beyond its end"
+            )));
+        }
+    }
+    let mut beyond = None;
+    reader.page_maps(&mut |macroblock, _| {
+        if macroblock >= macroblocks {
+            beyond = beyond.or(Some(macroblock));
+        }
+    })?;
+    Ok(beyond.map(|macroblock| {
+        format!("the data file was truncated to {macroblocks} MiB: blocks in MiB {macroblock} and beyond are lost")
+    }))
+}
+
+fn lies_within(record: Record, macroblocks: u64) -> bool {
+    record.extent().is_none_or(|extent| extent.end() <= macroblocks * MACROBLOCK_BYTES)
+}
+
+/// Turns names whose bytes are not there into removed ones, unless they are known to have been durable.
+async fn drop_unwritten<F: BlockFile>(
+    data: &F,
+    replay: &mut Replay,
+    macroblocks: u64,
+    buffers: &BufferPool,
+) -> Result<(), RecoveryError> {
+    let durable_up_to = replay.durable_up_to;
+    for (hash, last) in &mut replay.names {
+        let NameState::Occupied(record) = last.state else { continue };
+        if last.sequence <= durable_up_to {
+            continue;
+        }
+        let whole = lies_within(record, macroblocks) && hash_of(data, record, buffers).await? == *hash;
+        if !whole {
+            tracing::warn!(%hash, "a block was not completely written when the store stopped: its name is removed");
+            last.state = NameState::Removed;
+        }
+    }
+    Ok(())
+}
+
+/// The hash of what lies where a record says.
+pub(crate) async fn hash_of<F: BlockFile>(
+    data: &F,
+    record: Record,
+    buffers: &BufferPool,
+) -> Result<Hash, RecoveryError> {
+    let Some(extent) = record.extent() else { return Ok(Hash::of(&[])) };
+    let error = io_error("reading the data file");
+    let pages = usize::try_from(record.written_bytes()).unwrap_or(0);
+    let buffer = buffers.take(pages).await.map_err(&error)?;
+    let (result, buffer, ()) = read_fully(data, buffer, 0..pages, extent.offset(), ()).await;
+    result.map_err(&error)?;
+    Ok(Hash::of(buffer.get(..record.length() as usize).unwrap_or_default()))
+}
+
+/// Writes the final states and a new epoch into the index.
+fn commit<I: Index>(
+    index: &I,
+    meta: Meta,
+    replay: &Replay,
+    settings: &Settings,
+) -> Result<(Meta, bool), RecoveryError> {
+    let generation = Generation::new(replay.names.len());
+    for (hash, last) in &replay.names {
+        generation.insert(hash, last.state);
+    }
+    let meta = Meta {
+        epoch: meta.epoch + 1,
+        sequence: replay.sequence,
+        journal_offset: replay.offset,
+        journal_crc: replay.crc,
+        clean: false,
+        ..meta
+    };
+    let names_ahead = settings.names_ahead(meta.journal_bytes);
+    let done = checkpoint(index, &CheckpointJob { generation: Arc::new(generation), meta, names_ahead })?;
+    if let Err(error) = &done.space_ahead {
+        tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
+    }
+    Ok((Meta { totals: done.totals, ..meta }, done.space_ahead.is_ok()))
+}
+
+fn load_allocator<R: IndexReader>(reader: &mut R, macroblocks: u64) -> Result<Allocator, RecoveryError> {
+    let mut maps: Vec<(u64, PageMap)> = Vec::new();
+    reader.page_maps(&mut |macroblock, map| maps.push((macroblock, map)))?;
+    reader.rest();
+    Ok(Allocator::from_page_maps(macroblocks, maps))
+}
+
+fn io_error(action: &'static str) -> impl Fn(io::Error) -> RecoveryError {
+    move |source| RecoveryError::Io { action, source }
+}

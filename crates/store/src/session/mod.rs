@@ -1,0 +1,233 @@
+//! One worker's way into the store: find, read, put and delete blocks. Lives on its thread's ring and is never shared.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `exchange` | requests to the controller and their replies |
+//! | `pools` | blank extents at hand, so that a put never waits for an allocation |
+//! | `write_queue` | blocks that are ready in the same turn and lie side by side go out as one write |
+//! | `put` | storing a block, from look-up to durable name |
+
+mod exchange;
+mod pools;
+mod put;
+mod write_queue;
+
+pub use put::Stored;
+
+use crate::clock::{ReadGuard, Reads};
+use crate::error::StoreError;
+use crate::files::{BlockFile, read_fully};
+use crate::hash::Hash;
+use crate::index::IndexReader;
+use crate::messages::{Reply, Request};
+use crate::record::Record;
+use crate::settings::{Durability, LookupPath, Settings};
+use crate::shared::Shared;
+use buddy_ring::{Buffer, Remote, Ring};
+use exchange::Exchange;
+use pools::Pools;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use write_queue::WriteQueue;
+
+/// What a session is made of.
+pub(crate) struct SessionParts<F, R> {
+    pub(crate) worker: usize,
+    pub(crate) settings: Settings,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) requests: rtrb::Producer<Request>,
+    pub(crate) replies: rtrb::Consumer<Reply>,
+    pub(crate) controller: Remote,
+    pub(crate) data: F,
+    pub(crate) reader: R,
+}
+
+/// One worker's way into the store.
+pub struct Session<F, R> {
+    ring: Ring,
+    shared: Arc<Shared>,
+    settings: Settings,
+    data: F,
+    reader: RefCell<R>,
+    reads: Rc<Reads>,
+    exchange: Rc<Exchange>,
+    pools: Rc<Pools>,
+    writes: Rc<WriteQueue<F>>,
+    /// Blocks that are being stored.
+    storing: Cell<usize>,
+}
+
+/// A block that was found. While this lives, its extent is not reused.
+pub struct Found {
+    record: Record,
+    guard: ReadGuard,
+}
+
+impl Found {
+    /// Where the block lies.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        self.record
+    }
+
+    /// For a read that lasts: holds this block's extent alone, so that all others can be reused.
+    pub fn pin(&mut self) {
+        if let Some(extent) = self.record.extent() {
+            self.guard.pin(extent);
+        }
+    }
+}
+
+/// The answer to a look-up, and how old it may be.
+struct LookUp {
+    found: Option<Found>,
+    /// Generations that were dropped when it was made.
+    seen: u64,
+}
+
+impl<F: BlockFile, R: IndexReader> Session<F, R> {
+    /// Starts a session on `ring`.
+    pub(crate) fn start(ring: &Ring, parts: SessionParts<F, R>) -> Rc<Session<F, R>> {
+        let exchange = Exchange::new(ring, parts.requests, parts.controller, parts.settings.requests_max);
+        let pools = Pools::new(ring, &exchange, &parts.shared, &parts.settings);
+        let durable = parts.settings.durability == Durability::Sync;
+        let session = Rc::new(Session {
+            ring: ring.clone(),
+            reads: Reads::new(Arc::clone(&parts.shared.clock), parts.worker),
+            writes: WriteQueue::new(ring, parts.data.clone(), durable),
+            shared: parts.shared,
+            settings: parts.settings,
+            data: parts.data,
+            reader: RefCell::new(parts.reader),
+            exchange,
+            pools,
+            storing: Cell::new(0),
+        });
+        let mut replies = parts.replies;
+        ring.on_turn_start({
+            let session = Rc::clone(&session);
+            move || session.exchange.take_replies(&mut replies, &session.pools)
+        });
+        ring.on_turn_end({
+            let session = Rc::clone(&session);
+            move || {
+                session.writes.flush();
+                session.exchange.wake_controller();
+                // A snapshot that outlived the turn would make the index grow.
+                session.reader.borrow_mut().rest();
+            }
+        });
+        session
+    }
+
+    /// Fills the pools, so that the first puts need not wait. Does without where there is no space.
+    pub async fn fill_pools(&self) {
+        self.pools.fill().await;
+    }
+
+    /// What all sessions of the store share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The settings of the store.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Finds a block.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub async fn find(&self, hash: &Hash) -> Result<Option<Found>, StoreError> {
+        Ok(self.look_up(hash).await?.found)
+    }
+
+    async fn look_up(&self, hash: &Hash) -> Result<LookUp, StoreError> {
+        // The clock is published before anything is looked at, here or there.
+        let guard = self.reads.begin();
+        let (record, seen) = match self.settings.lookup {
+            LookupPath::Worker => self.look_up_here(hash)?,
+            LookupPath::Controller => match self.exchange.request(|id| Request::Locate { id, hash: *hash }).await {
+                Reply::Located { record, seen, .. } => (record, seen),
+                Reply::Failed { refusal, .. } => return Err(refusal.into()),
+                _ => return Err(StoreError::Internal("an unexpected reply to Locate")),
+            },
+        };
+        Ok(LookUp { found: record.map(|record| Found { record, guard }), seen })
+    }
+
+    /// Active names, sealed names, then the index in a snapshot taken after those: a name that moves from one to the next is
+    /// found in one of them.
+    fn look_up_here(&self, hash: &Hash) -> Result<(Option<Record>, u64), StoreError> {
+        let stages = self.shared.names.load();
+        let seen = stages.dropped();
+        let record = match stages.get(hash) {
+            Some(state) => state.record(),
+            None => self.reader.borrow_mut().block(hash, seen)?,
+        };
+        Ok((record, seen))
+    }
+
+    /// Removes a name. False where it led nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]
+    pub async fn delete(&self, hash: &Hash) -> Result<bool, StoreError> {
+        loop {
+            let LookUp { found, seen } = self.look_up(hash).await?;
+            let Some(record) = found.map(|found| found.record()) else { return Ok(false) };
+            match self.exchange.request(|id| Request::Release { id, hash: *hash, record, seen }).await {
+                Reply::Released { existed, .. } => return Ok(existed),
+                Reply::Retry { .. } => {}
+                Reply::Failed { refusal, .. } => return Err(refusal.into()),
+                _ => return Err(StoreError::Internal("an unexpected reply to Release")),
+            }
+        }
+    }
+
+    /// Reads a block into the start of `target` where that needs no waiting. False where it does: see [`Session::read`].
+    pub fn read_cached(&self, found: &Found, target: &mut [u8]) -> bool {
+        let length = found.record.length() as usize;
+        let Some(extent) = found.record.extent() else { return true };
+        let Some(target) = target.get_mut(..length) else { return false };
+        self.data.read_cached(target, extent.offset()) == Some(length)
+    }
+
+    /// Reads a block to `at` of `buffer`. The block's extent is held until the buffer is filled, also where the future is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]
+    pub async fn read(&self, found: Found, buffer: Buffer, at: usize) -> (Result<(), StoreError>, Buffer) {
+        let Found { record, guard } = found;
+        let Some(extent) = record.extent() else { return (Ok(()), buffer) };
+        let range: Range<usize> = at..at + record.length() as usize;
+        let (result, buffer, _guard) = read_fully(&self.data, buffer, range, extent.offset(), guard).await;
+        (result.map_err(|source| StoreError::Io { action: "read", source }), buffer)
+    }
+
+    /// The descriptor whose cached pages may be sent without copying them, if that is safe here.
+    #[must_use]
+    pub fn cached_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.data.cached_descriptor()
+    }
+
+    /// Ends the session: waits for what is being stored, gives back every blank extent, and tells the controller.
+    pub async fn close(&self) {
+        while self.storing.get() > 0 {
+            self.ring.sleep(Duration::from_millis(1)).await;
+        }
+        self.pools.give_back_all().await;
+        self.exchange.detach();
+    }
+}

@@ -1,0 +1,259 @@
+//! Blank extents at hand, so that a put never waits for an allocation.
+//!
+//! Each size class has a pool that is filled up to its target whenever it falls below half of it. Targets follow demand: a class
+//! that runs dry doubles its target; one that is hardly used gives extents back. While space is short, targets are one.
+
+use super::exchange::Exchange;
+use crate::extent::{Extent, ExtentRun, SIZE_CLASSES, SizeClass};
+use crate::messages::{Refusal, Reply, Request};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use buddy_ring::{Ring, WaitLine};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A pool never holds more than this.
+const POOL_BYTES_MAX: u64 = 16 << 20;
+/// Targets are looked at this often while the pools are used.
+const ADJUST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pools of one worker.
+pub(crate) struct Pools {
+    ring: Ring,
+    exchange: Rc<Exchange>,
+    shared: Arc<Shared>,
+    pools: [Pool; SIZE_CLASSES],
+    /// Targets are being looked at.
+    adjusting: Cell<bool>,
+    closed: Cell<bool>,
+}
+
+struct Pool {
+    runs: RefCell<VecDeque<ExtentRun>>,
+    count: Cell<u32>,
+    target: Cell<u32>,
+    target_min: u32,
+    target_max: u32,
+    /// Extents taken since targets were last looked at.
+    taken: Cell<u32>,
+    filling: Cell<bool>,
+    line: WaitLine,
+    /// How often, and last why, extents were refused.
+    refusals: Cell<(u64, Refusal)>,
+}
+
+impl Pools {
+    pub(crate) fn new(ring: &Ring, exchange: &Rc<Exchange>, shared: &Arc<Shared>, settings: &Settings) -> Rc<Pools> {
+        let mut targets = settings.pool_targets.iter().copied();
+        let mut classes = SizeClass::all();
+        let pools = std::array::from_fn(|_| {
+            let class = classes.next().unwrap_or(SizeClass::LARGEST);
+            let target_max = u32::try_from(POOL_BYTES_MAX / class.bytes()).unwrap_or(u32::MAX);
+            let target = targets.next().unwrap_or(1).clamp(1, target_max);
+            Pool {
+                runs: RefCell::default(),
+                count: Cell::new(0),
+                target: Cell::new(target),
+                target_min: target,
+                target_max,
+                taken: Cell::new(0),
+                filling: Cell::new(false),
+                line: WaitLine::default(),
+                refusals: Cell::new((0, Refusal::NoSpace)),
+            }
+        });
+        Rc::new(Pools {
+            ring: ring.clone(),
+            exchange: Rc::clone(exchange),
+            shared: Arc::clone(shared),
+            pools,
+            adjusting: Cell::new(false),
+            closed: Cell::new(false),
+        })
+    }
+
+    #[allow(clippy::indexing_slicing)] // A class is below SIZE_CLASSES by construction.
+    fn pool(&self, class: SizeClass) -> &Pool {
+        &self.pools[class.index()]
+    }
+
+    /// A blank extent. Waits where the pool is dry.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] where there is none to be had.
+    pub(crate) async fn take(self: &Rc<Self>, class: SizeClass) -> Result<Extent, Refusal> {
+        self.adjust_while_used();
+        let pool = self.pool(class);
+        pool.taken.set(pool.taken.get().saturating_add(1));
+        if pool.line.is_empty()
+            && let Some(extent) = pool.pop()
+        {
+            if pool.count.get() < self.target(pool) / 2 {
+                self.start_filling(class);
+            }
+            return Ok(extent);
+        }
+        if !pool.filling.get() {
+            pool.target.set(pool.target.get().saturating_mul(2).min(pool.target_max));
+        }
+        let (refusals_before, _) = pool.refusals.get();
+        pool.line
+            .wait_for(|| {
+                let (refusals, refusal) = pool.refusals.get();
+                match pool.pop() {
+                    Some(extent) => Some(Ok(extent)),
+                    None if refusals != refusals_before => Some(Err(refusal)),
+                    None => {
+                        self.start_filling(class);
+                        None
+                    }
+                }
+            })
+            .await
+    }
+
+    /// Takes an extent back that its operation did not need.
+    pub(crate) fn put(&self, extent: Extent) {
+        self.put_runs([ExtentRun::new(extent, 1)]);
+    }
+
+    /// Takes extents in.
+    pub(crate) fn put_runs(&self, runs: impl IntoIterator<Item = ExtentRun>) {
+        for run in runs {
+            let pool = self.pool(run.class());
+            pool.count.set(pool.count.get() + run.count());
+            pool.runs.borrow_mut().push_back(run);
+            pool.line.wake_first();
+        }
+    }
+
+    /// Everything a pool holds.
+    pub(crate) fn take_all(&self, class: SizeClass) -> Vec<ExtentRun> {
+        let pool = self.pool(class);
+        pool.count.set(0);
+        pool.runs.borrow_mut().drain(..).collect()
+    }
+
+    fn target(&self, pool: &Pool) -> u32 {
+        if self.shared.health.space_is_short() { 1 } else { pool.target.get() }
+    }
+
+    /// Fills every pool up to its target.
+    pub(crate) async fn fill(self: &Rc<Self>) {
+        for class in SizeClass::all() {
+            self.fill_pool(class).await;
+        }
+    }
+
+    fn start_filling(self: &Rc<Self>, class: SizeClass) {
+        if !self.pool(class).filling.get() && !self.closed.get() {
+            let pools = Rc::clone(self);
+            self.pool(class).filling.set(true);
+            self.ring.spawn(async move { pools.fill_pool(class).await }).detach();
+        }
+    }
+
+    async fn fill_pool(&self, class: SizeClass) {
+        let pool = self.pool(class);
+        pool.filling.set(true);
+        let count = self.target(pool).saturating_sub(pool.count.get()).max(1);
+        let reply = self.exchange.request(|id| Request::Allocate { id, class, count }).await;
+        pool.filling.set(false);
+        match reply {
+            Reply::Allocated { runs, .. } => self.put_runs(runs),
+            Reply::Failed { refusal, .. } => {
+                pool.refusals.set((pool.refusals.get().0 + 1, refusal));
+                pool.line.wake_first();
+            }
+            _ => {}
+        }
+        // Who still waits starts the next filling.
+        pool.line.wake_first();
+    }
+
+    /// Looks at the targets every now and then, until the pools have not been used for a while: an idle worker has no timer.
+    fn adjust_while_used(self: &Rc<Self>) {
+        if !self.adjusting.replace(true) {
+            let pools = Rc::clone(self);
+            self.ring
+                .spawn(async move {
+                    loop {
+                        pools.ring.sleep(ADJUST_INTERVAL).await;
+                        let used = pools.pools.iter().any(|pool| pool.taken.get() > 0);
+                        pools.adjust().await;
+                        if pools.closed.get() || (!used && pools.are_small()) {
+                            pools.adjusting.set(false);
+                            return;
+                        }
+                    }
+                })
+                .detach();
+        }
+    }
+
+    fn are_small(&self) -> bool {
+        self.pools.iter().all(|pool| pool.target.get() == pool.target_min && pool.count.get() <= pool.target_min)
+    }
+
+    async fn adjust(&self) {
+        for pool in &self.pools {
+            let target = self.target(pool);
+            if pool.taken.replace(0) < target / 4 {
+                pool.target.set((pool.target.get() / 2).max(pool.target_min));
+            }
+            let surplus = pool.count.get().saturating_sub(self.target(pool));
+            if surplus > 0 && !self.closed.get() {
+                let runs = pool.take_surplus(surplus);
+                self.exchange.request(|id| Request::Return { id, runs, recalled: false }).await;
+            }
+        }
+    }
+
+    /// Gives everything back, for good.
+    pub(crate) async fn give_back_all(&self) {
+        self.closed.set(true);
+        while self.pools.iter().any(|pool| pool.filling.get()) {
+            self.ring.sleep(Duration::from_millis(1)).await;
+        }
+        let runs: Vec<ExtentRun> = SizeClass::all().flat_map(|class| self.take_all(class)).collect();
+        self.exchange.request(|id| Request::Return { id, runs, recalled: false }).await;
+    }
+}
+
+impl Pool {
+    /// The next extent: neighbours one after the other.
+    fn pop(&self) -> Option<Extent> {
+        let mut runs = self.runs.borrow_mut();
+        let run = runs.front_mut()?;
+        let extent = run.pop_first();
+        if run.count() == 0 {
+            runs.pop_front();
+        }
+        self.count.set(self.count.get() - u32::from(extent.is_some()));
+        extent
+    }
+
+    /// Takes up to `surplus` extents out, whole runs from the back.
+    fn take_surplus(&self, surplus: u32) -> Vec<ExtentRun> {
+        let mut runs = self.runs.borrow_mut();
+        let mut taken = Vec::new();
+        let mut left = surplus;
+        while let Some(run) = runs.pop_back_if(|run| run.count() <= left) {
+            left -= run.count();
+            self.count.set(self.count.get() - run.count());
+            taken.push(run);
+        }
+        drop(runs);
+        while left > 0
+            && let Some(extent) = self.pop()
+        {
+            left -= 1;
+            taken.push(ExtentRun::new(extent, 1));
+        }
+        taken
+    }
+}

@@ -1,0 +1,34 @@
+//! What all threads of a store share.
+
+use crate::clock::Clock;
+use crate::health::Health;
+use crate::names::Names;
+use crate::settings::Settings;
+use crate::statistics::Statistics;
+use std::sync::Arc;
+
+/// Names, clock, health and counters of one store.
+pub struct Shared {
+    /// The published names.
+    pub names: Names,
+    /// The reuse clock.
+    pub clock: Arc<Clock>,
+    /// Whether the store can write.
+    pub health: Health,
+    /// What it holds and does.
+    pub statistics: Statistics,
+}
+
+impl Shared {
+    /// For a store with these settings.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Arc<Shared> {
+        let entries = settings.generation_limit() + settings.removals_reserve();
+        Arc::new(Shared {
+            names: Names::new(entries),
+            clock: Clock::new(settings.workers, settings.pins_max),
+            health: Health::default(),
+            statistics: Statistics::default(),
+        })
+    }
+}

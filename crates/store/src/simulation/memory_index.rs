@@ -1,0 +1,142 @@
+//! An index in memory with libmdbx's commit semantics: a transaction becomes visible and durable as a whole or not at all,
+//! readers keep the snapshot they took.
+
+use crate::hash::Hash;
+use crate::index::{Index, IndexError, IndexReader, IndexTransaction, Meta};
+use crate::page_map::PageMap;
+use crate::record::Record;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+#[derive(Clone, Default)]
+struct Tables {
+    blocks: BTreeMap<Hash, Record>,
+    pages: BTreeMap<u64, PageMap>,
+    meta: Option<Meta>,
+}
+
+/// An index in memory. Clones are handles to the same tables, which survive "power cuts" of the store above.
+#[derive(Clone, Default)]
+pub(crate) struct MemoryIndex {
+    committed: Arc<Mutex<Arc<Tables>>>,
+    full: Arc<AtomicBool>,
+}
+
+impl MemoryIndex {
+    fn snapshot(&self) -> Arc<Tables> {
+        Arc::clone(&self.committed.lock().unwrap())
+    }
+
+    /// Lets commits and reservations fail for want of space, or work again.
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    fn check_space(&self) -> Result<(), IndexError> {
+        if self.full.load(Ordering::Relaxed) { Err(IndexError::Full("simulated".to_owned())) } else { Ok(()) }
+    }
+}
+
+impl Index for MemoryIndex {
+    type Reader = MemoryReader;
+    type Transaction<'a> = MemoryTransaction;
+
+    fn reader(&self) -> Result<MemoryReader, IndexError> {
+        Ok(MemoryReader { index: self.clone(), snapshot: None, generation: 0 })
+    }
+
+    fn begin(&self) -> Result<MemoryTransaction, IndexError> {
+        Ok(MemoryTransaction { index: self.clone(), tables: Tables::clone(&self.snapshot()) })
+    }
+
+    fn reserve(&self, _names: u64) -> Result<(), IndexError> {
+        self.check_space()
+    }
+
+    fn file_bytes(&self) -> u64 {
+        0
+    }
+}
+
+pub(crate) struct MemoryReader {
+    index: MemoryIndex,
+    snapshot: Option<Arc<Tables>>,
+    generation: u64,
+}
+
+impl IndexReader for MemoryReader {
+    fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError> {
+        if self.generation != generation {
+            self.rest();
+        }
+        self.generation = generation;
+        let snapshot = self.snapshot.get_or_insert_with(|| self.index.snapshot());
+        Ok(snapshot.blocks.get(hash).copied())
+    }
+
+    fn rest(&mut self) {
+        self.snapshot = None;
+    }
+
+    fn meta(&mut self) -> Result<Option<Meta>, IndexError> {
+        Ok(self.index.snapshot().meta)
+    }
+
+    fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {
+        self.index.snapshot().pages.iter().for_each(|(macroblock, map)| each(*macroblock, *map));
+        Ok(())
+    }
+
+    fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
+        self.index.snapshot().blocks.iter().all(|(hash, record)| each(*hash, Ok(*record)));
+        Ok(())
+    }
+}
+
+pub(crate) struct MemoryTransaction {
+    index: MemoryIndex,
+    tables: Tables,
+}
+
+impl IndexTransaction for MemoryTransaction {
+    fn block(&self, hash: &Hash) -> Result<Option<Record>, IndexError> {
+        Ok(self.tables.blocks.get(hash).copied())
+    }
+
+    fn set_block(&mut self, hash: &Hash, record: Option<Record>) -> Result<(), IndexError> {
+        match record {
+            Some(record) => self.tables.blocks.insert(*hash, record),
+            None => self.tables.blocks.remove(hash),
+        };
+        Ok(())
+    }
+
+    fn page_map(&self, macroblock: u64) -> Result<PageMap, IndexError> {
+        Ok(self.tables.pages.get(&macroblock).copied().unwrap_or_default())
+    }
+
+    fn set_page_map(&mut self, macroblock: u64, map: PageMap) -> Result<(), IndexError> {
+        if map.is_empty() {
+            self.tables.pages.remove(&macroblock);
+        } else {
+            self.tables.pages.insert(macroblock, map);
+        }
+        Ok(())
+    }
+
+    fn meta(&self) -> Result<Option<Meta>, IndexError> {
+        Ok(self.tables.meta)
+    }
+
+    fn set_meta(&mut self, meta: &Meta) -> Result<(), IndexError> {
+        self.tables.meta = Some(*meta);
+        Ok(())
+    }
+
+    fn commit(self) -> Result<(), IndexError> {
+        self.index.check_space()?;
+        *self.index.committed.lock().unwrap() = Arc::new(self.tables);
+        Ok(())
+    }
+}

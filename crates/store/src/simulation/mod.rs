@@ -1,0 +1,20 @@
+//! The whole store on a simulated disk, on one thread, in virtual time: every run with a seed is the same run.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `disk` | a disk with a volatile cache, power cuts and faults |
+//! | `memory_index` | an index with libmdbx's commit semantics |
+//! | `world` | controller, sessions and checkpointer on one ring |
+//! | `oracle` | what must be true of each name |
+//! | `workload` | clients, and boots that end in order, by a kill, or by a power cut |
+//! | `properties` | random steps against a set of keys |
+//! | `tests` | what is run |
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
+
+mod disk;
+mod memory_index;
+mod oracle;
+mod properties;
+mod tests;
+mod workload;
+mod world;

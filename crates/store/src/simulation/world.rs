@@ -1,0 +1,261 @@
+//! A whole store on a simulated disk: controller, sessions and checkpointer on one ring, in virtual time.
+
+use super::disk::{Cut, Disk, SimulatedFile};
+use super::memory_index::{MemoryIndex, MemoryReader};
+use crate::check::{CheckReport, check};
+use crate::checkpoint::{CheckpointDone, CheckpointJob, checkpoint};
+use crate::controller::{Checkpointer, Controller, ControllerParts, JournalWriter, Locator, Port};
+use crate::extent::SIZE_CLASSES;
+use crate::hash::Hash;
+use crate::index::{Index, IndexError, IndexReader};
+use crate::messages::{reply_queue_length, request_queue_length};
+use crate::record::Record;
+use crate::recovery::{RecoveryError, create_if_new, recover};
+use crate::session::{Session, SessionParts};
+use crate::settings::{LookupPath, Settings};
+use crate::shared::Shared;
+use buddy_ring::{BufferPool, Ring, Runtime};
+use futures_channel::oneshot;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+pub(crate) const DATA: usize = 0;
+pub(crate) const JOURNAL: usize = 1;
+
+/// Bytes of a simulated journal: small, so that it is written round many times.
+const JOURNAL_BYTES: u64 = 1 << 20;
+
+pub(crate) type SimulatedSession = Session<SimulatedFile, MemoryReader>;
+
+/// What survives a power cut.
+pub(crate) struct World {
+    pub(crate) disk: Disk,
+    pub(crate) index: MemoryIndex,
+    pub(crate) settings: Settings,
+    pub(crate) blocks: Vec<Block>,
+    seed: u64,
+    boots: u64,
+}
+
+/// A block that clients store.
+pub(crate) struct Block {
+    pub(crate) hash: Hash,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Settings under which everything happens often: small generations, small pools.
+pub(crate) fn small_settings(workers: usize) -> Settings {
+    Settings {
+        workers,
+        pool_targets: [2; SIZE_CLASSES],
+        checkpoint_names: 8,
+        requests_max: 16,
+        pins_max: 2,
+        sync_interval: Duration::from_millis(20),
+        ..Settings::default()
+    }
+}
+
+impl World {
+    /// An empty disk, and `blocks` blocks of all sizes that clients may store.
+    pub(crate) fn new(seed: u64, blocks: usize, settings: Settings) -> World {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let blocks = (0..blocks)
+            .map(|number| {
+                let class = random.u32(0..8);
+                let length = match random.u8(0..20) {
+                    // There is one empty block.
+                    _ if number == 0 => 0,
+                    0..4 => 4096 << class,
+                    _ => {
+                        let class = random.u32(0..=class);
+                        random.usize(1..=4096 << class)
+                    }
+                };
+                // Bytes that differ in every page, cheaply.
+                let mut bytes = vec![random.u8(1..); length];
+                for page in bytes.chunks_mut(512) {
+                    page[0] = random.u8(..);
+                }
+                bytes.iter_mut().take(8).for_each(|byte| *byte = random.u8(..));
+                Block { hash: Hash::of(&bytes), bytes }
+            })
+            .collect();
+        World { disk: Disk::new(seed, 2), index: MemoryIndex::default(), settings, blocks, seed, boots: 0 }
+    }
+
+    /// A ring for the next boot.
+    pub(crate) fn runtime(&mut self) -> Runtime {
+        self.boots += 1;
+        Runtime::simulated(self.seed.wrapping_mul(1000).wrapping_add(self.boots))
+    }
+
+    /// Opens the store on `ring`. Never ends if the power goes meanwhile.
+    pub(crate) async fn open(&self, ring: &Ring) -> Result<Open, RecoveryError> {
+        let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring));
+        create_if_new(&self.index, &data, &journal, JOURNAL_BYTES, [7; 16]).await?;
+        let recovered = recover(&self.index, &data, &journal, &self.settings).await?;
+        let shared = Shared::new(&self.settings);
+        if let Some(damage) = &recovered.damage {
+            crate::store::open_read_only(&shared, damage);
+        }
+        let mut ports = Vec::new();
+        let mut ends = Vec::new();
+        for _ in 0..self.settings.workers {
+            let (requests, requests_end) = rtrb::RingBuffer::new(request_queue_length(self.settings.requests_max));
+            let (replies_end, replies) = rtrb::RingBuffer::new(reply_queue_length(self.settings.requests_max));
+            let remote = Arc::new(OnceLock::from(ring.remote()));
+            ports.push(Port::new(requests_end, replies_end, remote));
+            ends.push((requests, replies));
+        }
+        let locator = match self.settings.lookup {
+            LookupPath::Worker => None,
+            LookupPath::Controller => Some(Box::new(SimulatedLocator {
+                ring: ring.clone(),
+                disk: self.disk.clone(),
+                index: self.index.clone(),
+            }) as Box<dyn Locator>),
+        };
+        let controller = Controller::start(
+            ring,
+            ControllerParts {
+                settings: self.settings.clone(),
+                shared: Arc::clone(&shared),
+                data: data.clone(),
+                journal_file: journal,
+                ports,
+                allocator: recovered.allocator,
+                journal: JournalWriter::new(&recovered.meta),
+                totals: recovered.meta.totals,
+                index_has_space: recovered.index_has_space,
+                checkpointer: Box::new(SimulatedCheckpointer {
+                    ring: ring.clone(),
+                    disk: self.disk.clone(),
+                    index: self.index.clone(),
+                }),
+                locator,
+            },
+        );
+        let mut sessions = Vec::new();
+        for (worker, (requests, replies)) in ends.into_iter().enumerate() {
+            let parts = SessionParts {
+                worker,
+                settings: self.settings.clone(),
+                shared: Arc::clone(&shared),
+                requests,
+                replies,
+                controller: ring.remote(),
+                data: data.clone(),
+                reader: self.index.reader()?,
+            };
+            sessions.push(Session::start(ring, parts));
+        }
+        Ok(Open { ring: ring.clone(), shared, sessions, controller, buffers: BufferPool::new(64 << 20) })
+    }
+
+    /// Decides what has survived, after the ring of the last boot is gone.
+    pub(crate) fn restore(&self, cut: Cut) {
+        self.disk.restore(cut);
+    }
+
+    /// Checks the store as it lies there, every byte of it; `None` where it has not come into being.
+    pub(crate) fn check(&mut self) -> Option<CheckReport> {
+        self.index.reader().unwrap().meta().unwrap()?;
+        let runtime = self.runtime();
+        let ring = runtime.ring();
+        let (data, journal) = (self.disk.file(DATA, &ring), self.disk.file(JOURNAL, &ring));
+        Some(runtime.block_on(check(&ring, &self.index, &data, &journal, true, &mut |_| {})).unwrap())
+    }
+}
+
+/// A store that is open.
+pub(crate) struct Open {
+    pub(crate) ring: Ring,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) sessions: Vec<Rc<SimulatedSession>>,
+    controller: Rc<Controller<SimulatedFile>>,
+    pub(crate) buffers: BufferPool,
+}
+
+impl Open {
+    /// Stores a block through a session.
+    pub(crate) async fn put(&self, session: usize, block: &Block) -> Result<crate::session::Stored, crate::StoreError> {
+        let mut buffer = self.buffers.take(block.bytes.len()).await.unwrap();
+        buffer[..block.bytes.len()].copy_from_slice(&block.bytes);
+        let length = u32::try_from(block.bytes.len()).unwrap();
+        self.sessions[session].put(block.hash, buffer, length).await
+    }
+
+    /// Looks a block up through a session, and reads it if it is there: every byte must be its own.
+    pub(crate) async fn get(&self, session: usize, block: &Block) -> Result<bool, crate::StoreError> {
+        let session = &self.sessions[session];
+        let Some(found) = session.find(&block.hash).await? else { return Ok(false) };
+        assert_eq!(found.record().length() as usize, block.bytes.len(), "{} leads to another length", block.hash);
+        let buffer = self.buffers.take(block.bytes.len()).await.unwrap();
+        let (result, buffer) = session.read(found, buffer, 0).await;
+        result?;
+        assert!(buffer[..block.bytes.len()] == block.bytes, "{} leads to bytes that are not its own", block.hash);
+        Ok(true)
+    }
+
+    /// Stops in order: nothing may be held afterwards.
+    pub(crate) async fn stop(self) {
+        for session in &self.sessions {
+            session.close().await;
+        }
+        self.controller.stopped().await;
+        if self.shared.health.read_only().is_none() {
+            assert_eq!(self.shared.statistics.bytes_held.get(), 0, "extents have leaked");
+        }
+    }
+}
+
+/// Carries checkpoints out after a while. The power may go before and after the commit.
+struct SimulatedCheckpointer {
+    ring: Ring,
+    disk: Disk,
+    index: MemoryIndex,
+}
+
+impl Checkpointer for SimulatedCheckpointer {
+    fn start(&self, job: CheckpointJob) -> oneshot::Receiver<Result<CheckpointDone, IndexError>> {
+        let (sender, receiver) = oneshot::channel();
+        let (ring, disk, index) = (self.ring.clone(), self.disk.clone(), self.index.clone());
+        self.ring
+            .spawn(async move {
+                for _ in 0..3 {
+                    disk.take_time(&ring).await;
+                }
+                disk.completed().await;
+                let outcome = checkpoint(&index, &job);
+                disk.completed().await;
+                disk.take_time(&ring).await;
+                let _ = sender.send(outcome);
+            })
+            .detach();
+        receiver
+    }
+}
+
+struct SimulatedLocator {
+    ring: Ring,
+    disk: Disk,
+    index: MemoryIndex,
+}
+
+impl Locator for SimulatedLocator {
+    fn start(&self, hash: Hash) -> oneshot::Receiver<Result<Option<Record>, IndexError>> {
+        let (sender, receiver) = oneshot::channel();
+        let (ring, disk, index) = (self.ring.clone(), self.disk.clone(), self.index.clone());
+        self.ring
+            .spawn(async move {
+                disk.take_time(&ring).await;
+                let found = index.reader().and_then(|mut reader| reader.block(&hash, 1));
+                disk.take_time(&ring).await;
+                let _ = sender.send(found);
+            })
+            .detach();
+        receiver
+    }
+}

@@ -1,0 +1,61 @@
+//! Counters that the controller keeps up and anybody reads.
+
+use crate::extent::SIZE_CLASSES;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One number, written by one thread and read by any.
+#[derive(Default, Debug)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// The present value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add(&self, value: u64) {
+        self.0.fetch_add(value, Ordering::Relaxed);
+    }
+}
+
+/// What the store holds and does.
+#[derive(Default, Debug)]
+pub struct Statistics {
+    /// Number of blocks.
+    pub blocks: Gauge,
+    /// Sum of their lengths.
+    pub bytes_stored: Gauge,
+    /// Sum of the extents of stored blocks.
+    pub bytes_allocated: Gauge,
+    /// Bytes of extents in pools, waiting for readers, or suspect.
+    pub bytes_held: Gauge,
+    /// Bytes of free extents.
+    pub bytes_free: Gauge,
+    /// Bytes of the data file.
+    pub file_bytes: Gauge,
+    /// Extents taken out of use for good.
+    pub quarantined_extents: Gauge,
+    /// Free extents by size class.
+    pub free_extents: [Gauge; SIZE_CLASSES],
+    /// Changes in the active generation.
+    pub names_active: Gauge,
+    /// Changes in the sealed generation.
+    pub names_sealed: Gauge,
+    /// Bytes of the journal that are still needed.
+    pub journal_bytes_used: Gauge,
+    /// Bytes of the journal.
+    pub journal_bytes: Gauge,
+    /// Bytes of the index file.
+    pub index_bytes: Gauge,
+    /// Checkpoints since the start.
+    pub checkpoints: Gauge,
+    /// Frames since the start.
+    pub frames: Gauge,
+    /// Records in them.
+    pub records: Gauge,
+}
