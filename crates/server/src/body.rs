@@ -1,0 +1,264 @@
+//! Receiving the body of a block: straight into the buffer that is written, hashed as it arrives.
+//!
+//! A buffer is taken only when bytes have arrived, and a client that is too slow on the whole is given up: whoever holds a buffer
+//! is using it.
+
+use crate::chunked::ChunkedDecoder;
+use crate::connection::{Broken, Connection};
+use crate::limits::{BODY_BYTES_PER_SECOND_MIN, CHUNKED_BYTES_FIRST};
+use crate::reply::CONTINUE;
+use crate::request::{BodyFraming, Head, too_large};
+use crate::status::{Problem, Status};
+use buddy_ring::{Buffer, Elapsed};
+use buddy_store::{BLOCK_BYTES_MAX, Hash, Hasher};
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// A chunked body arrives through a buffer of this size.
+const CHUNKED_RECEIVE_BYTES: usize = 16 * 1024;
+
+/// A block as it was received.
+pub(crate) struct Body {
+    /// Its bytes, from the start of a buffer that has room for whole pages.
+    pub(crate) buffer: Buffer,
+    pub(crate) length: u32,
+    pub(crate) hash: Hash,
+}
+
+/// Why a request does not go on.
+pub(crate) enum BodyError {
+    Broken,
+    /// `body_read`: nothing of the request is left to be read.
+    Refused {
+        problem: Problem,
+        body_read: bool,
+    },
+}
+
+impl From<Broken> for BodyError {
+    fn from(_: Broken) -> BodyError {
+        BodyError::Broken
+    }
+}
+
+impl BodyError {
+    /// A refusal of a request whose body was not read.
+    pub(crate) fn unread(problem: Problem) -> BodyError {
+        BodyError::Refused { problem, body_read: false }
+    }
+
+    /// A refusal of a request that was read to its end.
+    pub(crate) fn read(problem: Problem) -> BodyError {
+        BodyError::Refused { problem, body_read: true }
+    }
+}
+
+/// Receives the body of a request that stores a block.
+pub(crate) async fn receive(connection: &mut Connection, head: &Head) -> Result<Body, BodyError> {
+    let body = match head.body {
+        BodyFraming::None => Err(BodyError::unread(Problem::fatal(
+            Status::LENGTH_REQUIRED,
+            "a block needs Content-Length or Transfer-Encoding: chunked",
+        ))),
+        BodyFraming::Length(length) => match u32::try_from(length) {
+            Ok(length) if length <= BLOCK_BYTES_MAX => receive_sized(connection, head, length).await,
+            _ => Err(BodyError::unread(too_large(&format!("{length} bytes")))),
+        },
+        BodyFraming::Chunked => receive_chunked(connection, head).await,
+    };
+    // What follows is the next request's: it must not hold a buffer that others need while this one is stored.
+    connection.input.release_buffer();
+    body
+}
+
+/// Waits for the first byte of a body, after telling a client that waits for it to go on.
+async fn begin(connection: &mut Connection, head: &Head) -> Result<(), BodyError> {
+    if !connection.input.unused().is_empty() {
+        return Ok(());
+    }
+    if head.expects_continue {
+        connection.send(CONTINUE.to_vec(), 0..CONTINUE.len(), false).await?;
+    }
+    connection.deadline.set(connection.worker.limits.body_timeout);
+    match connection.deadline.limit(connection.socket.readable()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(BodyError::Broken),
+        Err(Elapsed) => Err(too_slow(connection, 0)),
+    }
+}
+
+/// A buffer for a block of up to `bytes`. Where there is none now, what the connection holds is given up before it waits.
+async fn take_buffer(connection: &mut Connection, bytes: usize) -> Result<Buffer, BodyError> {
+    let buffers = connection.worker.upload_buffers.clone();
+    connection.worker.trim_later();
+    let taken = match buffers.try_take(bytes) {
+        Ok(None) => {
+            connection.input.release_buffer();
+            connection.deadline.set(connection.worker.limits.body_timeout);
+            match connection.deadline.limit(buffers.take(bytes)).await {
+                Ok(taken) => taken.map(Some),
+                Err(Elapsed) => Ok(None),
+            }
+        }
+        taken => taken,
+    };
+    match taken {
+        Ok(Some(buffer)) => Ok(buffer),
+        Ok(None) => Err(no_memory("other blocks take all the memory for blocks")),
+        Err(error) => {
+            tracing::error!(%error, "there is no memory for a block");
+            Err(no_memory("there is no memory for the block"))
+        }
+    }
+}
+
+fn no_memory(detail: &str) -> BodyError {
+    let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, detail);
+    problem.retry_after_s = Some(1);
+    BodyError::unread(problem)
+}
+
+/// How long a body may take on the whole.
+struct Pace {
+    end: Instant,
+}
+
+impl Pace {
+    fn new(connection: &Connection, bytes: u32) -> Pace {
+        let allowed = Duration::from_secs(u64::from(bytes / BODY_BYTES_PER_SECOND_MIN));
+        Pace { end: connection.worker.ring.now() + connection.worker.limits.body_timeout + allowed }
+    }
+
+    /// Runs a receive until there is no progress for too long, or the whole takes too long.
+    async fn limit<F: Future>(&self, connection: &Connection, receiving: F) -> Result<F::Output, Elapsed> {
+        let left = self.end.saturating_duration_since(connection.worker.ring.now());
+        connection.deadline.set(connection.worker.limits.body_timeout.min(left));
+        connection.deadline.limit(receiving).await
+    }
+}
+
+async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) -> Result<Body, BodyError> {
+    let bytes = length as usize;
+    if length > 0 {
+        begin(connection, head).await?;
+    }
+    let mut buffer = take_buffer(connection, bytes).await?;
+    let pace = Pace::new(connection, length);
+    let mut hasher = Hasher::new();
+    // What arrived with the head is copied; the rest is received in place.
+    let unused = connection.input.unused();
+    let mut filled = unused.len().min(bytes);
+    if let (Some(target), Some(source)) = (buffer.get_mut(..filled), unused.get(..filled)) {
+        target.copy_from_slice(source);
+        hasher.update(source);
+    }
+    connection.input.use_up(filled);
+    while filled < bytes {
+        let receiving = connection.socket.receive(buffer, filled..bytes);
+        let Ok((received, returned)) = pace.limit(connection, receiving).await else {
+            return Err(too_slow(connection, filled));
+        };
+        buffer = returned;
+        match received {
+            Ok(received) if received > 0 => {
+                hasher.update(buffer.get(filled..filled + received).unwrap_or_default());
+                filled += received;
+            }
+            // The client is gone in the middle of its block.
+            _ => return Err(BodyError::Broken),
+        }
+    }
+    Ok(Body { buffer, length, hash: hasher.finish() })
+}
+
+async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Body, BodyError> {
+    begin(connection, head).await?;
+    let mut block = ChunkedBlock {
+        buffer: take_buffer(connection, CHUNKED_BYTES_FIRST).await?,
+        decoder: ChunkedDecoder::default(),
+        hasher: Hasher::new(),
+        filled: 0,
+    };
+    let pace = Pace::new(connection, BLOCK_BYTES_MAX);
+    let arrived = connection.input.unused().to_vec();
+    connection.input.use_up(arrived.len());
+    let used = block.take(connection, &arrived).await?;
+    connection.input.append(arrived.get(used..).unwrap_or_default());
+    let mut received = Vec::new();
+    while !block.decoder.is_done() {
+        received.resize(CHUNKED_RECEIVE_BYTES, 0);
+        let receiving = connection.socket.receive(received, 0..CHUNKED_RECEIVE_BYTES);
+        let Ok((result, returned)) = pace.limit(connection, receiving).await else {
+            return Err(too_slow(connection, block.filled));
+        };
+        received = returned;
+        let count = match result {
+            Ok(count) if count > 0 => count,
+            _ => return Err(BodyError::Broken),
+        };
+        let arrived = received.get(..count).unwrap_or_default();
+        let used = block.take(connection, arrived).await?;
+        // What follows the body is the next request's.
+        connection.input.append(arrived.get(used..).unwrap_or_default());
+    }
+    let length = u32::try_from(block.filled).unwrap_or(u32::MAX);
+    Ok(Body { buffer: block.buffer, length, hash: block.hasher.finish() })
+}
+
+/// A block that arrives in chunks.
+struct ChunkedBlock {
+    buffer: Buffer,
+    decoder: ChunkedDecoder,
+    hasher: Hasher,
+    filled: usize,
+}
+
+impl ChunkedBlock {
+    /// Takes in received bytes up to the end of the body; returns how many.
+    async fn take(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<usize, BodyError> {
+        let mut used = 0;
+        while used < bytes.len() && !self.decoder.is_done() {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let (taken, data) = self
+                .decoder
+                .decode(rest)
+                .map_err(|error| BodyError::unread(Problem::fatal(Status::BAD_REQUEST, error.to_string())))?;
+            let data = rest.get(data).unwrap_or_default();
+            let end = self.filled + data.len();
+            if end > BLOCK_BYTES_MAX as usize {
+                return Err(BodyError::unread(too_large("chunks of more bytes")));
+            }
+            if end > self.buffer.len() {
+                self.grow(connection).await?;
+            }
+            if let Some(target) = self.buffer.get_mut(self.filled..end) {
+                target.copy_from_slice(data);
+            }
+            self.hasher.update(data);
+            self.filled = end;
+            used += taken;
+        }
+        Ok(used)
+    }
+
+    /// Moves to a buffer for the largest block.
+    async fn grow(&mut self, connection: &mut Connection) -> Result<(), BodyError> {
+        let mut larger = take_buffer(connection, BLOCK_BYTES_MAX as usize).await?;
+        if let (Some(target), Some(source)) = (larger.get_mut(..self.filled), self.buffer.get(..self.filled)) {
+            target.copy_from_slice(source);
+        }
+        self.buffer = larger;
+        Ok(())
+    }
+}
+
+fn too_slow(connection: &Connection, received: usize) -> BodyError {
+    let seconds = connection.worker.limits.body_timeout.as_secs_f32();
+    BodyError::unread(Problem::fatal(
+        Status::REQUEST_TIMEOUT,
+        format!(
+            "the body was given up after {received} bytes: nothing more arrived for {seconds} s, or on the whole less than \
+             {BODY_BYTES_PER_SECOND_MIN} bytes a second"
+        ),
+    ))
+}

@@ -1,0 +1,300 @@
+//! One connection, read from top to bottom: head, body, block, reply. One request at a time; pipelined ones in order.
+
+use crate::body::BodyError;
+use crate::input::Input;
+use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX, WHOLE_SEND_BYTES_MAX};
+use crate::reply::{self, Persistence, ReplyContext};
+use crate::request::{BodyFraming, Head, Method, parse_head};
+use crate::routes;
+use crate::status::{Problem, Status};
+use crate::worker::Worker;
+use buddy_ring::{Deadline, IoBuffer, SendAmount, Socket};
+use std::future::Future;
+use std::ops::Range;
+use std::pin::pin;
+use std::rc::Rc;
+
+/// The connection is of no more use: broken, ended by the client, or too slow.
+#[derive(Debug)]
+pub(crate) struct Broken;
+
+/// What the next request's head turned out to be.
+enum NextHead {
+    Head(Head),
+    Refused(Problem),
+    /// The client has ended the connection, or was idle for too long.
+    Ended,
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) socket: Socket,
+    pub(crate) input: Input,
+    /// When the client must have moved.
+    pub(crate) deadline: Deadline,
+    key: usize,
+}
+
+/// Whether the next request may follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum GoesOn {
+    Yes,
+    No,
+}
+
+impl From<Persistence> for GoesOn {
+    fn from(persistence: Persistence) -> GoesOn {
+        if persistence == Persistence::Close { GoesOn::No } else { GoesOn::Yes }
+    }
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, key: usize) {
+    let mut connection = Connection::new(worker, socket, key);
+    loop {
+        let goes_on = match connection.next_head().await {
+            NextHead::Ended => return,
+            NextHead::Refused(problem) => connection.refuse_unread(&problem).await,
+            NextHead::Head(head) => connection.answer(&head).await,
+        };
+        match goes_on {
+            Ok(GoesOn::Yes) => {}
+            Ok(GoesOn::No) => return connection.linger().await,
+            Err(Broken) => return,
+        }
+    }
+}
+
+/// Tells a client that there are too many.
+pub(crate) async fn refuse_crowd(worker: &Rc<Worker>, socket: Socket) {
+    let limit = worker.limits.connections_max;
+    let mut connection = Connection::new(worker, socket, usize::MAX);
+    let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, format!("there are {limit} connections already"));
+    problem.retry_after_s = Some(1);
+    if connection.refuse_unread(&problem).await.is_ok() {
+        connection.linger().await;
+    }
+}
+
+/// Why no more of a head was received.
+enum HeadEnd {
+    Broken,
+    TooSlow,
+}
+
+impl Connection {
+    fn new(worker: &Rc<Worker>, socket: Socket, key: usize) -> Connection {
+        let deadline = Deadline::new(&worker.ring, worker.limits.idle_timeout);
+        Connection { worker: Rc::clone(worker), socket, input: Input::default(), deadline, key }
+    }
+
+    /// Receives until a head is complete.
+    async fn next_head(&mut self) -> NextHead {
+        let worker = Rc::clone(&self.worker);
+        let limits = &worker.limits;
+        self.input.skip_empty_lines();
+        let mut begun = !self.input.unused().is_empty();
+        self.deadline.set(if begun { limits.head_timeout } else { limits.idle_timeout });
+        loop {
+            if begun {
+                match parse_head(self.input.unused()) {
+                    Ok(Some(head)) if head.bytes > limits.head_bytes_max => {
+                        return NextHead::Refused(head_too_large(limits.head_bytes_max));
+                    }
+                    Ok(Some(head)) => {
+                        self.input.use_up(head.bytes);
+                        return NextHead::Head(head);
+                    }
+                    Ok(None) if self.input.unused().len() > limits.head_bytes_max => {
+                        return NextHead::Refused(head_too_large(limits.head_bytes_max));
+                    }
+                    Ok(None) => {}
+                    Err(problem) => return NextHead::Refused(problem),
+                }
+            } else if self.worker.phase.is_draining() {
+                return NextHead::Ended;
+            }
+            match self.receive_head_part(begun).await {
+                Ok(true) => {
+                    self.input.skip_empty_lines();
+                    let begins = !begun && !self.input.unused().is_empty();
+                    if begins {
+                        self.deadline.set(limits.head_timeout);
+                        begun = true;
+                    }
+                }
+                Ok(false) | Err(HeadEnd::Broken) => return NextHead::Ended,
+                Err(HeadEnd::TooSlow) if begun => {
+                    let seconds = limits.head_timeout.as_secs_f32();
+                    let detail = format!("the head of the request was not complete after {seconds} s");
+                    return NextHead::Refused(Problem::fatal(Status::REQUEST_TIMEOUT, detail));
+                }
+                Err(HeadEnd::TooSlow) => return NextHead::Ended,
+            }
+        }
+    }
+
+    async fn receive_head_part(&mut self, begun: bool) -> Result<bool, HeadEnd> {
+        if !begun {
+            self.worker.set_idle(self.key, true);
+        }
+        let receiving = self.input.receive(&self.worker.receive_buffers, &self.socket);
+        let received = self.deadline.limit(receiving).await;
+        if !begun {
+            self.worker.set_idle(self.key, false);
+        }
+        match received {
+            Ok(Ok(more)) => Ok(more),
+            Ok(Err(_)) => Err(HeadEnd::Broken),
+            Err(_) => Err(HeadEnd::TooSlow),
+        }
+    }
+
+    /// Answers one request.
+    async fn answer(&mut self, head: &Head) -> Result<GoesOn, Broken> {
+        if head.body == BodyFraming::None {
+            // What follows is the next request's: it must not hold a buffer that others need while this one is answered.
+            self.input.release_buffer();
+        }
+        match routes::route(self, head).await {
+            Ok(goes_on) => Ok(goes_on),
+            Err(BodyError::Broken) => Err(Broken),
+            Err(BodyError::Refused { problem, body_read }) => self.refuse(head, &problem, body_read).await,
+        }
+    }
+
+    /// How the connection goes on after a request that was read to its end.
+    pub(crate) fn persistence(&self, head: &Head) -> Persistence {
+        if !head.keep_alive || self.worker.phase.is_draining() {
+            Persistence::Close
+        } else if head.is_http_10 {
+            Persistence::KeepAliveConfirmed
+        } else {
+            Persistence::KeepAlive
+        }
+    }
+
+    /// Sends a small reply to a request that was read to its end; `write` writes it.
+    pub(crate) async fn reply(
+        &self,
+        head: &Head,
+        write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
+    ) -> Result<GoesOn, Broken> {
+        let persistence = self.persistence(head);
+        self.reply_with(persistence, head.method == Method::Head, write).await?;
+        Ok(persistence.into())
+    }
+
+    async fn reply_with(
+        &self,
+        persistence: Persistence,
+        is_head: bool,
+        write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
+    ) -> Result<(), Broken> {
+        let mut scratch = self.worker.take_scratch();
+        self.worker.with_date(|date| write(&mut scratch, ReplyContext { date, persistence, is_head }));
+        let length = scratch.len();
+        let scratch = self.send(scratch, 0..length, false).await?;
+        self.worker.give_scratch(scratch);
+        Ok(())
+    }
+
+    /// Sends a range of a buffer. The client must take some of it every so often.
+    pub(crate) async fn send<B: IoBuffer>(&self, buffer: B, range: Range<usize>, more: bool) -> Result<B, Broken> {
+        let (mut buffer, mut range) = (buffer, range);
+        let amount = if range.len() <= WHOLE_SEND_BYTES_MAX { SendAmount::All } else { SendAmount::Some };
+        while !range.is_empty() {
+            let sending = self.socket.send(buffer, range.clone(), amount, more);
+            let (sent, returned) = self.while_client_takes(sending).await?;
+            buffer = returned;
+            match sent {
+                Ok(sent) if sent > 0 => range.start += sent,
+                _ => return Err(Broken),
+            }
+        }
+        Ok(buffer)
+    }
+
+    /// Runs an operation that waits for the client to take bytes, as long as it takes some every so often. An operation may take
+    /// longer than that: what counts is whether fewer bytes are on their way than before.
+    pub(crate) async fn while_client_takes<F: Future>(&self, operation: F) -> Result<F::Output, Broken> {
+        let mut operation = pin!(operation);
+        let mut unconfirmed = None;
+        loop {
+            self.deadline.set(self.worker.limits.send_timeout);
+            if let Ok(output) = self.deadline.limit(operation.as_mut()).await {
+                return Ok(output);
+            }
+            let now = self.socket.unconfirmed_bytes();
+            if now.is_none() || now == unconfirmed {
+                return Err(Broken);
+            }
+            unconfirmed = now;
+        }
+    }
+
+    /// Refuses a request. `body_read`: nothing of it is left to be read.
+    async fn refuse(&mut self, head: &Head, problem: &Problem, body_read: bool) -> Result<GoesOn, Broken> {
+        let read = body_read || (!problem.ends_connection && self.discard_body(head).await?);
+        let ends = !read || problem.ends_connection;
+        let persistence = if ends { Persistence::Close } else { self.persistence(head) };
+        let is_head = head.method == Method::Head;
+        self.reply_with(persistence, is_head, |target, context| reply::problem(target, context, problem)).await?;
+        Ok(persistence.into())
+    }
+
+    /// Refuses what could not be read as a request.
+    async fn refuse_unread(&mut self, problem: &Problem) -> Result<GoesOn, Broken> {
+        self.reply_with(Persistence::Close, false, |target, context| reply::problem(target, context, problem)).await?;
+        Ok(GoesOn::No)
+    }
+
+    /// Reads a body that is not wanted and throws it away, if it is small and on its way. False where it is not.
+    pub(crate) async fn discard_body(&mut self, head: &Head) -> Result<bool, Broken> {
+        let mut left = match head.body {
+            BodyFraming::None | BodyFraming::Length(0) => return Ok(true),
+            BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX && !head.expects_continue => length,
+            BodyFraming::Length(_) | BodyFraming::Chunked => return Ok(false),
+        };
+        loop {
+            let here = self.input.unused().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.input.use_up(here);
+            left -= here as u64;
+            if left == 0 {
+                self.input.release_buffer();
+                return Ok(true);
+            }
+            self.deadline.set(self.worker.limits.body_timeout);
+            let receiving = self.input.receive(&self.worker.receive_buffers, &self.socket);
+            match self.deadline.limit(receiving).await {
+                Ok(Ok(true)) => {}
+                Ok(_) => return Err(Broken),
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+
+    /// Ends a connection whose client may still be sending: closing at once would reset it, and what was sent might be lost.
+    async fn linger(mut self) {
+        self.socket.finish_sending();
+        self.deadline.set(LINGER);
+        let mut discarded = 0;
+        while discarded < LINGER_BYTES_MAX {
+            discarded += self.input.unused().len();
+            self.input.use_up(self.input.unused().len());
+            let receiving = self.input.receive(&self.worker.receive_buffers, &self.socket);
+            match self.deadline.limit(receiving).await {
+                Ok(Ok(true)) => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+fn head_too_large(limit: usize) -> Problem {
+    Problem::fatal(
+        Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        format!("the head of the request is larger than {limit} bytes"),
+    )
+}

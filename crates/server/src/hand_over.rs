@@ -1,0 +1,59 @@
+//! Passing accepted connections on to workers that have fewer.
+//!
+//! The kernel spreads connections over the listeners by a hash of their addresses, which leaves few connections spread badly. A
+//! worker that accepts one while it has clearly more than the least loaded passes the socket on; that happens before anything was
+//! received, and once.
+
+use buddy_ring::{Remote, Ring, Socket};
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock, mpsc};
+
+/// The ways to hand a socket to each worker.
+#[derive(Clone)]
+pub(crate) struct HandOver {
+    workers: Arc<[(mpsc::Sender<OwnedFd>, OnceLock<Remote>)]>,
+}
+
+/// Sockets that other workers pass to one.
+pub(crate) type Inbox = mpsc::Receiver<OwnedFd>;
+
+impl HandOver {
+    /// For `workers` workers; each takes its inbox.
+    pub(crate) fn new(workers: usize) -> (HandOver, Vec<Inbox>) {
+        let (senders, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel()).unzip();
+        let workers = senders.into_iter().map(|sender| (sender, OnceLock::new())).collect();
+        (HandOver { workers }, inboxes)
+    }
+
+    /// Lets others wake worker `number`, and calls `arrived` with each socket that they pass to it.
+    pub(crate) fn receive(&self, number: usize, inbox: Inbox, ring: &Ring, arrived: impl Fn(Socket) + 'static) {
+        if let Some((_, remote)) = self.workers.get(number) {
+            // Set once, by the worker itself.
+            let _ = remote.set(ring.remote());
+        }
+        let (inbox, ring_of_hook) = (Rc::new(RefCell::new(inbox)), ring.clone());
+        ring.on_turn_start(move || {
+            while let Ok(descriptor) = inbox.borrow().try_recv() {
+                arrived(Socket::new(&ring_of_hook, descriptor));
+            }
+        });
+    }
+
+    /// Passes a socket to worker `target`. Gives it back where that cannot be done.
+    pub(crate) fn pass(&self, socket: Socket, target: usize, from: &Ring) -> Option<Socket> {
+        let Some((sender, Some(remote))) = self.workers.get(target).map(|(sender, remote)| (sender, remote.get()))
+        else {
+            return Some(socket);
+        };
+        let descriptor = socket.into_descriptor()?;
+        match sender.send(descriptor) {
+            Ok(()) => {
+                remote.wake_from(from);
+                None
+            }
+            Err(mpsc::SendError(descriptor)) => Some(Socket::new(from, descriptor)),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Every limit of the HTTP side, with its default, in one place.
+
+use std::time::Duration;
+
+/// Limits on what clients may send, hold and take.
+#[derive(Clone, Debug)]
+pub struct HttpLimits {
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Time between the first and the last byte of a head.
+    pub head_timeout: Duration,
+    /// Time without progress in a body.
+    pub body_timeout: Duration,
+    /// Time between requests.
+    pub idle_timeout: Duration,
+    /// Time in which a client that takes a reply must take some of it.
+    pub send_timeout: Duration,
+    /// Time that a stopping server leaves to requests under way.
+    pub drain_timeout: Duration,
+    /// Connections, of all workers together.
+    pub connections_max: usize,
+    /// Connections that the kernel keeps until they are accepted.
+    pub backlog: i32,
+    /// Bytes of bodies and replies that each worker may have in memory.
+    pub buffer_bytes_max: usize,
+    /// Buffers into which each worker receives heads, of [`HttpLimits::receive_buffer_bytes`] each.
+    pub receive_buffers: u16,
+    /// Bytes of such a buffer: a head and a small body in one.
+    pub receive_buffer_bytes: usize,
+    /// TCP congestion control of accepted connections; `None`: the system's.
+    pub congestion_control: Option<String>,
+}
+
+impl Default for HttpLimits {
+    fn default() -> HttpLimits {
+        HttpLimits {
+            head_bytes_max: 16 * 1024,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            connections_max: 16_384,
+            backlog: 1024,
+            buffer_bytes_max: 32 << 20,
+            receive_buffers: 64,
+            receive_buffer_bytes: 8 * 1024,
+            congestion_control: None,
+        }
+    }
+}
+
+/// Headers of a request.
+pub(crate) const HEADERS_MAX: usize = 64;
+/// The body of a refused request is read and thrown away up to this size, to keep the connection; a larger one ends it.
+pub(crate) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+/// After a refusal that ends the connection, what the client still sends is thrown away for this long, so that the refusal
+/// reaches it.
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
+/// Bytes thrown away then.
+pub(crate) const LINGER_BYTES_MAX: usize = 8 << 20;
+/// Bytes of the head of any reply.
+pub(crate) const REPLY_HEAD_BYTES_MAX: usize = 512;
+/// Blocks up to this size are copied into one send with their head; larger ones are sent from the page cache where possible.
+pub(crate) const COPIED_BYTES_MAX: u32 = 32 * 1024;
+/// Replies up to this size are one send operation, whatever the client takes at a time.
+pub(crate) const WHOLE_SEND_BYTES_MAX: usize = 64 * 1024;
+/// A client whose body arrives more slowly than this, on the whole, is given up: it holds a buffer that others need.
+pub(crate) const BODY_BYTES_PER_SECOND_MIN: u32 = 4096;
+/// A chunked body begins in a buffer of this size, and moves to one for the largest block when it outgrows it.
+pub(crate) const CHUNKED_BYTES_FIRST: usize = 32 * 1024;
+/// The part of a worker's buffer memory that is kept for replies, so that uploads cannot hold up reads: one in so many.
+pub(crate) const REPLY_MEMORY_SHARE: usize = 4;
+/// Connections above the limit that are told so at a time; more are closed without a word.
+pub(crate) const CROWD_MAX: usize = 64;
+/// Not more often than this it is logged that connections cannot be accepted.
+pub(crate) const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// How much of a client's text a refusal repeats, in characters.
+pub(crate) const SHOWN_CHARS: usize = 100;
+/// A read that takes longer than this holds its own extent only.
+pub(crate) const PIN_AFTER: Duration = Duration::from_secs(1);
+/// Pause after a connection could not be accepted for want of descriptors or memory.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,0 +1,152 @@
+//! What the server is doing as a whole, and how workers hear of it.
+
+use buddy_ring::{Listener, Ring, WaitLine};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::Instant;
+
+/// The phases of a server, in order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Phase {
+    Starting = 0,
+    Serving = 1,
+    Draining = 2,
+}
+
+/// What all workers share.
+pub(crate) struct ServerState {
+    phase: AtomicU8,
+    /// Open connections of each worker.
+    connections: Box<[AtomicUsize]>,
+    /// Their sockets, once there are.
+    listeners: Box<[OnceLock<Arc<Listener>>]>,
+    started: Instant,
+}
+
+impl ServerState {
+    pub(crate) fn new(workers: usize) -> Arc<ServerState> {
+        Arc::new(ServerState {
+            listeners: (0..workers).map(|_| OnceLock::new()).collect(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            started: Instant::now(),
+        })
+    }
+
+    /// Begins a phase. The workers must be woken.
+    pub(crate) fn begin(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Counts a connection in.
+    pub(crate) fn connection_opened(&self, worker: usize) {
+        if let Some(count) = self.connections.get(worker) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn connection_closed(&self, worker: usize) {
+        if let Some(count) = self.connections.get(worker) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The worker with the fewest connections, and how many those are.
+    pub(crate) fn least_loaded(&self) -> (usize, usize) {
+        let counts = self.connections.iter().map(|count| count.load(Ordering::Relaxed));
+        counts.enumerate().min_by_key(|(_, count)| *count).unwrap_or_default()
+    }
+
+    /// Open connections of one worker.
+    pub(crate) fn connections_of(&self, worker: usize) -> usize {
+        self.connections.get(worker).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Open connections of each worker.
+    pub(crate) fn connections_by_worker(&self) -> Vec<usize> {
+        self.connections.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Open connections of all workers.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Gives each worker its socket.
+    pub(crate) fn set_listeners(&self, listeners: Vec<Listener>) {
+        for (place, listener) in self.listeners.iter().zip(listeners) {
+            // Set once, by whoever starts the server.
+            let _ = place.set(Arc::new(listener));
+        }
+    }
+
+    /// The socket of a worker.
+    pub(crate) fn listener(&self, worker: usize) -> Option<Arc<Listener>> {
+        self.listeners.get(worker)?.get().cloned()
+    }
+
+    pub(crate) fn uptime_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+}
+
+/// One worker's eye on the phase: looks once a turn.
+pub(crate) struct PhaseWatch {
+    state: Arc<ServerState>,
+    waiting: WaitLine,
+}
+
+impl PhaseWatch {
+    pub(crate) fn start(ring: &Ring, state: &Arc<ServerState>) -> Rc<PhaseWatch> {
+        let watch = Rc::new(PhaseWatch { state: Arc::clone(state), waiting: WaitLine::default() });
+        let mut seen = state.phase();
+        ring.on_turn_start({
+            let watch = Rc::clone(&watch);
+            move || {
+                let phase = watch.state.phase();
+                if phase != seen {
+                    seen = phase;
+                    watch.waiting.wake_first();
+                }
+            }
+        });
+        watch
+    }
+
+    /// True once the server is stopping.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.state.phase() == Phase::Draining
+    }
+
+    /// Waits for a phase, or a later one.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        if self.state.phase() < phase {
+            self.waiting.wait_for(|| (self.state.phase() >= phase).then_some(())).await;
+        }
+    }
+
+    /// Runs `operation` until the server drains; `None` where that came first.
+    pub(crate) async fn unless_draining<F: Future>(&self, operation: F) -> Option<F::Output> {
+        let mut operation = pin!(operation);
+        let mut draining = pin!(self.reached(Phase::Draining));
+        poll_fn(|context| {
+            if draining.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            operation.as_mut().poll(context).map(Some)
+        })
+        .await
+    }
+}

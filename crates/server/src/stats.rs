@@ -1,0 +1,70 @@
+//! `/-/stats`: what the store holds and the server does, as JSON.
+
+use crate::worker::Worker;
+use buddy_store::index::FORMAT_VERSION;
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct Stats {
+    blocks: u64,
+    bytes_stored: u64,
+    bytes_allocated: u64,
+    bytes_held: u64,
+    bytes_free: u64,
+    file_bytes: u64,
+    capacity_bytes: Option<u64>,
+    quarantined_extents: u64,
+    free_extents: [u64; 8],
+    names_active: u64,
+    names_sealed: u64,
+    journal_bytes: u64,
+    journal_bytes_used: u64,
+    index_bytes: u64,
+    checkpoints: u64,
+    frames: u64,
+    records: u64,
+    durability: &'static str,
+    read_only: Option<String>,
+    connections: usize,
+    worker_connections: Vec<usize>,
+    uptime_s: u64,
+    version: &'static str,
+    format_version: u32,
+}
+
+/// The body of the reply.
+pub(crate) fn json(worker: &Worker) -> Vec<u8> {
+    let shared = worker.session.shared();
+    let statistics = &shared.statistics;
+    let settings = worker.session.settings();
+    let stats = Stats {
+        blocks: statistics.blocks.get(),
+        bytes_stored: statistics.bytes_stored.get(),
+        bytes_allocated: statistics.bytes_allocated.get(),
+        bytes_held: statistics.bytes_held.get(),
+        bytes_free: statistics.bytes_free.get(),
+        file_bytes: statistics.file_bytes.get(),
+        capacity_bytes: settings.capacity_bytes,
+        quarantined_extents: statistics.quarantined_extents.get(),
+        free_extents: statistics.free_extents.each_ref().map(|gauge| gauge.get()),
+        names_active: statistics.names_active.get(),
+        names_sealed: statistics.names_sealed.get(),
+        journal_bytes: statistics.journal_bytes.get(),
+        journal_bytes_used: statistics.journal_bytes_used.get(),
+        index_bytes: statistics.index_bytes.get(),
+        checkpoints: statistics.checkpoints.get(),
+        frames: statistics.frames.get(),
+        records: statistics.records.get(),
+        durability: settings.durability.name(),
+        read_only: shared.health.read_only().map(str::to_owned),
+        connections: worker.state.connections(),
+        worker_connections: worker.state.connections_by_worker(),
+        uptime_s: worker.state.uptime_s(),
+        version: env!("CARGO_PKG_VERSION"),
+        format_version: FORMAT_VERSION,
+    };
+    // Numbers and texts can always be written.
+    let mut json = serde_json::to_vec_pretty(&stats).unwrap_or_default();
+    json.push(b'\n');
+    json
+}
