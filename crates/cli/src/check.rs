@@ -1,0 +1,132 @@
+//! `buddy-blocks check`
+
+use crate::values::Span;
+use crate::{Failure, Outcome};
+use buddy_store::check::{CheckProgress, CheckReport};
+use buddy_store::{OpenError, check_store};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Check a stopped store: do names, pages and files agree?
+///
+/// Nothing is changed. The exit status is 0 where everything agrees, 1 where anything does not.
+#[derive(Args)]
+pub(crate) struct CheckArguments {
+    /// Directory of the store
+    #[arg(long, env = "BUDDY_DATA", value_name = "DIR", default_value = "buddy-data")]
+    data: PathBuf,
+    /// Read every block and compare its SHA-256 with its name
+    #[arg(long)]
+    verify: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// How long to wait for another process to let go of the store
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    lock_timeout: Span,
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    ok: bool,
+    clean: bool,
+    blocks: u64,
+    bytes_stored: u64,
+    bytes_allocated: u64,
+    file_bytes: u64,
+    journal_names: usize,
+    verified: u64,
+    unwritten: u64,
+    fault_count: u64,
+    faults: &'a [String],
+}
+
+/// Checks a store.
+pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
+    let bar = progress_bar(arguments.json);
+    let mut show = |progress| match progress {
+        CheckProgress::Names(done, total) => advance(&bar, "names", done, total),
+        CheckProgress::Verified(done, total) => advance(&bar, "blocks", done, total),
+    };
+    let checked = check_store(&arguments.data, arguments.lock_timeout.0, arguments.verify, &mut show);
+    bar.finish_and_clear();
+    let report = checked.map_err(|error| match error {
+        OpenError::Recovery(error) => Failure(format!("{}: {error}", arguments.data.display())),
+        error => Failure::from_display(error),
+    })?;
+    if arguments.json {
+        print_json(&report)?
+    } else {
+        print_text(arguments, &report)
+    }
+    Ok(if report.fault_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A bar on standard error, where somebody looks at it.
+fn progress_bar(hidden: bool) -> ProgressBar {
+    if hidden {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    let template = "{msg:8} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn advance(bar: &ProgressBar, what: &'static str, done: u64, total: u64) {
+    bar.set_message(what);
+    bar.set_length(total);
+    bar.set_position(done);
+}
+
+#[allow(clippy::print_stdout)]
+fn print_json(report: &CheckReport) -> Result<(), Failure> {
+    let json = Json {
+        ok: report.fault_count == 0,
+        clean: report.clean,
+        blocks: report.totals.blocks,
+        bytes_stored: report.totals.bytes_stored,
+        bytes_allocated: report.totals.bytes_allocated,
+        file_bytes: report.file_bytes,
+        journal_names: report.journal_names,
+        verified: report.verified,
+        unwritten: report.unwritten,
+        fault_count: report.fault_count,
+        faults: &report.faults,
+    };
+    println!("{}", serde_json::to_string_pretty(&json).map_err(Failure::from_display)?);
+    Ok(())
+}
+
+#[allow(clippy::print_stdout)]
+fn print_text(arguments: &CheckArguments, report: &CheckReport) {
+    for fault in &report.faults {
+        println!("fault: {fault}");
+    }
+    let more = report.fault_count - report.faults.len() as u64;
+    if more > 0 {
+        println!("… and {more} more faults");
+    }
+    println!(
+        "{} blocks, {} bytes, in extents of {} bytes, in a file of {} bytes",
+        report.totals.blocks, report.totals.bytes_stored, report.totals.bytes_allocated, report.file_bytes
+    );
+    if !report.clean {
+        println!("the store was not stopped in order: {} names are in its journal only", report.journal_names);
+    }
+    if report.unwritten > 0 {
+        println!("{} blocks were not completely written: they were never acknowledged", report.unwritten);
+    }
+    if arguments.verify {
+        println!("{} blocks were read and hashed", report.verified);
+    }
+    match report.fault_count {
+        0 => println!("{}: everything agrees", arguments.data.display()),
+        count => println!("{}: {count} faults", arguments.data.display()),
+    }
+}

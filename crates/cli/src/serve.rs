@@ -1,0 +1,110 @@
+//! `buddy-blocks serve`
+
+use crate::options::{ServeArguments, ServeConfig};
+use crate::{Failure, Outcome, environment, logging};
+use buddy_server::server::Drain;
+use buddy_server::{ServeError, Server};
+use buddy_store::OpenError;
+use clap::{Args, Command};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+/// Exit status after a second signal, as shells have it for a program that a signal ended.
+const EXIT_INTERRUPTED: i32 = 130;
+/// Descriptors beside those of connections: files and the controller's ring …
+const OTHER_DESCRIPTORS: u64 = 64;
+/// … and each worker's ring, socket, and clients that are told that they are too many.
+const DESCRIPTORS_PER_WORKER: u64 = 80;
+
+/// Serves until it is told to stop.
+pub(crate) fn run(arguments: ServeArguments) -> Outcome {
+    let command = ServeArguments::augment_args(Command::new("serve"));
+    environment::refuse_unknown(&command, std::env::vars_os().map(|(name, _)| name))?;
+    let config = arguments.into_config()?;
+    logging::start(&config.log_level, config.log_format)?;
+    raise_descriptor_limit(&config);
+    let drain = Arc::new(OnceLock::new());
+    stop_on_signal(Arc::clone(&drain))?;
+    let server = Server::start(config.listen, &config.data, &config.settings, &config.limits)
+        .map_err(|error| failed_to_start(&config, &error))?;
+    announce(&config, &server);
+    // Set once, here.
+    let _ = drain.set(server.drain());
+    server.wait();
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what is served, and what about it the operator should know.
+fn announce(config: &ServeConfig, server: &Server) {
+    let store = server.store();
+    let statistics = &store.shared().statistics;
+    if !store.writes_directly() {
+        tracing::warn!("the file system does not write past its cache (O_DIRECT): slower, and every reply is copied");
+    } else if !store.sends_cached() {
+        tracing::warn!("the file system changes pages that are being sent: every reply is copied");
+    }
+    tracing::info!(
+        address = %server.address(),
+        data = %config.data.display(),
+        workers = config.settings.workers,
+        durability = config.settings.durability.name(),
+        blocks = statistics.blocks.get(),
+        bytes_stored = statistics.bytes_stored.get(),
+        "serving"
+    );
+}
+
+/// Says which store or address it was.
+fn failed_to_start(config: &ServeConfig, error: &ServeError) -> Failure {
+    match error {
+        ServeError::Open(OpenError::Recovery(error)) => Failure(format!("{}: {error}", config.data.display())),
+        error => Failure::from_display(error),
+    }
+}
+
+/// The first signal lets the server finish what it has begun; a second one, or one before the server serves, ends it at once. The
+/// store is built for that: what was acknowledged is in its journal.
+fn stop_on_signal(drain: Arc<OnceLock<Drain>>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::from_display)?;
+    let watch = move || {
+        for (count, signal) in signals.forever().enumerate() {
+            match drain.get() {
+                Some(drain) if count == 0 => {
+                    tracing::info!(signal, "stopping: finishing what is under way");
+                    drain.begin();
+                }
+                _ => {
+                    tracing::warn!(signal, "stopped at once");
+                    std::process::exit(EXIT_INTERRUPTED);
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(Failure::from_display)?;
+    Ok(())
+}
+
+/// As many descriptors as connections are allowed, as far as the hard limit goes.
+fn raise_descriptor_limit(config: &ServeConfig) {
+    let limit = getrlimit(Resource::Nofile);
+    let others = OTHER_DESCRIPTORS + DESCRIPTORS_PER_WORKER * config.settings.workers as u64;
+    let wanted = config.limits.connections_max as u64 + others;
+    let allowed = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    if limit.current.is_some_and(|current| current < allowed) {
+        let raised = Rlimit { current: Some(allowed), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+    if allowed < wanted {
+        tracing::warn!(
+            max_connections = config.limits.connections_max,
+            open_files = allowed,
+            "the limit of open files allows fewer connections: raise `ulimit -n`"
+        );
+    }
+}

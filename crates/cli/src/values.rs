@@ -1,0 +1,90 @@
+//! Values as people write them: `64KiB`, `10GB`, `1s`, `500ms`.
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A number of bytes: `4096`, `64KiB`, `10GB`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bytes, String> {
+        text.parse::<bytesize::ByteSize>()
+            .map(|size| Bytes(size.as_u64()))
+            .map_err(|_| format!("\"{text}\" is not a size: write bytes, or 64KiB, 10GB …"))
+    }
+}
+
+/// A span of time: `1s`, `500ms`, `2min`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Span, String> {
+        humantime::parse_duration(text)
+            .map(Span)
+            .map_err(|_| format!("\"{text}\" is not a time: write 1s, 500ms, 2min …"))
+    }
+}
+
+/// In a file a size is a text, or a number of bytes.
+struct BytesVisitor;
+
+impl Visitor<'_> for BytesVisitor {
+    type Value = Bytes;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a size: bytes, or \"64KiB\", \"10GB\" …")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_i64<E: Error>(self, bytes: i64) -> Result<Bytes, E> {
+        u64::try_from(bytes).map(Bytes).map_err(|_| E::custom(format!("{bytes} is not a size")))
+    }
+
+    fn visit_u64<E: Error>(self, bytes: u64) -> Result<Bytes, E> {
+        Ok(Bytes(bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        deserializer.deserialize_any(BytesVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_read_as_people_write_them() {
+        let bytes = |text: &str| text.parse::<Bytes>().map(|bytes| bytes.0);
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("64KiB"), Ok(65_536));
+        assert_eq!(bytes("10GB"), Ok(10_000_000_000));
+        assert_eq!(bytes("1.5 MiB"), Ok(1_572_864));
+        assert!(bytes("lots").unwrap_err().contains("\"lots\""));
+        assert!(bytes("-1").is_err());
+        let span = |text: &str| text.parse::<Span>().map(|span| span.0);
+        assert_eq!(span("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(span("250ms"), Ok(Duration::from_millis(250)));
+        assert!(span("soon").unwrap_err().contains("\"soon\""));
+    }
+}

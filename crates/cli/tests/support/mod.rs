@@ -1,0 +1,281 @@
+//! A real server process, and a plain client that says exactly what it sends and gets.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub const BLOCK_BYTES_MAX: usize = 524_288;
+
+/// The program under test, as a command without `BUDDY_…` variables.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_buddy-blocks"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BUDDY_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A directory for a store on a real disk, where there is one: `/tmp` may be memory.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A server process. Killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub data: PathBuf,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts a server on a port of the system's choice.
+    pub fn start(data: &Path, options: &[&str]) -> Server {
+        Server::try_start(data, options).unwrap_or_else(|log| panic!("the server did not start: {log}"))
+    }
+
+    /// Starts a server, or returns what it said when it ended.
+    pub fn try_start(data: &Path, options: &[&str]) -> Result<Server, String> {
+        let mut child = program()
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
+            .arg(data)
+            // Stores of tests are small and many.
+            .args(if options.contains(&"--journal-size") { &[][..] } else { &["--journal-size", "8MiB"][..] })
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in stderr.lines().map_while(Result::ok) {
+                    log.lock().unwrap().push_str(&format!("{line}\n"));
+                    if let Some(address) = field(&line, "address") {
+                        let _ = sender.send(address.parse().unwrap());
+                    }
+                }
+            }
+        });
+        match receiver.recv_timeout(Duration::from_secs(60)) {
+            Ok(address) => Ok(Server { child, address, data: data.to_owned(), log }),
+            Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(log.lock().unwrap().clone())
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the process as `kill -9` does, and returns at once.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// Stops in order.
+    pub fn stop(mut self) -> String {
+        self.signal("-TERM");
+        let status = self.wait();
+        let log = self.log();
+        assert!(status.success(), "{status}: {log}");
+        log
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// A number of `/-/stats`.
+    pub fn stat(&self, name: &str) -> u64 {
+        let stats = self.connect().request("GET", "/-/stats", &[], b"");
+        number(&stats.text(), name)
+    }
+
+    /// Waits until a number of `/-/stats` is as expected.
+    pub fn wait_for_stat(&self, name: &str, expected: impl Fn(u64) -> bool) -> u64 {
+        let began = Instant::now();
+        loop {
+            let value = self.stat(name);
+            if expected(value) {
+                return value;
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "{name} stays at {value}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The text of a field of a line of JSON.
+fn field(line: &str, name: &str) -> Option<String> {
+    let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
+    Some(rest.split('"').next()?.to_owned())
+}
+
+/// A number in a JSON text.
+pub fn number(json: &str, name: &str) -> u64 {
+    let (_, rest) = json.split_once(&format!("\"{name}\":")).unwrap_or_else(|| panic!("no {name} in {json}"));
+    rest.trim_start().chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+/// Runs `check --verify` on a stopped store: everything must agree.
+pub fn check(data: &Path) -> String {
+    let output = check_output(data);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+pub fn check_output(data: &Path) -> Output {
+    program().args(["check", "--verify", "--json", "--lock-timeout", "10s", "--data"]).arg(data).output().unwrap()
+}
+
+/// A reply as it came.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+/// One connection.
+pub struct Client {
+    pub stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let reader = BufReader::with_capacity(64 * 1024, stream.try_clone().unwrap());
+        Client { stream, reader }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends a request with `Content-Length`, or without a body where it is empty and the method has none.
+    pub fn request(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Reply {
+        self.try_request(method, path, headers, body).expect("the connection broke")
+    }
+
+    pub fn try_request(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Option<Reply> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
+        for header in headers {
+            head.push_str(header);
+            head.push_str("\r\n");
+        }
+        if matches!(method, "PUT" | "POST") || !body.is_empty() {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(body);
+        self.stream.write_all(&bytes).ok()?;
+        self.read_reply(method == "HEAD")
+    }
+
+    /// Sends a block in chunks of the given sizes, over and over.
+    pub fn put_chunked(&mut self, method: &str, path: &str, body: &[u8], chunk_bytes: usize) -> Reply {
+        let mut bytes =
+            format!("{method} {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes();
+        for chunk in body.chunks(chunk_bytes.max(1)) {
+            bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"0\r\n\r\n");
+        self.send(&bytes);
+        self.read_reply(false).expect("the connection broke")
+    }
+
+    /// Reads a reply; `None` where the connection ended before one began.
+    pub fn read_reply(&mut self, is_head: bool) -> Option<Reply> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let status = line.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = HashMap::new();
+        loop {
+            let mut line = String::new();
+            self.reader.read_line(&mut line).ok()?;
+            let line = line.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a header: {line:?}"));
+            headers.insert(name.to_lowercase(), value.trim().to_owned());
+        }
+        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; if is_head || status == 204 || status < 200 { 0 } else { length }];
+        self.reader.read_exact(&mut body).ok()?;
+        Some(Reply { status, headers, body })
+    }
+
+    /// True where the server has ended the connection and nothing is left to be read.
+    pub fn is_at_end(&mut self) -> bool {
+        matches!(self.reader.fill_buf(), Ok([]) | Err(_))
+    }
+}
+
+/// Bytes that differ with `seed`.
+pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+}
+
+/// The name of a block.
+pub fn name(bytes: &[u8]) -> String {
+    buddy_store::Hash::of(bytes).to_string()
+}
+
+/// An environment variable as a number, for longer runs by command.
+pub fn setting(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |value| value.parse().unwrap())
+}
