@@ -34,6 +34,8 @@ pub struct Statistics {
     pub bytes_allocated: Gauge,
     /// Bytes of extents in pools, waiting for readers, or suspect.
     pub bytes_held: Gauge,
+    /// Bytes of extents that could not be written: out of use until the store is opened again.
+    pub bytes_suspect: Gauge,
     /// Bytes of free extents.
     pub bytes_free: Gauge,
     /// Bytes of the data file.

@@ -87,6 +87,7 @@ impl<F: BlockFile> Controller<F> {
         }
         for (worker, id, extent) in batch.suspects.drain(..) {
             tracing::warn!(%extent, "an extent could not be written: it is kept out of use until the store is opened again");
+            self.shared.statistics.bytes_suspect.add(extent.bytes());
             state.ports.send(worker, Reply::Taken { id });
         }
         for naming in batch.releases.drain(..) {

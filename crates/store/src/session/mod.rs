@@ -176,6 +176,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         Ok((record, seen))
     }
 
+    /// A store that stopped writing cannot say what its next opening will find, even where nothing is to be changed: a change that
+    /// failed may have reached the journal.
+    fn refuse_if_read_only(&self) -> Result<(), StoreError> {
+        if self.shared.health.read_only().is_some() { Err(StoreError::ReadOnly) } else { Ok(()) }
+    }
+
     /// Removes a name. False where it led nowhere.
     ///
     /// # Errors
@@ -184,6 +190,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     pub async fn delete(&self, hash: &Hash) -> Result<bool, StoreError> {
         loop {
             let LookUp { found, seen } = self.look_up(hash).await?;
+            self.refuse_if_read_only()?;
             let Some(record) = found.map(|found| found.record()) else { return Ok(false) };
             match self.exchange.request(|id| Request::Release { id, hash: *hash, record, seen }).await {
                 Reply::Released { existed, .. } => return Ok(existed),

@@ -3,7 +3,7 @@
 //! The model: a write that completed is seen by every later read, but is on the medium only when a flush that began after its
 //! completion has ended, or when it was itself durable (as with FUA: itself and nothing else). A power cut keeps none, all, or
 //! some of what is not on the medium, torn at sectors or pages, in any order; writes in flight likewise. A file's new length is as
-//! volatile as its bytes. A crash of the process alone loses nothing that was handed to the disk.
+//! volatile as its bytes. A crash of the process alone loses nothing that was handed to the disk, and makes nothing of it durable.
 //!
 //! What must never happen is asserted right here: two writes in flight that overlap, or a write over bytes that are being read.
 
@@ -20,12 +20,17 @@ use std::time::Duration;
 const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 
+/// The longest that an operation takes …
+const OPERATION_MAX: Duration = Duration::from_micros(300);
+/// … and one that stalls.
+pub(crate) const STALL_MAX: Duration = Duration::from_millis(12);
+
 /// What happens to bytes that are not on the medium when the power goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cut {
     /// All are lost.
     LoseAll,
-    /// None is: only the process has died. What was in flight arrives or was never sent.
+    /// The power does not go: only the process has died. What was in flight arrives or was never sent; what was volatile still is.
     Crash,
     /// Some are kept, in pieces.
     Random,
@@ -65,14 +70,17 @@ struct Inner {
     faults: RefCell<Vec<PlannedFault>>,
     /// All files together hold at most this many bytes.
     capacity_bytes: Cell<u64>,
+    /// Now and then an operation takes much longer than others.
+    stalls: Cell<bool>,
 }
 
-struct PlannedFault {
-    file: usize,
-    kind: Kind,
+/// A fault to come.
+pub(crate) struct PlannedFault {
+    pub(crate) file: usize,
+    pub(crate) kind: Kind,
     /// Strikes when this many more operations of the kind have begun.
-    after: u64,
-    fault: Fault,
+    pub(crate) after: u64,
+    pub(crate) fault: Fault,
 }
 
 #[derive(Default)]
@@ -118,6 +126,7 @@ impl Disk {
                 is_cut: Cell::new(false),
                 faults: RefCell::default(),
                 capacity_bytes: Cell::new(u64::MAX),
+                stalls: Cell::new(false),
             }),
         }
     }
@@ -142,9 +151,9 @@ impl Disk {
         self.inner.is_cut.get()
     }
 
-    /// Lets an operation fail: the `after`-th from now on of its kind on file `file`.
-    pub(crate) fn plan_fault(&self, file: usize, kind: Kind, after: u64, fault: Fault) {
-        self.inner.faults.borrow_mut().push(PlannedFault { file, kind, after, fault });
+    /// Lets operations fail, counted from now on.
+    pub(crate) fn plan_faults(&self, faults: impl IntoIterator<Item = PlannedFault>) {
+        self.inner.faults.borrow_mut().extend(faults);
     }
 
     /// Limits what all files together may hold.
@@ -152,7 +161,12 @@ impl Disk {
         self.inner.capacity_bytes.set(bytes);
     }
 
-    /// The power is back: decides what has survived. Nothing may be using the disk.
+    /// From now on an operation in sixteen takes up to [`STALL_MAX`].
+    pub(crate) fn stall_now_and_then(&self) {
+        self.inner.stalls.set(true);
+    }
+
+    /// After a power cut or a crash: decides what has survived. Nothing may be using the disk.
     pub(crate) fn restore(&self, cut: Cut) {
         let mut random = self.inner.random.borrow_mut();
         for file in self.inner.files.borrow_mut().iter_mut() {
@@ -207,8 +221,13 @@ impl Disk {
 
     /// An operation takes a while, in virtual time.
     pub(crate) async fn take_time(&self, ring: &Ring) {
-        let micros = self.inner.random.borrow_mut().u64(5..300);
-        ring.sleep(Duration::from_micros(micros)).await;
+        let duration = {
+            let mut random = self.inner.random.borrow_mut();
+            let stalls = self.inner.stalls.get() && random.u8(0..16) == 0;
+            let longest = if stalls { STALL_MAX } else { OPERATION_MAX };
+            longest.mul_f64(random.f64())
+        };
+        ring.sleep(duration).await;
         if self.is_cut() {
             std::future::pending::<()>().await;
         }
@@ -278,10 +297,23 @@ impl FileState {
         if durable {
             put(&mut self.medium, write.offset, &write.bytes);
             self.length_on_medium = self.length_on_medium.max(write.range().end);
-            // What was volatile at the same place is superseded.
-            self.volatile.retain(|older| !(write.offset <= older.offset && older.range().end <= write.range().end));
+            self.supersede(&write.range());
         } else {
             self.volatile.push(write);
+        }
+    }
+
+    /// What is volatile within `range` can no longer reach the medium: something newer is there.
+    fn supersede(&mut self, range: &Range<u64>) {
+        for older in std::mem::take(&mut self.volatile) {
+            let (start, end) = (older.range().start, older.range().end);
+            for left in [start..end.min(range.start), start.max(range.end)..end] {
+                if !left.is_empty() {
+                    let within = |offset: u64| usize::try_from(offset - start).unwrap();
+                    let bytes = Rc::from(&older.bytes[within(left.start)..within(left.end)]);
+                    self.volatile.push(Write { id: older.id, offset: left.start, bytes });
+                }
+            }
         }
     }
 
@@ -296,33 +328,29 @@ impl FileState {
     }
 
     fn restore(&mut self, cut: Cut, random: &mut fastrand::Rng) {
-        let mut undecided = std::mem::take(&mut self.volatile);
-        let mut in_flight = std::mem::take(&mut self.in_flight);
-        if cut == Cut::Crash {
-            in_flight.retain(|_| random.bool());
-        }
-        undecided.append(&mut in_flight);
         self.reading.clear();
+        let in_flight = std::mem::take(&mut self.in_flight);
+        if cut == Cut::Crash {
+            for write in in_flight {
+                if random.bool() {
+                    let id = self.new_id();
+                    self.complete_write(Write { id, ..write }, false);
+                }
+            }
+            return;
+        }
+        let mut undecided = std::mem::take(&mut self.volatile);
+        undecided.extend(in_flight);
         if cut == Cut::Random {
             random.shuffle(&mut undecided);
-        }
-        let mut end = self.length_on_medium;
-        for write in undecided {
-            match cut {
-                Cut::LoseAll => {}
-                Cut::Crash => {
-                    put(&mut self.medium, write.offset, &write.bytes);
-                    end = end.max(write.range().end);
-                }
-                Cut::Random => end = end.max(self.keep_some(&write, random)),
+            let mut end = self.length_on_medium;
+            for write in undecided {
+                end = end.max(self.keep_some(&write, random));
             }
-        }
-        self.length_on_medium = match cut {
-            Cut::LoseAll => self.length_on_medium,
-            Cut::Crash => end,
             // The length may be ahead of the bytes or behind them.
-            Cut::Random => random.u64(self.length_on_medium..=end.max(self.length)) / SECTOR as u64 * SECTOR as u64,
-        };
+            let length = random.u64(self.length_on_medium..=end.max(self.length));
+            self.length_on_medium = length / SECTOR as u64 * SECTOR as u64;
+        }
         self.length = self.length_on_medium;
         self.forget_beyond_end();
         self.current = self.medium.clone();

@@ -8,10 +8,12 @@
 //! | `oracle` | what must be true of each name |
 //! | `workload` | clients, and boots that end in order, by a kill, or by a power cut |
 //! | `properties` | random steps against a set of keys |
-//! | `tests` | what is run |
+//! | `tests` | histories of orderly stops, kills and power cuts |
+//! | `faults` | disks that fail, fill up, or change bytes |
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod disk;
+mod faults;
 mod memory_index;
 mod oracle;
 mod properties;

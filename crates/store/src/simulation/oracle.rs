@@ -128,11 +128,6 @@ impl Oracle {
             ended: Vec::new(),
         };
     }
-
-    /// True where the name is certain to be stored.
-    pub(crate) fn is_stored(&self, key: Key) -> bool {
-        self.names[key].now() == STORED
-    }
 }
 
 fn found(stored: bool) -> &'static str {

@@ -1,11 +1,11 @@
 //! Clients that put, get and delete blocks at random, and an oracle that watches them.
 
-use super::disk::Cut;
+use super::disk::{Cut, PlannedFault, STALL_MAX};
 use super::oracle::{Operation, Oracle};
 use super::world::{Open, World};
 use crate::error::StoreError;
 use crate::settings::Durability;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -42,8 +42,14 @@ pub(crate) struct Run {
     pub(crate) world: Rc<World>,
     oracle: Rc<RefCell<Oracle>>,
     random: Rc<RefCell<fastrand::Rng>>,
-    /// When the last boot ended, in its own time.
+    /// When the last boot that came up ended, in its own time.
     ended_at: Option<Instant>,
+    /// The power has gone since.
+    power_was_cut: bool,
+    /// Strike in the next boot, once it has come up.
+    pub(crate) faults: Vec<PlannedFault>,
+    /// The last boot has turned read-only.
+    pub(crate) read_only: bool,
 }
 
 impl Run {
@@ -54,10 +60,13 @@ impl Run {
             oracle: Rc::new(RefCell::new(oracle)),
             random: Rc::new(RefCell::new(fastrand::Rng::with_seed(seed ^ 0x5eed))),
             ended_at: None,
+            power_was_cut: false,
+            faults: Vec::new(),
+            read_only: false,
         }
     }
 
-    fn world(&mut self) -> &mut World {
+    pub(crate) fn world(&mut self) -> &mut World {
         Rc::get_mut(&mut self.world).unwrap()
     }
 
@@ -69,9 +78,17 @@ impl Run {
         let (world, oracle, random) = (Rc::clone(&self.world), Rc::clone(&self.oracle), Rc::clone(&self.random));
         let survivors_since = self.survivors_since();
         let (main_ring, disk) = (ring.clone(), self.world.disk.clone());
+        let came_up = Rc::new(Cell::new(false));
+        let main_came_up = Rc::clone(&came_up);
+        let read_only = Rc::new(Cell::new(false));
+        let main_read_only = Rc::clone(&read_only);
+        let faults = std::mem::take(&mut self.faults);
         let main = ring.spawn(async move {
             let open = Rc::new(world.open(&main_ring).await.unwrap());
+            assert_eq!(open.shared.health.read_only(), None);
             verify_reopened(&world, &open, &oracle, survivors_since).await;
+            main_came_up.set(true);
+            world.disk.plan_faults(faults);
             let clients: Vec<_> = (0..workload.clients)
                 .map(|client| {
                     let seed = random.borrow_mut().u64(..);
@@ -88,6 +105,7 @@ impl Run {
             for client in clients {
                 client.await;
             }
+            main_read_only.set(open.shared.health.read_only().is_some());
             if stop_in_order {
                 let open = Rc::into_inner(open).unwrap_or_else(|| panic!("clients have ended"));
                 open.stop().await;
@@ -106,16 +124,22 @@ impl Run {
                 }
             }
         });
-        self.ended_at = Some(ring.now());
+        self.read_only = read_only.get();
+        if came_up.get() {
+            self.ended_at = Some(ring.now());
+            self.power_was_cut = false;
+        }
         drop((runtime, ring));
         ended.unwrap_or(Ended::Cut)
     }
 
-    /// What happened later than this may have been lost by a power cut; `None`: nothing may.
+    /// What happened later than this may have been lost; `None`: nothing may.
     fn survivors_since(&self) -> Option<Instant> {
         let settings = &self.world.settings;
+        // A flush takes two operations, and it may have to wait for one that is under way.
+        let lost = settings.sync_interval + 4 * STALL_MAX;
         match (settings.durability, self.ended_at) {
-            (Durability::Relaxed, Some(ended_at)) => ended_at.checked_sub(settings.sync_interval * 2),
+            (Durability::Relaxed, Some(ended_at)) if self.power_was_cut => ended_at.checked_sub(lost),
             _ => None,
         }
     }
@@ -123,10 +147,7 @@ impl Run {
     /// After a boot that did not end in order: what has survived.
     pub(crate) fn restore(&mut self, cut: Cut) {
         self.world.restore(cut);
-        if cut == Cut::Crash {
-            // A crash of the process loses nothing, in any mode.
-            self.ended_at = None;
-        }
+        self.power_was_cut |= cut != Cut::Crash;
     }
 
     /// The store as it lies there is in order.

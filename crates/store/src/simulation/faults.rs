@@ -1,0 +1,281 @@
+//! Disks that fail, fill up, lose their end, or change bytes behind the store's back.
+
+use super::disk::{Cut, Fault, Kind, PlannedFault};
+use super::tests::{run, seeds};
+use super::workload::{Ended, Workload};
+use super::world::{Block, DATA, JOURNAL, Open, World, small_settings};
+use crate::StoreError;
+use crate::extent::MACROBLOCK_BYTES;
+use crate::session::Stored;
+use crate::settings::{Durability, Settings};
+use std::time::Duration;
+
+const EIO: Fault = Fault::Error(libc::EIO);
+
+/// Opens the store, does `work`, and kills the process, unless `work` has stopped the store.
+fn boot<T>(world: &mut World, work: impl AsyncFnOnce(&World, Open) -> T) -> T {
+    let runtime = world.runtime();
+    let ring = runtime.ring();
+    let world_ref = &*world;
+    let result = runtime.block_on(async {
+        let open = world_ref.open(&ring).await.unwrap();
+        work(world_ref, open).await
+    });
+    drop((runtime, ring));
+    world.restore(Cut::Crash);
+    result
+}
+
+async fn put_all(world: &World, open: &Open) {
+    for block in &world.blocks {
+        assert!(open.put(0, block).await.is_ok());
+    }
+}
+
+#[test]
+fn an_operation_that_fails_harms_its_own_block_only() {
+    for seed in seeds(40) {
+        let mut random = fastrand::Rng::with_seed(seed.0);
+        let mut run = run(seed.0, 12, small_settings(2));
+        assert_eq!(run.boot(Workload::default(), true), Ended::InOrder);
+        for _ in 0..8 {
+            let (file, kind, fault) = *random
+                .choice(&[
+                    (DATA, Kind::Write, EIO),
+                    (DATA, Kind::Write, Fault::Error(libc::ENOSPC)),
+                    (DATA, Kind::Write, Fault::Short),
+                    (DATA, Kind::Read, EIO),
+                    (DATA, Kind::Read, Fault::Short),
+                    (JOURNAL, Kind::Write, Fault::Short),
+                ])
+                .unwrap();
+            run.faults.push(PlannedFault { file, kind, after: random.u64(0..40), fault });
+        }
+        // Ends with everything in its place: an orderly stop checks that nothing is held.
+        assert_eq!(run.boot(Workload::default(), true), Ended::InOrder);
+        run.restore(Cut::Crash);
+        run.check();
+        assert_eq!(run.boot(Workload::default(), true), Ended::InOrder);
+        run.check();
+    }
+}
+
+/// A frame or a flush that fails ends all writing, and what was acknowledged is there when the store is opened again.
+#[test]
+fn a_failed_frame_or_flush_turns_the_store_read_only() {
+    let cases = [
+        (Durability::Sync, JOURNAL, Kind::Write, Cut::LoseAll),
+        (Durability::Sync, JOURNAL, Kind::Write, Cut::Random),
+        (Durability::Relaxed, JOURNAL, Kind::Write, Cut::Crash),
+        (Durability::Relaxed, JOURNAL, Kind::Flush, Cut::Crash),
+        (Durability::Relaxed, DATA, Kind::Flush, Cut::Crash),
+    ];
+    for seed in seeds(10) {
+        for (durability, file, kind, cut) in cases {
+            let settings = Settings { durability, sync_interval: Duration::from_millis(2), ..small_settings(2) };
+            let mut run = run(seed.0, 12, settings);
+            run.faults.push(PlannedFault { file, kind, after: seed.0 % 5, fault: EIO });
+            assert_eq!(run.boot(Workload { operations: 200, ..Workload::default() }, true), Ended::InOrder);
+            assert!(run.read_only, "{durability:?}, file {file}, {kind:?}");
+            run.restore(cut);
+            run.check();
+            assert_eq!(run.boot(Workload::default(), true), Ended::InOrder);
+            run.check();
+        }
+    }
+}
+
+#[test]
+fn a_read_only_store_refuses_changes_and_goes_on_reading() {
+    let mut world = World::new(1, 6, small_settings(2));
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        let fault = PlannedFault { file: JOURNAL, kind: Kind::Write, after: 0, fault: EIO };
+        world.disk.plan_faults([fault]);
+        assert!(matches!(open.sessions[0].delete(&world.blocks[1].hash).await, Err(StoreError::ReadOnly)));
+        let reason = open.shared.health.read_only().unwrap();
+        assert!(reason.contains("the journal could not be written"), "{reason}");
+        assert!(matches!(open.sessions[1].delete(&world.blocks[1].hash).await, Err(StoreError::ReadOnly)));
+        for block in &world.blocks {
+            assert!(open.get(1, block).await.unwrap());
+            // A removal that failed may have reached the journal: a name that is there now may be gone after the next opening.
+            assert!(matches!(open.put(1, block).await, Err(StoreError::ReadOnly)));
+        }
+        let unknown = Block::new(vec![1, 2, 3]);
+        assert!(!open.get(0, &unknown).await.unwrap());
+        assert!(matches!(open.sessions[0].delete(&unknown.hash).await, Err(StoreError::ReadOnly)));
+    });
+}
+
+/// Fills the store until it refuses; returns how many blocks are in it.
+async fn fill(world: &World, open: &Open) -> usize {
+    for (count, block) in world.blocks.iter().enumerate() {
+        match open.put(count % 2, block).await {
+            Ok(_) => {}
+            Err(StoreError::NoSpace) => return count,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("it never filled up");
+}
+
+/// However it comes to be full: PUTs are refused, reads and deletes work, also through checkpoints, and space that comes back is
+/// used without a restart.
+#[test]
+fn a_full_store_reads_and_deletes_and_recovers() {
+    for (capacity, by_disk) in [(6, false), (6, true)] {
+        let capacity_bytes = capacity * MACROBLOCK_BYTES;
+        let settings = Settings { capacity_bytes: (!by_disk).then_some(capacity_bytes), ..small_settings(2) };
+        let mut world = World::new(3, 400, settings);
+        if by_disk {
+            world.disk.set_capacity(capacity_bytes + world.journal_bytes);
+        }
+        let stored = boot(&mut world, async |world, open| {
+            let stored = fill(world, &open).await;
+            assert!(stored > 8);
+            for round in 0..4 {
+                for block in &world.blocks[..stored] {
+                    assert!(open.sessions[round % 2].delete(&block.hash).await.unwrap());
+                }
+                for block in &world.blocks[..stored] {
+                    assert_eq!(open.put(round % 2, block).await.unwrap(), Stored::Created, "the space is there again");
+                }
+            }
+            assert!(open.shared.statistics.checkpoints.get() > 3);
+            if by_disk {
+                world.disk.set_capacity(u64::MAX);
+                open.ring.sleep(Duration::from_secs(2)).await;
+                assert_eq!(open.put(0, &world.blocks[stored]).await.unwrap(), Stored::Created);
+                open.sessions[0].delete(&world.blocks[stored].hash).await.unwrap();
+            }
+            open.stop().await;
+            stored
+        });
+        let report = world.check().unwrap();
+        assert_eq!((report.faults, report.totals.blocks), (vec![], stored as u64));
+    }
+}
+
+/// One worker's pools hold the last extents: another that needs them gets them.
+#[test]
+fn a_worker_that_hoards_gives_back() {
+    let settings = Settings { pool_targets: [4; 8], capacity_bytes: Some(8 << 20), ..small_settings(2) };
+    let mut world = World::new(5, 0, settings);
+    world.blocks = (0..20).map(|number| Block::new(vec![number; 512 << 10])).collect();
+    boot(&mut world, async |world, open| {
+        open.sessions[0].fill_pools().await;
+        open.sessions[1].fill_pools().await;
+        // 8 MiB hold 16 of them, if nobody keeps any.
+        assert_eq!(fill(world, &open).await, 16);
+        open.stop().await;
+    });
+}
+
+/// While the index has no space, names stay in the journal: new ones are refused, removals go on.
+#[test]
+fn a_full_index_refuses_names_and_takes_removals() {
+    let mut world = World::new(4, 30, small_settings(2));
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        world.index.set_full(true);
+        // The checkpoint that finds out.
+        for block in &world.blocks[..10] {
+            assert!(open.sessions[0].delete(&block.hash).await.unwrap());
+        }
+        open.ring.sleep(Duration::from_millis(100)).await;
+        assert!(matches!(open.put(0, &world.blocks[1]).await, Err(StoreError::NoSpace)));
+        for block in &world.blocks[10..] {
+            assert!(open.sessions[1].delete(&block.hash).await.unwrap());
+        }
+        assert!(!open.get(0, &world.blocks[20]).await.unwrap());
+        world.index.set_full(false);
+        open.ring.sleep(Duration::from_secs(5)).await;
+        put_all(world, &open).await;
+        open.stop().await;
+    });
+    let report = world.check().unwrap();
+    assert_eq!((report.faults, report.totals.blocks), (vec![], 30));
+}
+
+#[test]
+fn a_block_that_changed_on_the_disk_is_named_by_check() {
+    let mut world = World::new(6, 12, small_settings(2));
+    let (hash, offset) = boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        let victim = &world.blocks[7];
+        let extent = open.sessions[0].find(&victim.hash).await.unwrap().unwrap().record().extent().unwrap();
+        open.stop().await;
+        (victim.hash, extent.offset())
+    });
+    assert_eq!(world.check().unwrap().fault_count, 0);
+    world.disk.corrupt(DATA, offset, 0x40);
+    let report = world.check().unwrap();
+    assert_eq!(report.fault_count, 1);
+    assert!(report.faults[0].contains(&hash.to_string()), "{:?}", report.faults);
+}
+
+/// The journal's first live frame is damaged, and later ones prove that it was acknowledged: the store says so and changes nothing.
+#[test]
+fn a_damaged_journal_opens_read_only_and_says_what_is_lost() {
+    let settings = Settings { checkpoint_names: 1000, ..small_settings(2) };
+    let mut world = World::new(8, 12, settings);
+    boot(&mut world, async |world, open| put_all(world, &open).await);
+    // The first frame of the epoch lies at 0: nothing was checkpointed but the empty store.
+    world.disk.corrupt(JOURNAL, 200, 1);
+    let report = world.check().unwrap();
+    assert!(report.faults.iter().any(|fault| fault.contains("the journal is damaged")), "{:?}", report.faults);
+    for _ in 0..2 {
+        boot(&mut world, async |world, open| {
+            let reason = open.shared.health.read_only().unwrap();
+            assert!(reason.contains("the acknowledged changes 1 to 11 are lost"), "{reason}");
+            assert!(!open.get(0, &world.blocks[3]).await.unwrap());
+            assert!(matches!(open.put(0, &world.blocks[3]).await, Err(StoreError::ReadOnly)));
+        });
+    }
+}
+
+#[test]
+fn a_truncated_data_file_opens_read_only_and_says_so() {
+    for stopped in [true, false] {
+        let mut world = World::new(9, 40, Settings { checkpoint_names: 1000, ..small_settings(2) });
+        boot(&mut world, async |world, open| {
+            put_all(world, &open).await;
+            if stopped {
+                open.stop().await;
+            }
+        });
+        world.disk.truncate(DATA, MACROBLOCK_BYTES);
+        boot(&mut world, async |world, open| {
+            let reason = open.shared.health.read_only().unwrap();
+            assert!(reason.contains("the data file was truncated to 1 MiB"), "{reason}");
+            let mut found = 0;
+            for block in &world.blocks {
+                found += usize::from(open.get(0, block).await.is_ok_and(|found| found));
+            }
+            assert!(found > 0 && found < 40, "what lies before the end can be read: {found}");
+        });
+        assert!(world.check().unwrap().fault_count > 0);
+    }
+}
+
+/// Frame 1 is lost, frame 2 survives. After a recovery frame 1 is written again, the same in every byte but its epoch: the old
+/// frame 2 must not continue it.
+#[test]
+fn an_old_frame_with_the_same_sequence_number_is_dead() {
+    let settings = Settings { durability: Durability::Relaxed, checkpoint_names: 1000, ..small_settings(1) };
+    let mut world = World::new(10, 4, settings);
+    boot(&mut world, async |world, open| {
+        open.put(0, &world.blocks[1]).await.unwrap();
+        open.put(0, &world.blocks[2]).await.unwrap();
+    });
+    world.disk.corrupt(JOURNAL, 200, 1);
+    boot(&mut world, async |world, open| {
+        assert_eq!(open.shared.health.read_only(), None);
+        assert!(!open.get(0, &world.blocks[2]).await.unwrap());
+        open.put(0, &world.blocks[1]).await.unwrap();
+    });
+    boot(&mut world, async |world, open| {
+        assert!(open.get(0, &world.blocks[1]).await.unwrap());
+        assert!(!open.get(0, &world.blocks[2]).await.unwrap());
+    });
+}
