@@ -97,3 +97,33 @@ fn put_get_delete_and_put_again_from_sixteen_clients() {
     server.stop();
     assert!(check(&data).contains("\"blocks\": 0,"));
 }
+
+/// 100 checkpoints of the same names over and over, on one worker, while another has looked a name up and sleeps: the index
+/// uses its pages again.
+#[test]
+fn an_idle_worker_does_not_make_the_index_grow() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let server = Server::start(&data, &["--workers", "2", "--checkpoint-names", "256"]);
+    let mut client = server.connect();
+    let bodies: Vec<_> = (0..256).map(|seed| bytes(seed, 100)).collect();
+    let mut until_checkpoints = |count: u64| {
+        while server.stat("checkpoints") < count {
+            for body in &bodies {
+                assert_eq!(client.request("PUT", "/", &[], body).status, 200);
+                assert_eq!(client.request("DELETE", &format!("/{}", name(body)), &[], b"").status, 204);
+            }
+        }
+        server.stat("index_used_bytes")
+    };
+    until_checkpoints(2);
+    // Several connections lie on each worker, whoever else is just leaving.
+    let mut idle: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut idle {
+        assert_eq!(client.request("GET", &format!("/{}", name(b"absent")), &[], b"").status, 404);
+    }
+    let before = until_checkpoints(10);
+    let after = until_checkpoints(110);
+    assert!(after <= before * 3 / 2, "the index grew from {before} to {after} bytes");
+    server.stop();
+}

@@ -4,7 +4,7 @@
 //! their final states are set. An extent may have passed from one of those names to another, so the two must not be mixed.
 
 use crate::hash::Hash;
-use crate::index::{Index, IndexError, IndexTransaction, Meta, Totals};
+use crate::index::{Index, IndexError, IndexSizes, IndexTransaction, Meta, Totals};
 use crate::names::{Generation, NameState};
 use crate::page_map::PageMap;
 use crate::record::Record;
@@ -26,8 +26,8 @@ pub struct CheckpointJob {
 pub struct CheckpointDone {
     /// What is stored now.
     pub totals: Totals,
-    /// Bytes of the index file.
-    pub index_bytes: u64,
+    /// How large the index is.
+    pub index_sizes: IndexSizes,
     /// Whether the next two checkpoints find their space allocated.
     pub space_ahead: Result<(), IndexError>,
 }
@@ -46,7 +46,7 @@ pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<Checkpoint
     let totals = apply(&mut transaction, &changes)?;
     transaction.set_meta(&Meta { totals, ..job.meta })?;
     transaction.commit()?;
-    Ok(CheckpointDone { totals, index_bytes: index.file_bytes(), space_ahead: index.reserve(job.names_ahead) })
+    Ok(CheckpointDone { totals, space_ahead: index.reserve(job.names_ahead), index_sizes: index.sizes() })
 }
 
 /// Brings names and page maps to the final states `changes`, which are sorted and name each name once.

@@ -6,7 +6,8 @@
 //! 2. Hash the blocks of surviving names past the last *durable up to*. One that does not match was never acknowledged (or is the
 //!    last frame's damage, which nothing can tell from a torn write): its name is *removed*. Never is an earlier record of the name
 //!    taken instead: its extent may be another block's by now.
-//! 3. Flush data and journal: what was read may have come from a volatile cache, and after step 4 nobody looks again.
+//! 3. Flush the data: what was read may have come from a volatile cache, and after step 4 nobody looks again. The journal need not
+//!    be flushed: after step 4 the index has all that it said.
 //! 4. One durable checkpoint of the final states, which also raises the epoch: old frames are dead from here on.
 //! 5. Only then derive the free extents and let anybody in.
 //!
@@ -148,7 +149,6 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     }
     drop_unwritten(data, &mut replay, macroblocks, &buffers).await?;
     data.flush().await.map_err(io_error("flushing the data file"))?;
-    journal.flush().await.map_err(io_error("flushing the journal"))?;
     let (meta, index_has_space) = commit(index, meta, &replay, settings)?;
     let allocator = load_allocator(&mut reader, macroblocks)?;
     Ok(Recovered { meta, allocator, index_has_space, damage: None })

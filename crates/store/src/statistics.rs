@@ -1,6 +1,7 @@
 //! Counters that the controller keeps up and anybody reads.
 
 use crate::extent::SIZE_CLASSES;
+use crate::index::IndexSizes;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One number, written by one thread and read by any.
@@ -52,12 +53,21 @@ pub struct Statistics {
     pub journal_bytes_used: Gauge,
     /// Bytes of the journal.
     pub journal_bytes: Gauge,
-    /// Bytes of the index file.
+    /// Bytes of the index file, allocated ahead of need.
     pub index_bytes: Gauge,
+    /// Bytes of it that were ever used.
+    pub index_used_bytes: Gauge,
     /// Checkpoints since the start.
     pub checkpoints: Gauge,
     /// Frames since the start.
     pub frames: Gauge,
     /// Records in them.
     pub records: Gauge,
+}
+
+impl Statistics {
+    pub(crate) fn set_index_sizes(&self, sizes: IndexSizes) {
+        self.index_bytes.set(sizes.file_bytes);
+        self.index_used_bytes.set(sizes.used_bytes);
+    }
 }

@@ -96,7 +96,7 @@ impl Store {
         let index = MdbxIndex::open(&directory.index_path()).map_err(RecoveryError::from)?;
         let recovered = recover_on_own_ring(&directory, &index, settings)?;
         let shared = Shared::new(settings);
-        shared.statistics.index_bytes.set(index.file_bytes());
+        shared.statistics.set_index_sizes(index.sizes());
         if let Some(damage) = &recovered.damage {
             open_read_only(&shared, damage);
         }

@@ -127,7 +127,7 @@ impl<F: BlockFile> Controller<F> {
         }
         state.index_has_space = done.space_ahead.is_ok();
         self.shared.statistics.checkpoints.add(1);
-        self.shared.statistics.index_bytes.set(done.index_bytes);
+        self.shared.statistics.set_index_sizes(done.index_sizes);
         if sealed.last {
             state.stopping = Stopping::Stopped;
         }

@@ -5,7 +5,7 @@
 //! transaction stays on its thread (it is not `Send`); read transactions may move between threads, because the environment
 //! is opened with `MDBX_NOSTICKYTHREADS`, but not be shared (`!Sync`).
 
-use super::IndexError;
+use super::{IndexError, IndexSizes};
 use signet_mdbx_sys as ffi;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::marker::PhantomData;
@@ -39,14 +39,6 @@ unsafe impl Sync for Environment {}
 /// A named table of an environment.
 #[derive(Clone, Copy)]
 pub(super) struct Table(ffi::MDBX_dbi);
-
-/// Sizes of an environment's file.
-pub(super) struct FileSizes {
-    /// Bytes up to the last page ever used.
-    pub(super) used_bytes: u64,
-    /// Bytes of the file.
-    pub(super) file_bytes: u64,
-}
 
 /// The error that libmdbx means by `code`.
 fn error(action: &'static str, code: c_int) -> IndexError {
@@ -160,7 +152,7 @@ impl Environment {
     }
 
     /// The sizes of the file now.
-    pub(super) fn sizes(&self) -> Result<FileSizes, IndexError> {
+    pub(super) fn sizes(&self) -> Result<IndexSizes, IndexError> {
         // SAFETY: a struct of integers, for which zero is a value.
         let mut info: ffi::MDBX_envinfo = unsafe { std::mem::zeroed() };
         // SAFETY: the environment is open; `info` has the size that is passed.
@@ -168,7 +160,7 @@ impl Environment {
             unsafe { ffi::mdbx_env_info_ex(self.pointer, ptr::null(), &raw mut info, size_of::<ffi::MDBX_envinfo>()) };
         check("read", code)?;
         let page_bytes = u64::from(info.mi_dxb_pagesize);
-        Ok(FileSizes {
+        Ok(IndexSizes {
             used_bytes: info.mi_last_pgno.saturating_add(1).saturating_mul(page_bytes),
             file_bytes: info.mi_geo.current,
         })

@@ -1,7 +1,7 @@
 //! The index in libmdbx: three tables, see `docs/format.md`.
 
 use super::environment::{Environment, ReadTransaction, Table, WriteTransaction};
-use super::{Index, IndexError, IndexReader, IndexTransaction, Meta, codec};
+use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::record::Record;
@@ -102,8 +102,8 @@ impl Index for MdbxIndex {
         }
     }
 
-    fn file_bytes(&self) -> u64 {
-        self.environment.sizes().map_or(0, |sizes| sizes.file_bytes)
+    fn sizes(&self) -> IndexSizes {
+        self.environment.sizes().unwrap_or_default()
     }
 }
 
@@ -302,7 +302,7 @@ mod tests {
         index.reserve(100_000).unwrap();
         let allocated = std::fs::metadata(&path).unwrap().blocks() * 512;
         assert!(allocated >= 100_000 * BYTES_PER_NAME, "{allocated}");
-        assert!(index.file_bytes() >= 100_000 * BYTES_PER_NAME);
+        assert!(index.sizes().file_bytes >= 100_000 * BYTES_PER_NAME);
     }
 
     #[test]

@@ -92,6 +92,15 @@ impl Totals {
     }
 }
 
+/// How large an index is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IndexSizes {
+    /// Bytes of its file, allocated ahead of need.
+    pub file_bytes: u64,
+    /// Bytes of it that were ever used.
+    pub used_bytes: u64,
+}
+
 /// The index of one store. Handles are cheap to clone; one thread at a time writes.
 pub trait Index: Clone + Send + 'static {
     /// Looks names up on one thread.
@@ -120,8 +129,8 @@ pub trait Index: Clone + Send + 'static {
     /// [`IndexError::Full`] where the disk does not have it.
     fn reserve(&self, names: u64) -> Result<(), IndexError>;
 
-    /// Bytes of the index file.
-    fn file_bytes(&self) -> u64;
+    /// How large it is.
+    fn sizes(&self) -> IndexSizes;
 }
 
 /// A view of the index that looks names up. It holds a snapshot only between the first look-up and [`IndexReader::rest`].

@@ -2,7 +2,7 @@
 //! readers keep the snapshot they took.
 
 use crate::hash::Hash;
-use crate::index::{Index, IndexError, IndexReader, IndexTransaction, Meta};
+use crate::index::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta};
 use crate::page_map::PageMap;
 use crate::record::Record;
 use std::collections::BTreeMap;
@@ -54,8 +54,8 @@ impl Index for MemoryIndex {
         self.check_space()
     }
 
-    fn file_bytes(&self) -> u64 {
-        0
+    fn sizes(&self) -> IndexSizes {
+        IndexSizes::default()
     }
 }
 
