@@ -60,6 +60,31 @@ fn an_operation_that_fails_harms_its_own_block_only() {
     }
 }
 
+#[test]
+fn an_extent_that_could_not_be_written_is_not_used_again_before_the_next_opening() {
+    let mut world = World::new(11, 0, small_settings(1));
+    world.blocks = (0..4).map(|number| Block::new(vec![number; 512 << 10])).collect();
+    boot(&mut world, async |world, open| {
+        open.sessions[0].fill_pools().await;
+        // Growth is over.
+        open.ring.sleep(Duration::from_secs(1)).await;
+        world.disk.plan_faults([PlannedFault { file: DATA, kind: Kind::Write, after: 0, fault: EIO }]);
+        assert!(matches!(open.put(0, &world.blocks[0]).await, Err(StoreError::Io { .. })));
+        assert_eq!(open.shared.statistics.bytes_suspect.get(), 512 << 10);
+        put_all(world, &open).await;
+        for block in &world.blocks {
+            let extent = open.sessions[0].find(&block.hash).await.unwrap().unwrap().record().extent().unwrap();
+            assert_ne!(extent.number(), 0, "the first extent is the one that failed");
+        }
+        open.stop().await;
+    });
+    boot(&mut world, async |world, open| {
+        open.put(0, &Block::new(vec![9; 400 << 10])).await.unwrap();
+        assert_eq!(open.shared.statistics.bytes_suspect.get(), 0);
+        put_all(world, &open).await;
+    });
+}
+
 /// A frame or a flush that fails ends all writing, and what was acknowledged is there when the store is opened again.
 #[test]
 fn a_failed_frame_or_flush_turns_the_store_read_only() {

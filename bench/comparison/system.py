@@ -1,0 +1,131 @@
+"""The machine: the programs needed, what the report says about it, and how much may be written to its disk."""
+
+import datetime
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+
+from . import Failure
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PACKAGES = {"wrk": "wrk", "nginx": "nginx-light", "fio": "fio"}
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+# What PUT may write at most, far more than one thread of wrk can send. Not measured: a bound to keep the disk from filling up.
+PUT_REQUESTS_PER_SECOND_MAX = 200_000
+PUT_BYTES_PER_SECOND_MAX = 4 << 30
+LARGE_PUT_BYTES_MAX = 16 << 30  # in one measurement, without --large-puts
+
+
+def find_tools():
+    """The paths of wrk, nginx and fio, which root gets installed."""
+    missing = [PACKAGES[name] for name in PACKAGES if find(name) is None]
+    if missing and os.geteuid() == 0 and find("apt-get"):
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
+            if subprocess.run([find("apt-get"), *command], env=environment, stdout=2).returncode != 0:
+                raise Failure(f"apt-get {' '.join(command)} failed")
+        missing = [PACKAGES[name] for name in PACKAGES if find(name) is None]
+    if missing:
+        raise Failure(f"needs what is not installed: apt-get install --no-install-recommends {' '.join(missing)}")
+    tools = {name: find(name) for name in PACKAGES}
+    if "http_dav_module" not in printed(tools["nginx"], "-V"):
+        raise Failure(f"{tools['nginx']} was built without ngx_http_dav_module: install nginx-light of Debian")
+    return tools
+
+
+def find(name):
+    return shutil.which(name, path=SEARCH_PATH)
+
+
+def build():
+    """Builds the server; returns its path."""
+    if find("cargo") is None:
+        raise Failure("needs cargo to build buddy-blocks (https://rustup.rs), or --binary")
+    if subprocess.run([find("cargo"), "build", "--release"], cwd=REPOSITORY, stdout=2).returncode != 0:
+        raise Failure("cargo build --release failed")
+    target = os.environ.get("CARGO_TARGET_DIR", "target")
+    return os.path.join(REPOSITORY, target, "release", "buddy-blocks")
+
+
+def allow_many_files(connections):
+    """Raises the limit of open files, for this process and those it starts, where that is needed."""
+    needed = 2 * connections + 1024
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise Failure(f"--connections {connections} needs {needed} open files; the limit (ulimit -Hn) is {hard}")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def put_seconds(directory, size, reserve, seconds, large):
+    """How long PUTs of this size may last until they could fill half of what is free, and if not that long, why."""
+    free = free_bytes(directory)
+    if free < 2 * reserve:
+        raise Failure(f"{directory} needs at least {2 * reserve >> 20} MiB of free space")
+    room = (free - reserve) // 2
+    reason = f"{room >> 30} GiB of room on the disk"
+    if size > 4096 and not large and room > LARGE_PUT_BYTES_MAX:
+        room, reason = LARGE_PUT_BYTES_MAX, "longer with --large-puts"
+    allowed = room // put_bytes(size, 1)
+    inodes = os.statvfs(directory)
+    if inodes.f_files and inodes.f_favail // 2 // PUT_REQUESTS_PER_SECOND_MAX < allowed:
+        allowed, reason = inodes.f_favail // 2 // PUT_REQUESTS_PER_SECOND_MAX, f"{inodes.f_favail} free inodes for nginx"
+    return min(seconds, allowed), reason
+
+
+def put_bytes(size, seconds):
+    """What PUTs may take on the disk at most."""
+    return seconds * min(PUT_REQUESTS_PER_SECOND_MAX * max(size, 4096), PUT_BYTES_PER_SECOND_MAX)
+
+
+def free_bytes(directory):
+    file_system = os.statvfs(directory)
+    return file_system.f_bavail * file_system.f_frsize
+
+
+def describe(tools, binary, directory, command_line):
+    """What the figures depend on."""
+    return {
+        "processor": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$") or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)")) * 1024,
+        "kernel": platform.release(),
+        "file_system": file_system(directory),
+        "buddy_blocks": version(binary, "--version"),
+        "nginx": version(tools["nginx"], "-v"),
+        "wrk": version(tools["wrk"], "-v"),
+        "fio": version(tools["fio"], "--version"),
+        "date": datetime.date.today().isoformat(),
+        "command": command_line.strip(),
+    }
+
+
+def file_system(directory):
+    """Its type. Without a journal ext4 flushes more cheaply, and is slow at new files for minutes after others were deleted."""
+    kind = printed("df", "--output=fstype", directory).split()[-1]
+    device = os.stat(directory).st_dev
+    block_device = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    if kind == "ext4" and os.path.exists(block_device):
+        journals = os.listdir("/proc/fs/jbd2") if os.path.isdir("/proc/fs/jbd2") else []
+        if not any(journal.startswith(os.path.basename(os.path.realpath(block_device)) + "-") for journal in journals):
+            return "ext4 without a journal"
+    return kind
+
+
+def first_match(path, pattern):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        found = re.search(pattern, file.read(), re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def version(program, option):
+    found = re.search(r"\d+\.\d[^\s]*", printed(program, option))
+    return found.group(0) if found else "unknown"
+
+
+def printed(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
