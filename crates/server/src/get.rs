@@ -106,8 +106,8 @@ impl BlockReply<'_> {
             target.copy_from_slice(&scratch);
         }
         self.connection.worker.give_scratch(scratch);
-        let cached = buffer.get_mut(head..).is_some_and(|target| session.read_cached(&found, target));
-        if cached {
+        let target = buffer.get_mut(head..).unwrap_or_default();
+        if session.read_cached(&found, target).map_err(|error| BodyError::read(error.into()))? {
             drop(found);
         } else {
             buffer = self.read(found, buffer, head).await?;
@@ -124,7 +124,7 @@ impl BlockReply<'_> {
 
     async fn send_large(&self, found: Found, extent: Extent) -> Result<(), BodyError> {
         let session = &self.connection.worker.session;
-        if let Some(file) = session.cached_descriptor()
+        if let Some(file) = session.cached_descriptor(&found)
             && is_cached(file, extent.offset(), u64::from(self.length))
         {
             return Ok(self.send_pages(found, extent, file).await?);

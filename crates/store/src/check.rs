@@ -11,12 +11,12 @@ use crate::journal::replay::{FinalState, Replay, replay};
 use crate::names::NameState;
 use crate::page_map::PageMap;
 use crate::record::Record;
-use crate::recovery::{RecoveryError, hash_of};
+use crate::recovery::RecoveryError;
+use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 
-/// Blocks are read in the order of the file, this many side by side.
-const VERIFY_CONCURRENCY: usize = 8;
 const BUFFER_BYTES_MAX: usize = 16 << 20;
 /// A damaged store may have millions of faults: the first are named, all are counted.
 const FAULTS_NAMED_MAX: usize = 10_000;
@@ -278,30 +278,18 @@ async fn verify_blocks<F: BlockFile, R: IndexReader>(
 ) -> Result<(), RecoveryError> {
     let mut blocks = Vec::new();
     effective_blocks(reader, &replay.names, replay.durable_up_to, |hash, record, durable| {
-        blocks.push((hash, record, durable));
+        blocks.push(((hash, durable), record));
     })?;
-    blocks.sort_unstable_by_key(|(_, record, _)| record.extent().map(Extent::offset));
     let total = blocks.len() as u64;
-    let mut running = VecDeque::new();
-    for (hash, record, durable) in blocks {
-        let (data, buffers) = (data.clone(), buffers.clone());
-        let task = ring.spawn(async move { hash_of(&data, record, &buffers).await });
-        running.push_back((hash, record, durable, task));
-        if running.len() >= VERIFY_CONCURRENCY
-            && let Some((hash, record, durable, task)) = running.pop_front()
-        {
-            judge(report, hash, record, durable, task.await);
-            progress(CheckProgress::Verified(report.verified, total));
-        }
-    }
-    for (hash, record, durable, task) in running {
-        judge(report, hash, record, durable, task.await);
-    }
-    progress(CheckProgress::Verified(report.verified, total));
+    hash_blocks(ring, data, buffers, blocks, |(hash, durable), record, found| {
+        judge(report, hash, record, durable, found);
+        progress(CheckProgress::Verified(report.verified, total));
+    })
+    .await;
     Ok(())
 }
 
-fn judge(report: &mut CheckReport, hash: Hash, record: Record, durable: bool, found: Result<Hash, RecoveryError>) {
+fn judge(report: &mut CheckReport, hash: Hash, record: Record, durable: bool, found: io::Result<Hash>) {
     report.verified += 1;
     let place = record.extent().map_or_else(|| "nowhere".to_owned(), |extent| extent.to_string());
     match found {

@@ -17,8 +17,8 @@ pub struct CheckpointJob {
     pub generation: Arc<Generation>,
     /// What is remembered with them; its totals are computed anew.
     pub meta: Meta,
-    /// Changes that the next two checkpoints may hold, for which space is allocated ahead.
-    pub names_ahead: u64,
+    /// Changes that one of the next checkpoints may hold, for which space is allocated ahead.
+    pub names_max: u64,
 }
 
 /// What came of a checkpoint.
@@ -28,7 +28,7 @@ pub struct CheckpointDone {
     pub totals: Totals,
     /// How large the index is.
     pub index_sizes: IndexSizes,
-    /// Whether the next two checkpoints find their space allocated.
+    /// Whether the next checkpoints find their space allocated: see [`Index::reserve`].
     pub space_ahead: Result<(), IndexError>,
 }
 
@@ -42,11 +42,20 @@ pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<Checkpoint
     job.generation.for_each(|hash, state| changes.push((hash, state)));
     // Sorted, neighbours in the tree are written together: one pass over its leaves.
     changes.sort_unstable_by_key(|(hash, _)| *hash);
+    let totals = commit(index, &changes, &job.meta).map_err(|error| match index.reserve(job.names_max) {
+        // A write that falls short for want of space looks like any other failure.
+        Err(full @ IndexError::Full(_)) => full,
+        _ => error,
+    })?;
+    Ok(CheckpointDone { totals, space_ahead: index.reserve(job.names_max), index_sizes: index.sizes() })
+}
+
+fn commit<I: Index>(index: &I, changes: &[(Hash, NameState)], meta: &Meta) -> Result<Totals, IndexError> {
     let mut transaction = index.begin()?;
-    let totals = apply(&mut transaction, &changes)?;
-    transaction.set_meta(&Meta { totals, ..job.meta })?;
+    let totals = apply(&mut transaction, changes)?;
+    transaction.set_meta(&Meta { totals, ..*meta })?;
     transaction.commit()?;
-    Ok(CheckpointDone { totals, space_ahead: index.reserve(job.names_ahead), index_sizes: index.sizes() })
+    Ok(totals)
 }
 
 /// Brings names and page maps to the final states `changes`, which are sorted and name each name once.

@@ -15,7 +15,7 @@
 
 use crate::extent::{Extent, SizeClass};
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
@@ -73,7 +73,7 @@ impl Clock {
 
     /// For the controller, after [`Clock::oldest_read`]: the extents that long reads hold.
     #[must_use]
-    pub fn pinned_extents(&self) -> Vec<Extent> {
+    pub fn pinned_extents(&self) -> HashSet<Extent> {
         let pins =
             self.workers.iter().flat_map(|worker| worker.pins.iter().take(worker.pins_used.load(Ordering::Acquire)));
         pins.filter_map(|pin| decode(pin.load(Ordering::Acquire))).collect()
@@ -157,9 +157,17 @@ impl Reads {
     }
 
     fn unpin(&self, index: usize) {
-        if let Some(pin) = self.clock.workers.get(self.worker).and_then(|worker| worker.pins.get(index)) {
+        if let Some(worker) = self.clock.workers.get(self.worker)
+            && let Some(pin) = worker.pins.get(index)
+        {
             pin.store(UNPINNED, Ordering::Release);
-            self.free_pins.borrow_mut().push(index);
+            let mut free = self.free_pins.borrow_mut();
+            free.push(index);
+            // When all are free there is nothing to look at any more.
+            if free.len() == worker.pins_used.load(Ordering::Relaxed) {
+                worker.pins_used.store(0, Ordering::Release);
+                free.clear();
+            }
         }
     }
 }
@@ -201,6 +209,8 @@ pub struct Held {
     tagged: VecDeque<(u64, Extent)>,
     /// Past their tag, but held by a long read.
     pinned: Vec<Extent>,
+    /// Those are to be looked at again.
+    pins_are_due: bool,
 }
 
 impl Held {
@@ -221,13 +231,23 @@ impl Held {
         self.tagged.is_empty()
     }
 
+    /// Lets the next [`Held::drain`] look at what long reads hold. There may be many, so it does so only when told.
+    pub fn look_at_pins_again(&mut self) {
+        self.pins_are_due = true;
+    }
+
     /// Calls `free` with every extent that nobody can read any more.
     pub fn drain(&mut self, clock: &Clock, mut free: impl FnMut(Extent)) {
-        if self.is_empty() {
+        let look_at_pins = std::mem::take(&mut self.pins_are_due) && !self.pinned.is_empty();
+        if self.tagged.is_empty() && !look_at_pins {
             return;
         }
         // The clocks first, the slots after.
         let oldest = clock.oldest_read();
+        let any_passed = self.tagged.front().is_some_and(|(tag, _)| *tag < oldest);
+        if !any_passed && !look_at_pins {
+            return;
+        }
         let pinned = clock.pinned_extents();
         let mut settle = |extent: Extent| {
             let held = pinned.contains(&extent);
@@ -236,7 +256,9 @@ impl Held {
             }
             held
         };
-        self.pinned.retain(|extent| settle(*extent));
+        if look_at_pins {
+            self.pinned.retain(|extent| settle(*extent));
+        }
         while let Some((_, extent)) = self.tagged.pop_front_if(|(tag, _)| *tag < oldest) {
             if settle(extent) {
                 self.pinned.push(extent);
@@ -255,6 +277,7 @@ mod tests {
 
     fn drained(held: &mut Held, clock: &Clock) -> Vec<u64> {
         let mut free = Vec::new();
+        held.look_at_pins_again();
         held.drain(clock, |extent| free.push(extent.number()));
         free
     }

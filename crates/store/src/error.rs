@@ -1,5 +1,6 @@
 //! Why a block could not be stored, found, read or removed.
 
+use crate::hash::Hash;
 use crate::index::IndexError;
 use crate::messages::Refusal;
 use std::io;
@@ -27,6 +28,9 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// The bytes are not those that were stored: a disk or memory has changed them, or changes were lost.
+    #[error("block {0} is damaged: its bytes do not hash to its name")]
+    Corrupt(Hash),
     /// Threads disagree about what they say to each other: a defect of this program.
     #[error("internal error: {0}")]
     Internal(&'static str),

@@ -10,6 +10,8 @@ pub struct Health {
     read_only: OnceLock<String>,
     /// Set while space is so short that pools should keep next to nothing.
     space_is_short: AtomicBool,
+    /// Set where names may lead to bytes that are not theirs.
+    data_is_distrusted: AtomicBool,
 }
 
 impl Health {
@@ -26,6 +28,16 @@ impl Health {
         }
         // Another thread's reason may have come first.
         let _ = self.read_only.set(reason);
+    }
+
+    /// True where names may lead to bytes that are not theirs, because changes were lost: every block that is read is hashed.
+    #[must_use]
+    pub fn data_is_distrusted(&self) -> bool {
+        self.data_is_distrusted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn distrust_data(&self) {
+        self.data_is_distrusted.store(true, Ordering::Relaxed);
     }
 
     /// True while pools should keep next to nothing.

@@ -18,6 +18,7 @@
 //! | [`session`] | a worker's way in: find, read, put, delete |
 //! | [`recovery`] | opening whatever the last process left behind |
 //! | [`check`] | does everything that is written down agree? |
+//! | `verify` | reading blocks and hashing them |
 //! | [`files`] | the seam to the disk |
 //! | [`store`] | all of it together, with its threads |
 
@@ -46,6 +47,7 @@ pub mod shared;
 mod simulation;
 pub mod statistics;
 pub mod store;
+mod verify;
 
 pub use error::StoreError;
 pub use extent::BLOCK_BYTES_MAX;

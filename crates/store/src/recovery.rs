@@ -17,15 +17,16 @@
 use crate::allocator::Allocator;
 use crate::checkpoint::{CheckpointJob, checkpoint};
 use crate::extent::MACROBLOCK_BYTES;
-use crate::files::{BlockFile, read_fully, write_fully};
+use crate::files::{BlockFile, write_fully};
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, IndexTransaction, Meta, StoreId, Totals};
 use crate::journal::replay::{FinalState, Replay, ReplayError, replay};
 use crate::names::{Generation, NameState};
 use crate::page_map::PageMap;
 use crate::record::Record;
-use crate::settings::Settings;
-use buddy_ring::BufferPool;
+use crate::settings::{GenerationSize, Settings};
+use crate::verify::hash_blocks;
+use buddy_ring::{BufferPool, Ring};
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -61,13 +62,15 @@ pub(crate) struct Recovered {
     /// As the last checkpoint wrote it.
     pub(crate) meta: Meta,
     pub(crate) allocator: Allocator,
+    /// The generations for which the index has space.
+    pub(crate) generation_size: GenerationSize,
     /// Whether the next checkpoints find their space allocated.
     pub(crate) index_has_space: bool,
     /// Why it must not be written, and the names that are not in the index.
     pub(crate) damage: Option<Damage>,
 }
 
-/// Damage to acknowledged records.
+/// Damage to acknowledged records, or to what they would have to be added to.
 #[derive(Debug)]
 pub(crate) struct Damage {
     pub(crate) reason: String,
@@ -120,6 +123,7 @@ async fn zero_journal<F: BlockFile>(journal: &F, bytes: u64) -> io::Result<()> {
 
 /// Brings a store into a state in which it can be used.
 pub(crate) async fn recover<F: BlockFile, I: Index>(
+    ring: &Ring,
     index: &I,
     data: &F,
     journal: &F,
@@ -138,20 +142,30 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
             "the store was not stopped in order: its journal was replayed"
         );
     }
-    if let Some(reason) = find_damage(&mut reader, &replay, macroblocks)? {
-        let allocator = load_allocator(&mut reader, macroblocks)?;
-        return Ok(Recovered {
-            meta,
-            allocator,
-            index_has_space: true,
-            damage: Some(Damage { reason, names: replay.names }),
-        });
-    }
-    drop_unwritten(data, &mut replay, macroblocks, &buffers).await?;
-    data.flush().await.map_err(io_error("flushing the data file"))?;
-    let (meta, index_has_space) = commit(index, meta, &replay, settings)?;
-    let allocator = load_allocator(&mut reader, macroblocks)?;
-    Ok(Recovered { meta, allocator, index_has_space, damage: None })
+    let reason = match find_damage(&mut reader, &replay, macroblocks)? {
+        Some(reason) => reason,
+        None => {
+            drop_unwritten(ring, data, &mut replay, macroblocks, &buffers).await?;
+            data.flush().await.map_err(io_error("flushing the data file"))?;
+            match commit(index, meta, &replay, settings) {
+                Ok(Committed { meta, generation_size, index_has_space }) => {
+                    let allocator = load_allocator(&mut reader, macroblocks)?;
+                    return Ok(Recovered { meta, allocator, generation_size, index_has_space, damage: None });
+                }
+                Err(error @ (IndexError::Full(_) | IndexError::Damaged(_))) => {
+                    format!("what the journal holds cannot be brought into the index: {error}")
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    Ok(Recovered {
+        meta,
+        allocator: load_allocator(&mut reader, macroblocks)?,
+        generation_size: settings.generation_size(meta.totals.blocks),
+        index_has_space: true,
+        damage: Some(Damage { reason, names: replay.names }),
+    })
 }
 
 /// What proves that acknowledged records are lost or refer to what is not there.
@@ -193,48 +207,55 @@ fn lies_within(record: Record, macroblocks: u64) -> bool {
 
 /// Turns names whose bytes are not there into removed ones, unless they are known to have been durable.
 async fn drop_unwritten<F: BlockFile>(
+    ring: &Ring,
     data: &F,
     replay: &mut Replay,
     macroblocks: u64,
     buffers: &BufferPool,
 ) -> Result<(), RecoveryError> {
-    let durable_up_to = replay.durable_up_to;
+    let mut undecided = Vec::new();
     for (hash, last) in &mut replay.names {
-        let NameState::Occupied(record) = last.state else { continue };
-        if last.sequence <= durable_up_to {
-            continue;
-        }
-        let whole = lies_within(record, macroblocks) && hash_of(data, record, buffers).await? == *hash;
-        if !whole {
-            tracing::warn!(%hash, "a block was not completely written when the store stopped: its name is removed");
-            last.state = NameState::Removed;
+        match last.state {
+            NameState::Occupied(record) if last.sequence > replay.durable_up_to => {
+                // Absent, until it has proved to be whole.
+                last.state = NameState::Removed;
+                if lies_within(record, macroblocks) {
+                    undecided.push((*hash, record));
+                } else {
+                    tracing::warn!(%hash, "a block lies beyond the end of the data file: its name is removed");
+                }
+            }
+            _ => {}
         }
     }
-    Ok(())
+    let mut no_memory = None;
+    hash_blocks(ring, data, buffers, undecided, |hash, record, found| match found {
+        Ok(found) if found == hash => {
+            if let Some(last) = replay.names.get_mut(&hash) {
+                last.state = NameState::Occupied(record);
+            }
+        }
+        Ok(_) => {
+            tracing::warn!(%hash, "a block was not completely written when the store stopped: its name is removed");
+        }
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => no_memory = Some(error),
+        Err(error) => {
+            tracing::error!(%hash, %error, "a block that was being written cannot be read: its name is removed");
+        }
+    })
+    .await;
+    no_memory.map_or(Ok(()), |error| Err(io_error("reading blocks")(error)))
 }
 
-/// The hash of what lies where a record says.
-pub(crate) async fn hash_of<F: BlockFile>(
-    data: &F,
-    record: Record,
-    buffers: &BufferPool,
-) -> Result<Hash, RecoveryError> {
-    let Some(extent) = record.extent() else { return Ok(Hash::of(&[])) };
-    let error = io_error("reading the data file");
-    let pages = usize::try_from(record.written_bytes()).unwrap_or(0);
-    let buffer = buffers.take(pages).await.map_err(&error)?;
-    let (result, buffer, ()) = read_fully(data, buffer, 0..pages, extent.offset(), ()).await;
-    result.map_err(&error)?;
-    Ok(Hash::of(buffer.get(..record.length() as usize).unwrap_or_default()))
+/// What the index holds after the checkpoint of an opening.
+struct Committed {
+    meta: Meta,
+    generation_size: GenerationSize,
+    index_has_space: bool,
 }
 
 /// Writes the final states and a new epoch into the index.
-fn commit<I: Index>(
-    index: &I,
-    meta: Meta,
-    replay: &Replay,
-    settings: &Settings,
-) -> Result<(Meta, bool), RecoveryError> {
+fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings) -> Result<Committed, IndexError> {
     let generation = Generation::new(replay.names.len());
     for (hash, last) in &replay.names {
         generation.insert(hash, last.state);
@@ -247,12 +268,14 @@ fn commit<I: Index>(
         clean: false,
         ..meta
     };
-    let names_ahead = settings.names_ahead(meta.journal_bytes);
-    let done = checkpoint(index, &CheckpointJob { generation: Arc::new(generation), meta, names_ahead })?;
+    let generation_size = settings.generation_size(meta.totals.blocks);
+    let names_max = generation_size.checkpoint_names_max(meta.journal_bytes);
+    let done = checkpoint(index, &CheckpointJob { generation: Arc::new(generation), meta, names_max })?;
     if let Err(error) = &done.space_ahead {
         tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
     }
-    Ok((Meta { totals: done.totals, ..meta }, done.space_ahead.is_ok()))
+    let index_has_space = done.space_ahead.is_ok();
+    Ok(Committed { meta: Meta { totals: done.totals, ..meta }, generation_size, index_has_space })
 }
 
 fn load_allocator<R: IndexReader>(reader: &mut R, macroblocks: u64) -> Result<Allocator, RecoveryError> {

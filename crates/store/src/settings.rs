@@ -50,7 +50,7 @@ pub struct Settings {
     pub capacity_bytes: Option<u64>,
     /// Blank extents that each worker keeps at hand at least, by size class; demand raises it.
     pub pool_targets: [u32; SIZE_CLASSES],
-    /// Names that a checkpoint gathers.
+    /// Names that a checkpoint gathers, in a store that is not small.
     pub checkpoint_names: usize,
     /// Size of the journal of a new store; `None`: by the size of the file system.
     pub journal_bytes: Option<u64>,
@@ -83,11 +83,6 @@ impl Default for Settings {
     }
 }
 
-/// While one generation is being checkpointed the active one may grow to this multiple of the target at which it is sealed.
-const GENERATION_LIMIT: usize = 4;
-/// A change takes at least this much of the journal.
-const JOURNAL_BYTES_PER_CHANGE: u64 = 44;
-
 /// Bytes of the smallest journal: room for frames, for a checkpoint's worth of them, and for removals when it is full.
 pub const JOURNAL_BYTES_MIN: u64 = 4 << 20;
 /// Bytes of the largest journal made by default.
@@ -102,21 +97,50 @@ impl Settings {
         bytes - bytes % crate::extent::MACROBLOCK_BYTES
     }
 
-    /// Changes that may have to go into the index without any space being found for them: what the active generation may hold
-    /// when new names are refused, and removals beyond. Both lie in the journal, so there are no more than fit into it.
-    #[must_use]
-    pub(crate) fn names_ahead(&self, journal_bytes: u64) -> u64 {
-        let by_target = self.checkpoint_names as u64 * (GENERATION_LIMIT as u64 + 1);
-        by_target.min(journal_bytes / JOURNAL_BYTES_PER_CHANGE)
+    /// The largest generation.
+    pub(crate) fn generation_size_max(&self) -> GenerationSize {
+        GenerationSize { target: self.checkpoint_names }
     }
 
-    /// Changes that the active generation may hold before writes wait.
-    pub(crate) fn generation_limit(&self) -> usize {
-        self.checkpoint_names * GENERATION_LIMIT
+    /// The generation for a store of `blocks` blocks: a small store does with small ones, so that little space has to be kept
+    /// ready for them in the index.
+    pub(crate) fn generation_size(&self, blocks: u64) -> GenerationSize {
+        let by_store = usize::try_from(blocks / 4).unwrap_or(usize::MAX).max(GENERATION_TARGET_MIN);
+        GenerationSize { target: by_store.min(self.checkpoint_names) }
+    }
+}
+
+/// The target of a generation is not below this because the store is small.
+const GENERATION_TARGET_MIN: usize = 4096;
+/// While one generation is being checkpointed the active one may grow to this multiple of its target.
+const GENERATION_LIMIT: usize = 4;
+/// A change takes at least this much of the journal.
+const JOURNAL_BYTES_PER_CHANGE: u64 = 44;
+
+/// How many changes a generation gathers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct GenerationSize {
+    target: usize,
+}
+
+impl GenerationSize {
+    /// At this many it is sealed, if no other is.
+    pub(crate) fn target(self) -> usize {
+        self.target
     }
 
-    /// Changes beyond that limit that are kept for removals: deletes go on when nothing else does.
-    pub(crate) fn removals_reserve(&self) -> usize {
-        (self.checkpoint_names / 4).max(64)
+    /// At this many writes wait.
+    pub(crate) fn limit(self) -> usize {
+        self.target * GENERATION_LIMIT
+    }
+
+    /// As many it can hold: beyond the limit there is room for removals, so that deletes go on when nothing else does.
+    pub(crate) fn changes_max(self) -> usize {
+        self.limit() + (self.target / 4).max(64)
+    }
+
+    /// Changes that its checkpoint may hold: they lie in the journal, so there are no more than fit into it.
+    pub(crate) fn checkpoint_names_max(self, journal_bytes: u64) -> u64 {
+        (self.changes_max() as u64).min(journal_bytes / JOURNAL_BYTES_PER_CHANGE)
     }
 }

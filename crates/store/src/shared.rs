@@ -20,10 +20,10 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a store with these settings.
+    /// For a store with these settings, whose generations hold at least `names` names.
     #[must_use]
-    pub fn new(settings: &Settings) -> Arc<Shared> {
-        let entries = settings.generation_limit() + settings.removals_reserve();
+    pub fn new(settings: &Settings, names: usize) -> Arc<Shared> {
+        let entries = settings.generation_size_max().changes_max().max(names);
         Arc::new(Shared {
             names: Names::new(entries),
             clock: Clock::new(settings.workers, settings.pins_max),

@@ -95,7 +95,7 @@ impl Store {
         let directory = DataDirectory::open(path, Access::Write, settings.lock_timeout)?;
         let index = MdbxIndex::open(&directory.index_path()).map_err(RecoveryError::from)?;
         let recovered = recover_on_own_ring(&directory, &index, settings)?;
-        let shared = Shared::new(settings);
+        let shared = Shared::new(settings, recovered.damage.as_ref().map_or(0, |damage| damage.names.len()));
         shared.statistics.set_index_sizes(index.sizes());
         if let Some(damage) = &recovered.damage {
             open_read_only(&shared, damage);
@@ -188,7 +188,7 @@ fn recover_on_own_ring(
     runtime.block_on(async {
         create_if_new(index, &data, &journal, journal_bytes, new_store_id()?).await?;
         directory.sync()?;
-        Ok(recover(index, &data, &journal, settings).await?)
+        Ok(recover(&ring, index, &data, &journal, settings).await?)
     })
 }
 
@@ -206,13 +206,11 @@ fn new_store_id() -> Result<StoreId, RecoveryError> {
 /// Publishes the names that cannot be brought into the index, and forbids writing.
 pub(crate) fn open_read_only(shared: &Shared, damage: &Damage) {
     let stages = shared.names.load();
-    let mut hidden = 0;
     for (hash, last) in &damage.names {
-        hidden += u64::from(!stages.active().insert(hash, last.state));
+        let taken = stages.active().insert(hash, last.state);
+        debug_assert!(taken, "generations were made large enough for them");
     }
-    if hidden > 0 {
-        tracing::error!(hidden, "not all names of the journal could be published");
-    }
+    shared.health.distrust_data();
     shared.health.turn_read_only(damage.reason.clone());
 }
 
@@ -240,7 +238,7 @@ fn start_controller(seed: ControllerSeed) -> Result<(JoinHandle<()>, Remote), Op
             Err(error) => return drop(started.send(Err(error))),
         };
         let ring = runtime.ring();
-        let Recovered { meta, allocator, index_has_space, damage: _ } = seed.recovered;
+        let Recovered { meta, allocator, generation_size, index_has_space, damage: _ } = seed.recovered;
         let journal = JournalWriter::new(&meta);
         let controller = Controller::start(
             &ring,
@@ -253,6 +251,7 @@ fn start_controller(seed: ControllerSeed) -> Result<(JoinHandle<()>, Remote), Op
                 allocator,
                 journal,
                 totals: meta.totals,
+                generation_size,
                 index_has_space,
                 checkpointer: Box::new(seed.checkpoints),
                 locator: seed.locator.map(|locator| Box::new(locator) as Box<dyn Locator>),

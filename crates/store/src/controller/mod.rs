@@ -35,7 +35,7 @@ use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::index::{IndexError, Totals};
 use crate::record::Record;
-use crate::settings::{Durability, Settings};
+use crate::settings::{Durability, GenerationSize, Settings};
 use crate::shared::Shared;
 use buddy_ring::{BufferPool, Ring};
 use futures_channel::oneshot;
@@ -79,6 +79,7 @@ pub(crate) struct ControllerParts<F> {
     pub(crate) allocator: Allocator,
     pub(crate) journal: JournalWriter,
     pub(crate) totals: Totals,
+    pub(crate) generation_size: GenerationSize,
     pub(crate) index_has_space: bool,
     pub(crate) checkpointer: Box<dyn Checkpointer>,
     pub(crate) locator: Option<Box<dyn Locator>>,
@@ -105,6 +106,8 @@ struct State {
     journal: JournalWriter,
     space: Space,
     totals: Totals,
+    /// Of the active generation: the index has space for it.
+    generation_size: GenerationSize,
     /// Requests that wait for a checkpoint.
     deferred: VecDeque<Deferred>,
     sealed: Option<Sealed>,
@@ -156,6 +159,7 @@ impl<F: BlockFile> Controller<F> {
                 journal: parts.journal,
                 space: Space::new(parts.allocator, parts.settings.capacity_bytes),
                 totals: parts.totals,
+                generation_size: parts.generation_size,
                 deferred: VecDeque::new(),
                 sealed: None,
                 index_has_space: parts.index_has_space,
@@ -197,10 +201,11 @@ impl<F: BlockFile> Controller<F> {
     /// After anything has changed: does what can be done now.
     fn settle(self: &Rc<Self>, state: &mut State) {
         self.drain(state);
+        // Before the next frame begins: under load there is no later moment between two frames. Before those that wait for room.
+        self.seal_if_due(state);
         self.admit_deferred(state);
         self.relieve(state);
         self.begin_frame(state);
-        self.seal_if_due(state);
         self.stop_if_due(state);
         self.count(state);
         state.space.check();
@@ -214,6 +219,7 @@ impl<F: BlockFile> Controller<F> {
             let controller = Rc::clone(self);
             self.after(DRAIN_INTERVAL, move |state| {
                 state.timers.drain = false;
+                state.space.look_at_pins_again();
                 controller.settle(state);
             });
         }

@@ -16,6 +16,8 @@ pub struct Port {
     worker: Arc<OnceLock<Remote>>,
     /// Replies were sent in this turn.
     sent: bool,
+    /// Answers to recalls that are to come.
+    recalled: usize,
     detached: bool,
 }
 
@@ -26,33 +28,50 @@ impl Port {
         replies: rtrb::Producer<Reply>,
         worker: Arc<OnceLock<Remote>>,
     ) -> Port {
-        Port { requests, replies, worker, sent: false, detached: false }
+        Port { requests, replies, worker, sent: false, recalled: 0, detached: false }
     }
 }
 
 /// All workers.
 pub(crate) struct Ports(Vec<Port>);
 
+/// What was taken from the queues in one turn.
+#[derive(Default)]
+pub(crate) struct Taken {
+    pub(crate) any: bool,
+    /// Answers to recalls, or places of those that will not come.
+    pub(crate) recalls_answered: usize,
+}
+
 impl Ports {
     pub(crate) fn new(ports: Vec<Port>) -> Ports {
         Ports(ports)
     }
 
-    /// Takes every request from every queue. Returns true where there were any.
-    pub(crate) fn take(&mut self, mut each: impl FnMut(WorkerId, Request)) -> bool {
-        let mut any = false;
+    /// Takes every request from every queue.
+    pub(crate) fn take(&mut self, mut each: impl FnMut(WorkerId, Request)) -> Taken {
+        let mut taken = Taken::default();
         for (worker, port) in self.0.iter_mut().enumerate() {
             let Ok(chunk) = port.requests.read_chunk(port.requests.slots()) else { continue };
             for request in chunk {
-                any = true;
-                if matches!(request, Request::Detach) {
-                    port.detached = true;
-                } else {
-                    each(worker, request);
+                taken.any = true;
+                match request {
+                    Request::Detach => {
+                        port.detached = true;
+                        // It left without having seen them.
+                        taken.recalls_answered += std::mem::take(&mut port.recalled);
+                        continue;
+                    }
+                    Request::Return { recalled: true, .. } => {
+                        port.recalled = port.recalled.saturating_sub(1);
+                        taken.recalls_answered += 1;
+                    }
+                    _ => {}
                 }
+                each(worker, request);
             }
         }
-        any
+        taken
     }
 
     /// Queues a reply. The worker is woken at the end of the turn, if it sleeps.
@@ -71,6 +90,9 @@ impl Ports {
         let attached: Vec<_> =
             (0..self.0.len()).filter(|worker| self.0.get(*worker).is_some_and(|port| !port.detached)).collect();
         for worker in &attached {
+            if let Some(port) = self.0.get_mut(*worker) {
+                port.recalled += SizeClass::all().len();
+            }
             for class in SizeClass::all() {
                 self.send(*worker, Reply::Recall { class });
             }

@@ -122,7 +122,7 @@ impl<F: BlockFile> Controller<F> {
     /// While a generation is being checkpointed, from half of what the active one may hold on: holds frames back, the longer
     /// the fuller it is, so that the store slows before it stops.
     fn pace(&self, state: &mut State) {
-        let limit = self.settings.generation_limit();
+        let limit = state.generation_size.limit();
         let beyond = self.unsealed(state).saturating_sub(limit / 2);
         if state.sealed.is_some() && beyond > 0 {
             let share = beyond as f64 / (limit / 2).max(1) as f64;

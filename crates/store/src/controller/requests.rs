@@ -47,7 +47,7 @@ pub(super) struct Batch {
     releases: Vec<Naming>,
     occupies: Vec<Naming>,
     allocations: Vec<Starved>,
-    returns: Vec<(WorkerId, RequestId, Vec<ExtentRun>, bool)>,
+    returns: Vec<(WorkerId, RequestId, Vec<ExtentRun>)>,
     suspects: Vec<(WorkerId, RequestId, Extent)>,
     lookups: Vec<(WorkerId, RequestId, Hash)>,
 }
@@ -63,7 +63,7 @@ impl Batch {
                 self.releases.push(Naming { worker, id, hash, record, seen })
             }
             Request::Locate { id, hash } => self.lookups.push((worker, id, hash)),
-            Request::Return { id, runs, recalled } => self.returns.push((worker, id, runs, recalled)),
+            Request::Return { id, runs, .. } => self.returns.push((worker, id, runs)),
             Request::Suspect { id, extent } => self.suspects.push((worker, id, extent)),
             // The port has taken note.
             Request::Detach => {}
@@ -78,12 +78,15 @@ impl<F: BlockFile> Controller<F> {
         let state = &mut *state;
         let batch = &mut state.batch;
         let now = self.ring.now();
-        if !state.ports.take(|worker, request| batch.push(worker, request, now)) {
+        let taken = state.ports.take(|worker, request| batch.push(worker, request, now));
+        if !taken.any {
             return;
         }
+        state.space.recall_answered(taken.recalls_answered);
         let mut batch = std::mem::take(&mut state.batch);
-        for (worker, id, runs, recalled) in batch.returns.drain(..) {
-            self.take_back(state, worker, id, runs, recalled);
+        for (worker, id, runs) in batch.returns.drain(..) {
+            state.space.take_back(runs);
+            state.ports.send(worker, Reply::Taken { id });
         }
         for (worker, id, extent) in batch.suspects.drain(..) {
             tracing::warn!(%extent, "an extent could not be written: it is kept out of use until the store is opened again");
@@ -104,14 +107,6 @@ impl<F: BlockFile> Controller<F> {
         }
         state.batch = batch;
         self.settle(state);
-    }
-
-    fn take_back(&self, state: &mut State, worker: WorkerId, id: RequestId, runs: Vec<ExtentRun>, recalled: bool) {
-        state.space.take_back(runs);
-        if recalled {
-            state.space.recall_answered();
-        }
-        state.ports.send(worker, Reply::Taken { id });
     }
 
     fn occupy(&self, state: &mut State, naming: Naming) {
@@ -162,6 +157,10 @@ impl<F: BlockFile> Controller<F> {
         let Naming { worker, id, hash, record, seen } = naming;
         let verdict = state.pending.judge_release(&self.shared.names.load(), &hash, record, seen);
         match verdict {
+            ReleaseVerdict::Remove(record) if !state.space.can_be_occupied(record.extent()) => {
+                tracing::error!(%hash, "the index is damaged: it says that a block lies where none can be");
+                refuse(state, naming, Refusal::Index);
+            }
             ReleaseVerdict::Remove(record) => {
                 let change = Change { hash, state: NameState::Removed, removed: Some(record) };
                 let sequence = state.journal.gather(change);
@@ -177,14 +176,13 @@ impl<F: BlockFile> Controller<F> {
 
     /// Room for one more name: in the active generation, and in the journal beside what is kept for removals.
     fn admits_name(&self, state: &State) -> bool {
-        self.unsealed(state) < self.settings.generation_limit()
+        self.unsealed(state) < state.generation_size.limit()
             && state.journal.has_room(state.journal.capacity_bytes() / 16)
     }
 
     /// Room for one more removal.
     fn admits_removal(&self, state: &State) -> bool {
-        self.unsealed(state) < self.settings.generation_limit() + self.settings.removals_reserve()
-            && state.journal.has_room(0)
+        self.unsealed(state) < state.generation_size.changes_max() && state.journal.has_room(0)
     }
 
     /// Changes that are, or will be, in the active generation.

@@ -10,6 +10,7 @@ use crate::checkpoint::{CheckpointDone, CheckpointJob};
 use crate::files::BlockFile;
 use crate::index::{IndexError, Meta, Totals};
 use crate::names::Generation;
+use crate::settings::GenerationSize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ impl<F: BlockFile> Controller<F> {
             return;
         }
         let active = self.shared.names.load().active().len();
-        let full = active >= self.settings.checkpoint_names
+        let full = active >= state.generation_size.target()
             || state.journal.active_bytes() >= state.journal.capacity_bytes() / JOURNAL_SHARE
             // Without a checkpoint those that wait would wait for ever.
             || !state.deferred.is_empty();
@@ -69,6 +70,7 @@ impl<F: BlockFile> Controller<F> {
             return;
         }
         sealed.started = true;
+        let next_size = self.settings.generation_size(sealed.totals.blocks);
         let job = CheckpointJob {
             generation: Arc::clone(&sealed.generation),
             meta: Meta {
@@ -81,7 +83,7 @@ impl<F: BlockFile> Controller<F> {
                 clean: sealed.last,
                 totals: sealed.totals,
             },
-            names_ahead: self.settings.names_ahead(state.journal.capacity_bytes()),
+            names_max: next_size.checkpoint_names_max(state.journal.capacity_bytes()),
         };
         let outcome = self.checkpointer.start(job);
         let controller = Rc::clone(self);
@@ -91,15 +93,25 @@ impl<F: BlockFile> Controller<F> {
                     Err(IndexError::System { action: "written", reason: "the checkpointer has ended".to_owned() })
                 });
                 let mut state = controller.state.borrow_mut();
-                controller.checkpoint_ended(&mut state, outcome);
+                controller.checkpoint_ended(&mut state, outcome, next_size);
                 controller.settle(&mut state);
             })
             .detach();
     }
 
-    fn checkpoint_ended(self: &Rc<Self>, state: &mut State, outcome: Result<CheckpointDone, IndexError>) {
+    fn checkpoint_ended(
+        self: &Rc<Self>,
+        state: &mut State,
+        outcome: Result<CheckpointDone, IndexError>,
+        next_size: GenerationSize,
+    ) {
         match outcome {
-            Ok(done) => self.checkpoint_succeeded(state, &done),
+            Ok(done) => {
+                if done.space_ahead.is_ok() {
+                    state.generation_size = next_size;
+                }
+                self.checkpoint_succeeded(state, &done);
+            }
             Err(error @ IndexError::Full(_)) => {
                 tracing::warn!(%error, "a checkpoint failed and is tried again; meanwhile names stay in the journal");
                 state.index_has_space = false;

@@ -41,6 +41,10 @@ enum Recall {
     Asked(usize),
 }
 
+/// A recall empties every pool: after one that found nothing, shortages within this time are not worth another, unless something
+/// was freed since.
+const RECALL_PACE: Duration = Duration::from_millis(100);
+
 pub(crate) struct Space {
     allocator: Allocator,
     held: Held,
@@ -48,6 +52,8 @@ pub(crate) struct Space {
     undurable: VecDeque<(u64, Extent)>,
     pub(crate) starved: VecDeque<Starved>,
     recall: Recall,
+    /// When a recall found nothing, if nothing was freed since.
+    recalled_in_vain: Option<Instant>,
     capacity_bytes: Option<u64>,
     growing: bool,
     growth_macroblocks: u64,
@@ -78,6 +84,7 @@ impl Space {
             undurable: VecDeque::new(),
             starved: VecDeque::new(),
             recall: Recall::NotAsked,
+            recalled_in_vain: None,
             capacity_bytes,
             growing: false,
             growth_macroblocks: GROWTH_MACROBLOCKS_MIN,
@@ -103,9 +110,15 @@ impl Space {
     /// Takes blank extents back: they were never named, so nobody can be reading them.
     pub(crate) fn take_back(&mut self, runs: Vec<ExtentRun>) {
         for extent in runs.into_iter().flatten() {
+            self.recalled_in_vain = None;
             self.ledger.pass(extent, Owner::Held, Owner::Free);
             self.allocator.release(extent);
         }
+    }
+
+    /// False where no block can lie: beyond the file, or in what is free.
+    pub(crate) fn can_be_occupied(&self, extent: Option<Extent>) -> bool {
+        extent.is_none_or(|extent| extent.end() <= self.allocator.file_bytes() && !self.allocator.overlaps_free(extent))
     }
 
     /// A held extent is a block's from now on.
@@ -133,12 +146,18 @@ impl Space {
     /// Frees what nobody can read any more. `forget` makes the page cache forget the range first, so that the next block there
     /// is never seen with old bytes.
     pub(crate) fn drain(&mut self, clock: &Clock, mut forget: impl FnMut(Extent)) {
-        let (allocator, ledger) = (&mut self.allocator, &mut self.ledger);
+        let (allocator, ledger, in_vain) = (&mut self.allocator, &mut self.ledger, &mut self.recalled_in_vain);
         self.held.drain(clock, |extent| {
+            *in_vain = None;
             forget(extent);
             ledger.pass(extent, Owner::Draining, Owner::Free);
             allocator.release(extent);
         });
+    }
+
+    /// Lets the next [`Space::drain`] look at what long reads hold.
+    pub(crate) fn look_at_pins_again(&mut self) {
+        self.held.look_at_pins_again();
     }
 
     /// True while removed extents wait for readers.
@@ -160,10 +179,18 @@ impl Space {
             return Relief::Grow(macroblocks);
         }
         match self.recall {
+            Recall::NotAsked
+                if self.recalled_in_vain.is_some_and(|at| now.saturating_duration_since(at) < RECALL_PACE) =>
+            {
+                Relief::None
+            }
             Recall::NotAsked => Relief::Recall,
             Recall::Asked(1..) => Relief::Wait,
             Recall::Asked(0) if !self.held.only_pinned() || self.waits_for_flush() => Relief::Wait,
-            Recall::Asked(0) => Relief::None,
+            Recall::Asked(0) => {
+                self.recalled_in_vain = Some(now);
+                Relief::None
+            }
         }
     }
 
@@ -219,10 +246,10 @@ impl Space {
         self.recall = Recall::Asked(answers);
     }
 
-    /// One worker has answered for one class.
-    pub(crate) fn recall_answered(&mut self) {
+    /// Workers have answered, each for one class, or have left without.
+    pub(crate) fn recall_answered(&mut self, count: usize) {
         if let Recall::Asked(answers) = &mut self.recall {
-            *answers = answers.saturating_sub(1);
+            *answers = answers.saturating_sub(count);
         }
     }
 

@@ -2,12 +2,16 @@
 //! which is big-endian so that rows lie in order.
 
 use super::{FORMAT_VERSION, IndexError, Meta, Totals};
+use crate::extent::PAGE_BYTES;
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::record::Record;
 
 /// The only kind of record there is yet.
 const KIND_BLOCK: u8 = 1;
+
+/// Epochs and sequence numbers stay below this, at any rate of writing for as long as anybody cares.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// Bytes of a value of table `blocks`: kind, class, number, length.
 pub(super) const RECORD_BYTES: usize = 1 + 1 + 8 + 4;
@@ -50,7 +54,7 @@ pub(super) fn decode_hash(bytes: &[u8]) -> Result<Hash, IndexError> {
 pub(super) fn encode_macroblock(macroblock: u64) -> Result<[u8; 4], IndexError> {
     u32::try_from(macroblock)
         .map(u32::to_be_bytes)
-        .map_err(|_| IndexError::Full(format!("macroblock {macroblock} is beyond the largest store of 4 PiB")))
+        .map_err(|_| IndexError::Damaged(format!("macroblock {macroblock} is beyond the largest store of 4 PiB")))
 }
 
 pub(super) fn decode_macroblock(bytes: &[u8]) -> Result<u64, IndexError> {
@@ -116,13 +120,27 @@ pub(super) fn decode_meta<'a>(
     if version != u64::from(FORMAT_VERSION) {
         return Err(IndexError::Version { found: version });
     }
+    let journal_bytes = integer(key::JOURNAL_BYTES)?;
+    let journal_offset = integer(key::JOURNAL_OFFSET)?;
+    let (epoch, sequence) = (integer(key::EPOCH)?, integer(key::SEQUENCE)?);
+    let possible = journal_bytes > 0
+        && journal_bytes.is_multiple_of(PAGE_BYTES)
+        && journal_offset.is_multiple_of(PAGE_BYTES)
+        && journal_offset <= journal_bytes
+        && epoch.max(sequence) < NUMBER_MAX;
+    if !possible {
+        return Err(IndexError::Damaged(format!(
+            "table meta: impossible values: journal of {journal_bytes} bytes, offset {journal_offset}, epoch {epoch}, \
+             sequence {sequence}"
+        )));
+    }
     let store_id = get(key::STORE_ID)?.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| missing(key::STORE_ID))?;
     Ok(Some(Meta {
         store_id,
-        epoch: integer(key::EPOCH)?,
-        sequence: integer(key::SEQUENCE)?,
-        journal_bytes: integer(key::JOURNAL_BYTES)?,
-        journal_offset: integer(key::JOURNAL_OFFSET)?,
+        epoch,
+        sequence,
+        journal_bytes,
+        journal_offset,
         journal_crc: u32::try_from(integer(key::JOURNAL_CRC)?).map_err(|_| missing(key::JOURNAL_CRC))?,
         clean: integer(key::CLEAN)? != 0,
         totals: Totals {

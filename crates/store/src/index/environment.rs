@@ -20,6 +20,8 @@ const DIRTY_PAGES_MAX: u64 = 8192;
 /// The file grows in steps of this many bytes.
 const GROWTH_STEP_BYTES: isize = 16 << 20;
 const INDEX_PAGE_BYTES: isize = 4096;
+/// Read transactions at a time: one a worker, of which there are up to 1024, and a few more.
+const READERS_MAX: u64 = 1100;
 
 /// Size limits: 1 TiB where the address space has it, else as much as it has.
 const SIZE_MAX_BYTES: isize = 1 << 40;
@@ -116,6 +118,11 @@ impl Environment {
         let environment = Environment { pointer, size_max_bytes: size_max_bytes.unsigned_abs() as u64 };
         // SAFETY: the environment was created and not opened yet, as these two ask.
         let code = unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_max_db, tables) };
+        if code != 0 {
+            return Err(fail(code));
+        }
+        // SAFETY: as above.
+        let code = unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_max_readers, READERS_MAX) };
         if code != 0 {
             return Err(fail(code));
         }
@@ -289,6 +296,17 @@ impl ReadTransaction {
         }
         check("opened", code)?;
         Ok(Table(table))
+    }
+
+    /// Bytes of the pages of a table. Needs a snapshot.
+    pub(super) fn table_bytes(&self, table: Table) -> Result<u64, IndexError> {
+        // SAFETY: a struct of integers, for which zero is a value.
+        let mut stat: ffi::MDBX_stat = unsafe { std::mem::zeroed() };
+        // SAFETY: the transaction is alive; `stat` has the size that is passed.
+        let code = unsafe { ffi::mdbx_dbi_stat(self.pointer, table.0, &raw mut stat, size_of::<ffi::MDBX_stat>()) };
+        check("read", code)?;
+        let pages = stat.ms_branch_pages.saturating_add(stat.ms_leaf_pages).saturating_add(stat.ms_overflow_pages);
+        Ok(pages.saturating_mul(u64::from(stat.ms_psize)))
     }
 
     /// Ends the transaction so that the tables that it opened stay open.

@@ -13,8 +13,8 @@ const TABLES_MAX: u64 = 16;
 
 /// A name whose leaf page is copied takes a page and its share of the branches above it.
 const BYTES_WRITTEN_PER_NAME: u64 = 4096 + 512;
-/// What a name takes when pages split: key, value and their overhead, in pages half full.
-const BYTES_PER_NAME: u64 = 128;
+/// What a name takes: key, value and their overhead are 56 bytes, in pages that are 60 to 70 % full.
+const BYTES_PER_NAME: u64 = 96;
 /// Pages that every change writes, whatever it changes.
 const BYTES_PER_CHANGE: u64 = 1 << 20;
 
@@ -69,6 +69,16 @@ impl MdbxIndex {
     }
 }
 
+impl MdbxIndex {
+    /// Bytes of the pages that the tables consist of now.
+    fn live_bytes(&self) -> Result<u64, IndexError> {
+        let mut transaction = self.environment.reader()?;
+        transaction.renew()?;
+        let Tables { blocks, pages, meta } = self.tables;
+        [blocks, pages, meta].into_iter().try_fold(0, |sum, table| Ok(sum + transaction.table_bytes(table)?))
+    }
+}
+
 impl Index for MdbxIndex {
     type Reader = MdbxReader;
     type Transaction<'a> = MdbxTransaction<'a>;
@@ -82,12 +92,14 @@ impl Index for MdbxIndex {
     }
 
     fn reserve(&self, names: u64) -> Result<(), IndexError> {
-        let sizes = self.environment.sizes()?;
-        // Names in random order touch a leaf each, but no more leaves than there are.
-        let rewritten = names.saturating_mul(BYTES_WRITTEN_PER_NAME).min(sizes.used_bytes);
-        let ahead = rewritten.saturating_add(names.saturating_mul(BYTES_PER_NAME)).saturating_add(BYTES_PER_CHANGE);
-        let wanted = sizes.used_bytes.saturating_add(ahead).min(self.environment.size_max_bytes());
-        if wanted > sizes.file_bytes {
+        let wanted = bytes_needed(self.live_bytes()?, names);
+        if wanted > self.environment.size_max_bytes() {
+            return Err(IndexError::Full(format!(
+                "it needs {wanted} bytes and can have {}",
+                self.environment.size_max_bytes()
+            )));
+        }
+        if wanted > self.environment.sizes()?.file_bytes {
             self.environment.extend_to(wanted)?;
         }
         let descriptor = self.environment.descriptor()?;
@@ -105,6 +117,17 @@ impl Index for MdbxIndex {
     fn sizes(&self) -> IndexSizes {
         self.environment.sizes().unwrap_or_default()
     }
+}
+
+/// Bytes of a file whose tables take `live`, that has room for two changes of `names` names each and for any number of removals
+/// after them.
+fn bytes_needed(live: u64, names: u64) -> u64 {
+    let grown = names.saturating_mul(BYTES_PER_NAME);
+    let grown_twice = live.saturating_add(grown.saturating_mul(2));
+    // Names in random order touch a leaf each, but no more leaves than there are. What a change replaces can be used again only
+    // after the one that follows it: two of them take new pages.
+    let rewritten = names.saturating_mul(BYTES_WRITTEN_PER_NAME).min(grown_twice);
+    grown_twice.saturating_add(rewritten.saturating_mul(2)).saturating_add(BYTES_PER_CHANGE)
 }
 
 /// Looks names up in libmdbx.
@@ -220,8 +243,10 @@ impl IndexTransaction for MdbxTransaction<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::{CheckpointJob, checkpoint};
     use crate::extent::{Extent, SizeClass};
     use crate::index::Totals;
+    use crate::names::{Generation, NameState};
 
     fn meta() -> Meta {
         Meta {
@@ -303,6 +328,53 @@ mod tests {
         let allocated = std::fs::metadata(&path).unwrap().blocks() * 512;
         assert!(allocated >= 100_000 * BYTES_PER_NAME, "{allocated}");
         assert!(index.sizes().file_bytes >= 100_000 * BYTES_PER_NAME);
+    }
+
+    fn job(names: std::ops::Range<u64>, removed: bool) -> CheckpointJob {
+        let generation = Generation::new(100_000);
+        for name in names {
+            let state = if removed { NameState::Removed } else { NameState::Occupied(record(name)) };
+            assert!(generation.insert(&Hash::of(&name.to_le_bytes()), state));
+        }
+        CheckpointJob { generation: Arc::new(generation), meta: meta(), names_max: 0 }
+    }
+
+    /// On a disk that is full since the last reservation: two checkpoints of new names, then removals of everything, a little at
+    /// a time or much, use only what was reserved.
+    #[test]
+    fn what_is_reserved_suffices_for_two_checkpoints_and_then_for_removals() {
+        const NAMES: u64 = 2000;
+        for stored in [0, NAMES, 5 * NAMES, 50 * NAMES] {
+            for removals in [NAMES / 20, NAMES / 4, NAMES] {
+                let directory = tempfile::tempdir().unwrap();
+                let index = MdbxIndex::open(&directory.path().join("index")).unwrap();
+                let mut transaction = index.begin().unwrap();
+                transaction.set_meta(&meta()).unwrap();
+                transaction.commit().unwrap();
+                // All at once: no page was replaced yet that could be used again.
+                checkpoint(&index, &job(0..stored, false)).unwrap();
+                let reserved = bytes_needed(index.live_bytes().unwrap(), NAMES);
+                let all = stored + 2 * NAMES;
+                for first in [stored, stored + NAMES] {
+                    checkpoint(&index, &job(first..first + NAMES, false)).unwrap();
+                }
+                let mut most = 0;
+                for first in (0..all).step_by(usize::try_from(removals).unwrap()) {
+                    most = most.max(index.sizes().used_bytes);
+                    checkpoint(&index, &job(first..first + removals, true)).unwrap();
+                }
+                eprintln!("stored {stored} removals {removals}: {most} of {reserved}");
+                assert!(most <= reserved, "stored {stored}, removals {removals}: {most} bytes of {reserved}");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_a_reader_for_each_of_many_workers() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = MdbxIndex::open(&directory.path().join("index")).unwrap();
+        let mut readers: Vec<_> = (0..1030).map(|_| index.reader().unwrap()).collect();
+        assert_eq!(readers.last_mut().unwrap().block(&Hash::of(b"x"), 1).unwrap(), None);
     }
 
     #[test]

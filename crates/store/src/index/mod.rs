@@ -122,11 +122,12 @@ pub trait Index: Clone + Send + 'static {
     /// [`IndexError`]
     fn begin(&self) -> Result<Self::Transaction<'_>, IndexError>;
 
-    /// Makes sure that the next changes, up to `names` names, find their space allocated on the disk.
+    /// Makes sure that two changes of up to `names` names each, and then any number that only remove names, find their space
+    /// allocated on the disk.
     ///
     /// # Errors
     ///
-    /// [`IndexError::Full`] where the disk does not have it.
+    /// [`IndexError::Full`] where the disk, or the largest size that the index may have, does not have it.
     fn reserve(&self, names: u64) -> Result<(), IndexError>;
 
     /// How large it is.

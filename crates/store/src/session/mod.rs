@@ -63,8 +63,11 @@ pub struct Session<F, R> {
 
 /// A block that was found. While this lives, its extent is not reused.
 pub struct Found {
+    hash: Hash,
     record: Record,
     guard: ReadGuard,
+    /// Its bytes are to be hashed before anybody sees them.
+    verify: bool,
 }
 
 impl Found {
@@ -161,7 +164,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 _ => return Err(StoreError::Internal("an unexpected reply to Locate")),
             },
         };
-        Ok(LookUp { found: record.map(|record| Found { record, guard }), seen })
+        let verify = self.shared.health.data_is_distrusted();
+        Ok(LookUp { found: record.map(|record| Found { hash: *hash, record, guard, verify }), seen })
     }
 
     /// Active names, sealed names, then the index in a snapshot taken after those: a name that moves from one to the next is
@@ -202,11 +206,19 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     }
 
     /// Reads a block into the start of `target` where that needs no waiting. False where it does: see [`Session::read`].
-    pub fn read_cached(&self, found: &Found, target: &mut [u8]) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`]
+    pub fn read_cached(&self, found: &Found, target: &mut [u8]) -> Result<bool, StoreError> {
         let length = found.record.length() as usize;
-        let Some(extent) = found.record.extent() else { return true };
-        let Some(target) = target.get_mut(..length) else { return false };
-        self.data.read_cached(target, extent.offset()) == Some(length)
+        let Some(extent) = found.record.extent() else { return Ok(true) };
+        let Some(target) = target.get_mut(..length) else { return Ok(false) };
+        if self.data.read_cached(target, extent.offset()) != Some(length) {
+            return Ok(false);
+        }
+        verify(found.verify, &found.hash, target)?;
+        Ok(true)
     }
 
     /// Reads a block to `at` of `buffer`. The block's extent is held until the buffer is filled, also where the future is
@@ -214,19 +226,21 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`]
+    /// [`StoreError::Io`], [`StoreError::Corrupt`]
     pub async fn read(&self, found: Found, buffer: Buffer, at: usize) -> (Result<(), StoreError>, Buffer) {
-        let Found { record, guard } = found;
+        let Found { hash, record, guard, verify: must_verify } = found;
         let Some(extent) = record.extent() else { return (Ok(()), buffer) };
         let range: Range<usize> = at..at + record.length() as usize;
-        let (result, buffer, _guard) = read_fully(&self.data, buffer, range, extent.offset(), guard).await;
-        (result.map_err(|source| StoreError::Io { action: "read", source }), buffer)
+        let (result, buffer, _guard) = read_fully(&self.data, buffer, range.clone(), extent.offset(), guard).await;
+        let result = result.map_err(|source| StoreError::Io { action: "read", source });
+        let result = result.and_then(|()| verify(must_verify, &hash, buffer.get(range).unwrap_or_default()));
+        (result, buffer)
     }
 
-    /// The descriptor whose cached pages may be sent without copying them, if that is safe here.
+    /// The descriptor whose cached pages may be sent for a block without copying them, if that is safe here.
     #[must_use]
-    pub fn cached_descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.data.cached_descriptor()
+    pub fn cached_descriptor(&self, found: &Found) -> Option<BorrowedFd<'_>> {
+        if found.verify { None } else { self.data.cached_descriptor() }
     }
 
     /// Ends the session: waits for what is being stored, gives back every blank extent, and tells the controller.
@@ -237,4 +251,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         self.pools.give_back_all().await;
         self.exchange.detach();
     }
+}
+
+fn verify(must: bool, hash: &Hash, bytes: &[u8]) -> Result<(), StoreError> {
+    if must && Hash::of(bytes) != *hash { Err(StoreError::Corrupt(*hash)) } else { Ok(()) }
 }

@@ -304,3 +304,166 @@ fn an_old_frame_with_the_same_sequence_number_is_dead() {
         assert!(!open.get(0, &world.blocks[2]).await.unwrap());
     });
 }
+
+/// What a look-up and a read of a block come to.
+async fn outcome(open: &Open, block: &Block) -> &'static str {
+    let Some(found) = open.sessions[0].find(&block.hash).await.unwrap() else { return "absent" };
+    let buffer = open.buffers.take(block.bytes.len()).await.unwrap();
+    match open.sessions[0].read(found, buffer, 0).await {
+        (Err(StoreError::Corrupt(hash)), _) if hash == block.hash => "refused",
+        (Err(error), _) => panic!("{error}"),
+        (Ok(()), buffer) if buffer[..block.bytes.len()] == block.bytes => "there",
+        (Ok(()), _) => "another block's bytes",
+    }
+}
+
+/// The frame that removes a block is damaged, after its extent became another's: the older record of the name leads to bytes that
+/// are not its own, and reading them is refused.
+#[test]
+fn a_lost_removal_does_not_lead_to_another_blocks_bytes() {
+    let settings = Settings { checkpoint_names: 1000, pool_targets: [1; 8], ..small_settings(1) };
+    let mut world = World::new(12, 0, settings);
+    world.blocks = (0..20).map(|number| Block::new(vec![number; 500_000])).collect();
+    let removal_at = boot(&mut world, async |world, open| {
+        open.put(0, &world.blocks[0]).await.unwrap();
+        let removal_at = open.shared.statistics.journal_bytes_used.get();
+        open.sessions[0].delete(&world.blocks[0].hash).await.unwrap();
+        open.ring.sleep(Duration::from_millis(50)).await;
+        for block in &world.blocks[1..] {
+            open.put(0, block).await.unwrap();
+        }
+        removal_at
+    });
+    world.disk.corrupt(JOURNAL, removal_at + 100, 1);
+    boot(&mut world, async |world, open| {
+        assert!(open.shared.health.read_only().is_some());
+        assert_eq!(outcome(&open, &world.blocks[0]).await, "refused");
+    });
+}
+
+/// The journal of a damaged store holds more names than a generation of the present settings: all of them count.
+#[test]
+fn a_damaged_store_publishes_every_name_of_its_journal() {
+    let settings = Settings { checkpoint_names: 1000, ..small_settings(1) };
+    let mut world = World::new(13, 0, settings);
+    world.blocks = (0..200u8).map(|number| Block::new(vec![number; 4096])).collect();
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        open.stop().await;
+    });
+    let last_but_one = boot(&mut world, async |world, open| {
+        for block in &world.blocks {
+            open.sessions[0].delete(&block.hash).await.unwrap();
+        }
+        let used = open.shared.statistics.journal_bytes_used.get();
+        open.put(0, &world.blocks[0]).await.unwrap();
+        open.put(0, &world.blocks[1]).await.unwrap();
+        open.put(0, &world.blocks[2]).await.unwrap();
+        used
+    });
+    // The chain began where the first boot had ended.
+    let start = world.journal_offset();
+    world.disk.corrupt(JOURNAL, start + last_but_one + 100, 1);
+    world.settings.checkpoint_names = 16;
+    boot(&mut world, async |world, open| {
+        assert!(open.shared.health.read_only().is_some());
+        for block in &world.blocks {
+            assert_eq!(outcome(&open, block).await, "absent");
+        }
+    });
+}
+
+/// A block that was being written when the process died cannot be read: it costs its name, not the store.
+#[test]
+fn an_unreadable_block_of_the_last_frame_does_not_keep_the_store_closed() {
+    let mut world = World::new(14, 3, small_settings(1));
+    boot(&mut world, async |world, open| {
+        open.put(0, &world.blocks[1]).await.unwrap();
+        open.put(0, &world.blocks[2]).await.unwrap();
+    });
+    world.disk.plan_faults([PlannedFault { file: DATA, kind: Kind::Read, after: 0, fault: EIO }]);
+    boot(&mut world, async |world, open| {
+        assert_eq!(outcome(&open, &world.blocks[1]).await, "there");
+        assert_eq!(outcome(&open, &world.blocks[2]).await, "absent");
+        open.put(0, &world.blocks[2]).await.unwrap();
+    });
+}
+
+/// Rows of the index that contradict each other: a removal is refused, and the store opens again.
+#[test]
+fn a_damaged_index_costs_the_blocks_it_contradicts() {
+    let mut world = World::new(15, 0, small_settings(1));
+    world.blocks = (0..8).map(|number| Block::new(vec![number; 100_000])).collect();
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        open.stop().await;
+    });
+    world.index.clear_page_maps();
+    assert!(world.check().unwrap().fault_count > 0);
+    for _ in 0..2 {
+        boot(&mut world, async |world, open| {
+            let refused = open.sessions[0].delete(&world.blocks[3].hash).await;
+            assert!(matches!(refused, Err(StoreError::Index(_))), "{refused:?}");
+            assert_eq!(open.shared.health.read_only(), None);
+        });
+    }
+}
+
+/// A journal that contradicts the index: nothing is changed, everything can be read.
+#[test]
+fn a_journal_that_the_index_cannot_take_opens_read_only() {
+    for full in [true, false] {
+        let mut world = World::new(16, 0, Settings { checkpoint_names: 1000, ..small_settings(1) });
+        world.blocks = (0..8).map(|number| Block::new(vec![number; 100_000])).collect();
+        boot(&mut world, async |world, open| {
+            put_all(world, &open).await;
+            open.stop().await;
+        });
+        boot(&mut world, async |world, open| {
+            assert!(open.sessions[0].delete(&world.blocks[3].hash).await.unwrap());
+        });
+        if full {
+            world.index.set_full(true);
+        } else {
+            world.index.clear_page_maps();
+        }
+        boot(&mut world, async |world, open| {
+            let reason = open.shared.health.read_only().unwrap();
+            assert!(reason.contains("cannot be brought into the index"), "{reason}");
+            assert_eq!(outcome(&open, &world.blocks[3]).await, "absent");
+            assert_eq!(outcome(&open, &world.blocks[4]).await, "there");
+        });
+    }
+}
+
+/// Under load there is always something gathered for the next frame: a generation is sealed at its target all the same.
+#[test]
+fn generations_are_sealed_at_their_target_under_load() {
+    let settings = Settings { requests_max: 256, checkpoint_names: 256, pool_targets: [64; 8], ..small_settings(2) };
+    let mut world = World::new(17, 0, settings);
+    world.journal_bytes = 16 << 20;
+    boot(&mut world, async |_, open| {
+        let open = std::rc::Rc::new(open);
+        let clients: Vec<_> = (0..200u32)
+            .map(|client| {
+                let open = std::rc::Rc::clone(&open);
+                open.ring.clone().spawn(async move {
+                    let mut most = 0;
+                    for number in 0..50u32 {
+                        let block = Block::new([client.to_le_bytes(), number.to_le_bytes()].concat());
+                        open.put(client as usize % 2, &block).await.unwrap();
+                        most = most.max(open.shared.statistics.names_active.get());
+                    }
+                    most
+                })
+            })
+            .collect();
+        let mut most = 0;
+        for client in clients {
+            most = most.max(client.await);
+        }
+        // A frame holds up to 200 changes here; one may be in flight when the target is reached.
+        assert!(most < 256 + 2 * 200, "{most} names in a generation with a target of 256");
+        assert!(open.shared.statistics.checkpoints.get() >= 15);
+    });
+}

@@ -33,6 +33,12 @@ impl MemoryIndex {
         self.full.store(full, Ordering::Relaxed);
     }
 
+    /// Loses all page maps behind everybody's back.
+    pub(crate) fn clear_page_maps(&self) {
+        let mut committed = self.committed.lock().unwrap();
+        *committed = Arc::new(Tables { pages: BTreeMap::new(), ..Tables::clone(&committed) });
+    }
+
     fn check_space(&self) -> Result<(), IndexError> {
         if self.full.load(Ordering::Relaxed) { Err(IndexError::Full("simulated".to_owned())) } else { Ok(()) }
     }

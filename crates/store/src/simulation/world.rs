@@ -112,8 +112,9 @@ impl World {
     pub(crate) async fn open(&self, ring: &Ring) -> Result<Open, RecoveryError> {
         let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring));
         create_if_new(&self.index, &data, &journal, self.journal_bytes, [7; 16]).await?;
-        let recovered = recover(&self.index, &data, &journal, &self.settings).await?;
-        let shared = Shared::new(&self.settings);
+        let recovered = recover(ring, &self.index, &data, &journal, &self.settings).await?;
+        let damaged_names = recovered.damage.as_ref().map_or(0, |damage| damage.names.len());
+        let shared = Shared::new(&self.settings, damaged_names);
         if let Some(damage) = &recovered.damage {
             crate::store::open_read_only(&shared, damage);
         }
@@ -145,6 +146,7 @@ impl World {
                 allocator: recovered.allocator,
                 journal: JournalWriter::new(&recovered.meta),
                 totals: recovered.meta.totals,
+                generation_size: recovered.generation_size,
                 index_has_space: recovered.index_has_space,
                 checkpointer: Box::new(SimulatedCheckpointer {
                     ring: ring.clone(),
@@ -176,6 +178,11 @@ impl World {
     /// Decides what has survived, after the ring of the last boot is gone.
     pub(crate) fn restore(&self, cut: Cut) {
         self.disk.restore(cut);
+    }
+
+    /// Where the journal of the last boot begins.
+    pub(crate) fn journal_offset(&self) -> u64 {
+        self.index.reader().unwrap().meta().unwrap().unwrap().journal_offset
     }
 
     /// Checks the store as it lies there, every byte of it; `None` where it has not come into being.

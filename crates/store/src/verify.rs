@@ -1,0 +1,45 @@
+//! Reading blocks and hashing them, in the order of the file, several side by side: for opening and checking a store.
+
+use crate::extent::Extent;
+use crate::files::{BlockFile, read_fully};
+use crate::hash::Hash;
+use crate::record::Record;
+use buddy_ring::{BufferPool, JoinHandle, Ring};
+use std::collections::VecDeque;
+use std::io;
+
+/// Blocks that are read side by side.
+const CONCURRENCY: usize = 8;
+
+/// The hash of what lies where a record says.
+async fn hash_of<F: BlockFile>(data: F, record: Record, buffers: BufferPool) -> io::Result<Hash> {
+    let Some(extent) = record.extent() else { return Ok(Hash::of(&[])) };
+    let pages = usize::try_from(record.written_bytes()).unwrap_or(0);
+    let buffer = buffers.take(pages).await?;
+    let (result, buffer, ()) = read_fully(&data, buffer, 0..pages, extent.offset(), ()).await;
+    result?;
+    Ok(Hash::of(buffer.get(..record.length() as usize).unwrap_or_default()))
+}
+
+/// Calls `judge` with each of `blocks` and the hash of its bytes, or why they cannot be read.
+pub(crate) async fn hash_blocks<F: BlockFile, T>(
+    ring: &Ring,
+    data: &F,
+    buffers: &BufferPool,
+    mut blocks: Vec<(T, Record)>,
+    mut judge: impl FnMut(T, Record, io::Result<Hash>),
+) {
+    blocks.sort_unstable_by_key(|(_, record)| record.extent().map(Extent::offset));
+    let mut running: VecDeque<(T, Record, JoinHandle<io::Result<Hash>>)> = VecDeque::new();
+    for (block, record) in blocks {
+        if running.len() >= CONCURRENCY
+            && let Some((block, record, reading)) = running.pop_front()
+        {
+            judge(block, record, reading.await);
+        }
+        running.push_back((block, record, ring.spawn(hash_of(data.clone(), record, buffers.clone()))));
+    }
+    for (block, record, reading) in running {
+        judge(block, record, reading.await);
+    }
+}
