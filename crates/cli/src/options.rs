@@ -6,7 +6,7 @@ use crate::Failure;
 use crate::values::{Bytes, Span};
 use buddy_server::HttpLimits;
 use buddy_store::extent::SIZE_CLASSES;
-use buddy_store::settings::{Durability, JOURNAL_BYTES_MIN, LookupPath, Settings};
+use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, Settings};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -59,6 +59,10 @@ serve_options! {
     /// most the last sync interval) [default: sync]
     #[arg(long, env = "BUDDY_DURABILITY", value_name = "MODE")]
     durability: DurabilityOption,
+    /// How blocks get to stable storage when durability is `sync`: by each `write`, or by a flush beside each journal `frame`;
+    /// the latter is better where a flush takes time [default: what a measurement at opening says]
+    #[arg(long, env = "BUDDY_DATA_SYNC", value_name = "WAY")]
+    data_sync: DataSyncOption,
     /// How often writes are flushed when durability is relaxed [default: 1s]
     #[arg(long, env = "BUDDY_SYNC_INTERVAL", value_name = "TIME")]
     sync_interval: Span,
@@ -119,6 +123,14 @@ serve_options! {
 pub(crate) enum DurabilityOption {
     Sync,
     Relaxed,
+}
+
+/// [`DataSync`], as it is written.
+#[derive(Clone, Copy, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DataSyncOption {
+    Write,
+    Frame,
 }
 
 /// [`LookupPath`], as it is written.
@@ -190,6 +202,10 @@ impl ServeOptions {
                 Some(DurabilityOption::Relaxed) => Durability::Relaxed,
                 _ => Durability::Sync,
             },
+            data_sync: self.data_sync.map(|way| match way {
+                DataSyncOption::Write => DataSync::PerWrite,
+                DataSyncOption::Frame => DataSync::PerFrame,
+            }),
             sync_interval: span("sync-interval", self.sync_interval, defaults.sync_interval)?,
             lookup: match self.lookup {
                 Some(LookupOption::Controller) => LookupPath::Controller,

@@ -104,6 +104,12 @@ impl Reads {
         Rc::new(Reads { clock, worker, under_way: RefCell::default(), free_pins: RefCell::default() })
     }
 
+    /// Whose reads these are.
+    #[must_use]
+    pub fn worker(&self) -> usize {
+        self.worker
+    }
+
     /// Begins a read: from here on no extent that a look-up finds is reused until the guard is dropped.
     #[must_use]
     pub fn begin(self: &Rc<Self>) -> ReadGuard {

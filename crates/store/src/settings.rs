@@ -25,6 +25,27 @@ impl Durability {
     }
 }
 
+/// How the bytes of a block get to stable storage before its write is answered, where durability is [`Durability::Sync`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataSync {
+    /// Each write does it by itself. Best where that takes little longer.
+    PerWrite,
+    /// One flush beside each journal frame does it for all blocks that the frame names. Best where a flush takes time: an answer
+    /// waits for one instead of two, one after the other.
+    PerFrame,
+}
+
+impl DataSync {
+    /// What is best where a durable write takes `longer` than one that is not.
+    #[must_use]
+    pub fn for_flush_time(longer: Duration) -> DataSync {
+        if longer > FLUSH_TIME_LITTLE { DataSync::PerFrame } else { DataSync::PerWrite }
+    }
+}
+
+/// A flush that takes no longer than this is little beside what it takes to send one on its way separately.
+const FLUSH_TIME_LITTLE: Duration = Duration::from_micros(500);
+
 /// Who looks names up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LookupPath {
@@ -42,6 +63,8 @@ pub struct Settings {
     pub workers: usize,
     /// When a write is answered.
     pub durability: Durability,
+    /// How blocks are made durable when [`Durability::Sync`]; `None`: as a measurement at opening says.
+    pub data_sync: Option<DataSync>,
     /// How often writes are flushed when [`Durability::Relaxed`].
     pub sync_interval: Duration,
     /// Who looks names up.
@@ -69,6 +92,7 @@ impl Default for Settings {
         Settings {
             workers: 1,
             durability: Durability::Sync,
+            data_sync: None,
             sync_interval: Duration::from_secs(1),
             lookup: LookupPath::Worker,
             capacity_bytes: None,

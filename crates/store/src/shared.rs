@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::health::Health;
 use crate::names::Names;
 use crate::settings::Settings;
-use crate::statistics::Statistics;
+use crate::statistics::{Gauge, Statistics};
 use std::sync::Arc;
 
 /// Names, clock, health and counters of one store.
@@ -17,6 +17,8 @@ pub struct Shared {
     pub health: Health,
     /// What it holds and does.
     pub statistics: Statistics,
+    /// Blocks that each worker is writing: they will ask for a name soon.
+    pub(crate) writing: Box<[Gauge]>,
 }
 
 impl Shared {
@@ -29,6 +31,7 @@ impl Shared {
             clock: Clock::new(settings.workers, settings.pins_max),
             health: Health::default(),
             statistics: Statistics::default(),
+            writing: (0..settings.workers).map(|_| Gauge::default()).collect(),
         })
     }
 }

@@ -62,6 +62,16 @@ pub(crate) struct FrameToWrite {
     records: Vec<JournalRecord>,
 }
 
+impl FrameToWrite {
+    /// True where it binds a name to bytes.
+    pub(crate) fn names_blocks(&self) -> bool {
+        self.records.iter().any(|record| match record {
+            JournalRecord::Occupied { record, .. } => record.extent().is_some(),
+            JournalRecord::Removed { .. } => false,
+        })
+    }
+}
+
 /// The journal as its writer sees it.
 pub(crate) struct JournalWriter {
     store_id: StoreId,
@@ -220,6 +230,11 @@ impl JournalWriter {
 
     pub(crate) fn is_writing(&self) -> bool {
         self.in_flight.is_some()
+    }
+
+    /// Changes that wait for the next frame.
+    pub(crate) fn gathered(&self) -> usize {
+        self.gathered.len()
     }
 
     /// Changes that are not published yet.

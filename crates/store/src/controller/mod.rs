@@ -117,6 +117,8 @@ struct State {
     index_space_is_due: bool,
     /// No frame begins before this: the checkpointer is to keep up.
     paced_until: Option<Instant>,
+    /// Since then the next frame waits for blocks that are being written.
+    gathering_since: Option<Instant>,
     flush: publishing::FlushState,
     timers: Timers,
     stopping: Stopping,
@@ -129,6 +131,7 @@ struct State {
 struct Timers {
     drain: bool,
     pace: bool,
+    gather: bool,
     deferred: bool,
     starved: bool,
 }
@@ -165,6 +168,7 @@ impl<F: BlockFile> Controller<F> {
                 index_has_space: parts.index_has_space,
                 index_space_is_due: !parts.index_has_space,
                 paced_until: None,
+                gathering_since: None,
                 flush: publishing::FlushState::default(),
                 timers: Timers::default(),
                 stopping: Stopping::default(),

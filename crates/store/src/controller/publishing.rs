@@ -8,11 +8,16 @@ use super::{Controller, State};
 use crate::files::{BlockFile, write_fully};
 use crate::messages::{Refusal, Reply};
 use crate::names::NameState;
+use crate::settings::DataSync;
+use crate::statistics::Gauge;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// The longest that a frame is held back while the checkpointer is behind.
 const PACE_MAX: Duration = Duration::from_millis(20);
+
+/// The longest that a frame waits for blocks that are being written.
+const GATHER_MAX: Duration = Duration::from_micros(200);
 
 /// Flushes when writes are answered before they are durable.
 #[derive(Default)]
@@ -29,13 +34,39 @@ pub(super) struct FlushState {
 impl<F: BlockFile> Controller<F> {
     /// Sends what was gathered on its way, if nothing else is.
     pub(super) fn begin_frame(self: &Rc<Self>, state: &mut State) {
-        if self.is_read_only() || self.is_paced(state) {
+        if self.is_read_only() || self.is_paced(state) || self.waits_for_more(state) {
             return;
         }
         if let Some(frame) = state.journal.begin_frame() {
             let controller = Rc::clone(self);
             self.ring.spawn(async move { controller.write_frame(frame).await }).detach();
         }
+    }
+
+    /// While more blocks are being written than wait for the next frame, it waits for them, but not for long: a frame and its
+    /// flush cost the same however many they serve. Where nobody else is writing nobody waits.
+    fn waits_for_more(self: &Rc<Self>, state: &mut State) -> bool {
+        let gathered = state.journal.gathered();
+        let writing: u64 = self.shared.writing.iter().map(Gauge::get).sum();
+        if gathered == 0 || state.journal.is_writing() || writing <= gathered as u64 {
+            state.gathering_since = None;
+            return false;
+        }
+        let now = self.ring.now();
+        let since = *state.gathering_since.get_or_insert(now);
+        let left = (since + GATHER_MAX).saturating_duration_since(now);
+        if left.is_zero() {
+            state.gathering_since = None;
+            return false;
+        }
+        if !std::mem::replace(&mut state.timers.gather, true) {
+            let controller = Rc::clone(self);
+            self.after(left, move |state| {
+                state.timers.gather = false;
+                controller.settle(state);
+            });
+        }
+        true
     }
 
     fn is_paced(self: &Rc<Self>, state: &mut State) -> bool {
@@ -56,27 +87,46 @@ impl<F: BlockFile> Controller<F> {
     }
 
     async fn write_frame(self: Rc<Self>, frame: FrameToWrite) {
-        let result = match self.buffers.take(frame.bytes).await {
-            Err(error) => Err(error),
-            Ok(mut buffer) => {
-                if let Some(target) = buffer.get_mut(..frame.bytes) {
-                    self.state.borrow_mut().journal.encode(&frame, target);
-                }
-                let durable = !self.is_relaxed();
-                write_fully(&self.journal_file, vec![(buffer, frame.bytes)], frame.offset, durable).await.0
-            }
+        // The blocks that the frame names were written before it was made. Their flush runs beside the frame: should the frame alone
+        // become durable, opening the store finds out by their hashes. The answers wait for both.
+        let flushing = self.flushes_data_for(&frame).then(|| {
+            let data = self.data.clone();
+            self.ring.spawn(async move { data.flush().await })
+        });
+        let written = self.write_frame_itself(&frame).await;
+        let flushed = match flushing {
+            Some(flushing) => flushing.await,
+            None => Ok(()),
         };
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        match result {
-            Ok(()) => {
+        match (written, flushed) {
+            (Ok(()), Ok(())) => {
                 if let Some(in_flight) = state.journal.end_frame() {
                     self.publish(state, in_flight);
                 }
             }
-            Err(error) => self.stop_writing(state, format!("the journal could not be written: {error}")),
+            (Err(error), _) => self.stop_writing(state, format!("the journal could not be written: {error}")),
+            (_, Err(error)) => self.stop_writing(state, format!("a flush failed: {error}")),
         }
         self.settle(state);
+    }
+
+    fn flushes_data_for(&self, frame: &FrameToWrite) -> bool {
+        !self.is_relaxed() && self.settings.data_sync == Some(DataSync::PerFrame) && frame.names_blocks()
+    }
+
+    async fn write_frame_itself(&self, frame: &FrameToWrite) -> std::io::Result<()> {
+        match self.buffers.take(frame.bytes).await {
+            Err(error) => Err(error),
+            Ok(mut buffer) => {
+                if let Some(target) = buffer.get_mut(..frame.bytes) {
+                    self.state.borrow_mut().journal.encode(frame, target);
+                }
+                let durable = !self.is_relaxed();
+                write_fully(&self.journal_file, vec![(buffer, frame.bytes)], frame.offset, durable).await.0
+            }
+        }
     }
 
     fn publish(self: &Rc<Self>, state: &mut State, frame: InFlight) {

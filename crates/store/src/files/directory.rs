@@ -4,7 +4,7 @@
 //! goes on writing what was in flight and frees that lock only afterwards, whereas a lock file of its own would be free at
 //! once.
 
-use super::probe::direct_writes_spare_sent_pages;
+use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by};
 use super::real::Descriptors;
 use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -121,6 +121,12 @@ impl DataDirectory {
             journal: Descriptors { direct: journal, cached: None, send_cached: false },
             direct,
         })
+    }
+
+    /// How much longer a write takes here that is on stable storage when it returns; `None` where that cannot be told.
+    #[must_use]
+    pub fn durable_write_takes_longer_by(&self) -> Option<Duration> {
+        durable_write_takes_longer_by(&self.path.join("probe.tmp"))
     }
 
     /// Path of the index file.

@@ -1,4 +1,6 @@
-//! Finding out whether pages that were sent without a copy keep their bytes when the file is overwritten.
+//! Finding out about a file system what its name does not say.
+//!
+//! *Whether pages that were sent without a copy keep their bytes when the file is overwritten*, and how long a flush takes.
 //!
 //! A reply sent without a copy is made of page-cache pages. Overwriting the file with O_DIRECT detaches such pages and leaves
 //! them as they are; overwriting it through the cache changes bytes already sent. Some file systems accept O_DIRECT and write
@@ -6,10 +8,11 @@
 
 use super::directory::{Access, open_cached, open_direct};
 use memmap2::MmapMut;
-use rustix::io::{pread, pwrite, read};
+use rustix::io::{ReadWriteFlags, pread, pwrite, pwritev2, read};
 use rustix::pipe::{SpliceFlags, pipe, splice};
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
 
@@ -41,6 +44,39 @@ fn attempt(path: &Path) -> io::Result<bool> {
     let length = read(&receiver, &mut sent)?;
     pread(&cached, &mut seen, 0)?;
     Ok(length == PAGE && sent.iter().all(|byte| *byte == b'a') && seen.iter().all(|byte| *byte == b'b'))
+}
+
+/// How much longer a write takes that is on stable storage when it returns. `None` where that cannot be told. Uses a scratch file at
+/// `path`.
+pub(super) fn durable_write_takes_longer_by(path: &Path) -> Option<Duration> {
+    let result = time_writes(path);
+    // It may not have come into being.
+    let _ = std::fs::remove_file(path);
+    result.ok()
+}
+
+/// Writes of each kind.
+const TIMED_WRITES: usize = 9;
+
+fn time_writes(path: &Path) -> io::Result<Duration> {
+    let (file, _) = open_direct(path, Access::Write)?;
+    let page = MmapMut::map_anon(PAGE)?;
+    pwrite(&file, &page, 0)?;
+    rustix::fs::fsync(&file)?;
+    let (mut plain, mut durable) = (Vec::new(), Vec::new());
+    for _ in 0..TIMED_WRITES {
+        for (flags, times) in [(ReadWriteFlags::empty(), &mut plain), (ReadWriteFlags::DSYNC, &mut durable)] {
+            let began = Instant::now();
+            pwritev2(&file, &[IoSlice::new(&page)], 0, flags)?;
+            times.push(began.elapsed());
+        }
+    }
+    Ok(median(durable).saturating_sub(median(plain)))
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::hash::Hash;
 use crate::index::IndexReader;
 use crate::messages::{Reply, Request};
 use crate::record::Record;
-use crate::settings::{Durability, LookupPath, Settings};
+use crate::settings::{DataSync, Durability, LookupPath, Settings};
 use crate::shared::Shared;
 use buddy_ring::{Buffer, Remote, Ring};
 use exchange::Exchange;
@@ -57,8 +57,10 @@ pub struct Session<F, R> {
     exchange: Rc<Exchange>,
     pools: Rc<Pools>,
     writes: Rc<WriteQueue<F>>,
-    /// Blocks that are being stored.
+    /// Blocks that are being stored …
     storing: Cell<usize>,
+    /// … and of those, being written.
+    writing: Cell<usize>,
 }
 
 /// A block that was found. While this lives, its extent is not reused.
@@ -97,7 +99,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     pub(crate) fn start(ring: &Ring, parts: SessionParts<F, R>) -> Rc<Session<F, R>> {
         let exchange = Exchange::new(ring, parts.requests, parts.controller, parts.settings.requests_max);
         let pools = Pools::new(ring, &exchange, &parts.shared, &parts.settings);
-        let durable = parts.settings.durability == Durability::Sync;
+        let per_frame = parts.settings.data_sync == Some(DataSync::PerFrame);
+        let durable = parts.settings.durability == Durability::Sync && !per_frame;
         let session = Rc::new(Session {
             ring: ring.clone(),
             reads: Reads::new(Arc::clone(&parts.shared.clock), parts.worker),
@@ -109,6 +112,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             exchange,
             pools,
             storing: Cell::new(0),
+            writing: Cell::new(0),
         });
         let mut replies = parts.replies;
         ring.on_turn_start({
@@ -119,12 +123,20 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             let session = Rc::clone(&session);
             move || {
                 session.writes.flush();
+                session.tell_writing();
                 session.exchange.wake_controller();
                 // A snapshot that outlived the turn would make the index grow.
                 session.reader.borrow_mut().rest();
             }
         });
         session
+    }
+
+    /// Lets the controller know how many blocks are on their way to it.
+    fn tell_writing(&self) {
+        if let Some(gauge) = self.shared.writing.get(self.reads.worker()) {
+            gauge.set(self.writing.get() as u64);
+        }
     }
 
     /// Fills the pools, so that the first puts need not wait. Does without where there is no space.

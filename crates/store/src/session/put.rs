@@ -77,7 +77,9 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         if let Some(padding) = buffer.get_mut(length as usize..bytes) {
             padding.fill(0);
         }
+        self.writing.set(self.writing.get() + 1);
         let (result, _buffer) = self.writes.write(extent, buffer, bytes).await;
+        self.writing.set(self.writing.get() - 1);
         match result {
             Ok(()) => Ok(record),
             Err(source) => Err(self.write_failed(extent, source).await),

@@ -1,4 +1,4 @@
-//! Writing blocks: those that are ready in the same turn and lie side by side in the file go to the disk as one write.
+//! Writing blocks: those that are ready together and lie side by side in the file go to the disk as one write.
 
 use crate::extent::Extent;
 use crate::files::{BlockFile, Parts, write_fully};
@@ -14,6 +14,10 @@ use std::task::{Context, Poll, Waker};
 const WRITE_BYTES_MAX: usize = 1 << 20;
 /// … and blocks.
 const WRITE_PARTS_MAX: usize = 128;
+
+/// While a write is under way blocks that are ready wait for each other, until there are this many bytes: neighbours then go out
+/// as one write.
+const GATHERED_BYTES: usize = 128 << 10;
 
 /// A block to be written.
 struct Queued {
@@ -44,12 +48,22 @@ pub(super) struct WriteQueue<F> {
     file: F,
     durable: bool,
     queued: RefCell<Vec<Queued>>,
+    queued_bytes: Cell<usize>,
+    /// Writes under way.
+    in_flight: Cell<usize>,
 }
 
 impl<F: BlockFile> WriteQueue<F> {
     /// Writes to `file`; `durable`: a write is on stable storage when it is done.
     pub(super) fn new(ring: &Ring, file: F, durable: bool) -> Rc<WriteQueue<F>> {
-        Rc::new(WriteQueue { ring: ring.clone(), file, durable, queued: RefCell::default() })
+        Rc::new(WriteQueue {
+            ring: ring.clone(),
+            file,
+            durable,
+            queued: RefCell::default(),
+            queued_bytes: Cell::new(0),
+            in_flight: Cell::new(0),
+        })
     }
 
     /// Writes the first `bytes` of `buffer`, whole pages, at the start of `extent`. It is written even where the future is dropped.
@@ -60,15 +74,19 @@ impl<F: BlockFile> WriteQueue<F> {
         bytes: usize,
     ) -> impl Future<Output = (io::Result<()>, Buffer)> + use<F> {
         let done = Rc::new(Done::default());
+        self.queued_bytes.set(self.queued_bytes.get() + bytes);
         self.queued.borrow_mut().push(Queued { offset: extent.offset(), buffer, bytes, done: Rc::clone(&done) });
         Written { done }
     }
 
-    /// Sends what was queued on its way. To be called at the end of each turn.
+    /// Sends what was queued on its way, unless it is little and a write is under way already. To be called at the end of each
+    /// turn: the end of a write makes one.
     pub(super) fn flush(self: &Rc<Self>) {
-        if self.queued.borrow().is_empty() {
+        let queued_bytes = self.queued_bytes.get();
+        if queued_bytes == 0 || (self.in_flight.get() > 0 && queued_bytes < GATHERED_BYTES) {
             return;
         }
+        self.queued_bytes.set(0);
         let mut queued = std::mem::take(&mut *self.queued.borrow_mut());
         queued.sort_unstable_by_key(|write| write.offset);
         let mut group: Vec<Queued> = Vec::new();
@@ -99,7 +117,9 @@ impl<F: BlockFile> WriteQueue<F> {
             parts.push((write.buffer, write.bytes));
             waiting.push((write.offset, write.done));
         }
+        self.in_flight.set(self.in_flight.get() + 1);
         let (result, parts) = write_fully(&self.file, parts, offset, self.durable).await;
+        self.in_flight.set(self.in_flight.get() - 1);
         let alone = parts.len() == 1;
         for ((offset, done), (buffer, bytes)) in waiting.into_iter().zip(parts) {
             match &result {

@@ -7,7 +7,7 @@ use super::world::{Block, DATA, JOURNAL, Open, World, small_settings};
 use crate::StoreError;
 use crate::extent::MACROBLOCK_BYTES;
 use crate::session::Stored;
-use crate::settings::{Durability, Settings};
+use crate::settings::{DataSync, Durability, Settings};
 use std::time::Duration;
 
 const EIO: Fault = Fault::Error(libc::EIO);
@@ -91,13 +91,19 @@ fn a_failed_frame_or_flush_turns_the_store_read_only() {
     let cases = [
         (Durability::Sync, JOURNAL, Kind::Write, Cut::LoseAll),
         (Durability::Sync, JOURNAL, Kind::Write, Cut::Random),
+        (Durability::Sync, DATA, Kind::Flush, Cut::Random),
         (Durability::Relaxed, JOURNAL, Kind::Write, Cut::Crash),
         (Durability::Relaxed, JOURNAL, Kind::Flush, Cut::Crash),
         (Durability::Relaxed, DATA, Kind::Flush, Cut::Crash),
     ];
     for seed in seeds(10) {
         for (durability, file, kind, cut) in cases {
-            let settings = Settings { durability, sync_interval: Duration::from_millis(2), ..small_settings(2) };
+            let settings = Settings {
+                durability,
+                data_sync: Some(DataSync::PerFrame),
+                sync_interval: Duration::from_millis(2),
+                ..small_settings(2)
+            };
             let mut run = run(seed.0, 12, settings);
             run.faults.push(PlannedFault { file, kind, after: seed.0 % 5, fault: EIO });
             assert_eq!(run.boot(Workload { operations: 200, ..Workload::default() }, true), Ended::InOrder);

@@ -6,7 +6,7 @@
 use super::disk::Cut;
 use super::workload::{Ended, Run, Workload};
 use super::world::{World, small_settings};
-use crate::settings::{Durability, LookupPath, Settings};
+use crate::settings::{DataSync, Durability, LookupPath, Settings};
 use std::time::Duration;
 
 /// The seeds to run: `count` of them, unless the environment says otherwise.
@@ -33,6 +33,12 @@ impl Drop for Seed {
 pub(super) fn run(seed: u64, blocks: usize, settings: Settings) -> Run {
     Run::new(World::new(seed, blocks, settings), seed)
 }
+
+const WAYS_TO_BE_DURABLE: [(Durability, Option<DataSync>); 3] = [
+    (Durability::Sync, Some(DataSync::PerWrite)),
+    (Durability::Sync, Some(DataSync::PerFrame)),
+    (Durability::Relaxed, None),
+];
 
 #[test]
 fn a_store_keeps_what_it_is_given_through_orderly_stops() {
@@ -81,9 +87,9 @@ fn cut_at_every_event(prepare: impl Fn() -> Run, operations: usize, cut: Cut) ->
 fn power_cuts_at_every_event() {
     for seed in seeds(3) {
         for cut in [Cut::LoseAll, Cut::Random, Cut::Crash] {
-            for durability in [Durability::Sync, Durability::Relaxed] {
+            for (durability, data_sync) in WAYS_TO_BE_DURABLE {
                 let sync_interval = Duration::from_millis(2);
-                let settings = Settings { durability, sync_interval, ..small_settings(2) };
+                let settings = Settings { durability, data_sync, sync_interval, ..small_settings(2) };
                 let cuts = cut_at_every_event(|| run(seed.0, 20, settings.clone()), 40, cut);
                 assert!(cuts > 30, "{cuts}");
             }
@@ -96,9 +102,9 @@ fn power_cuts_at_every_event() {
 fn power_cuts_while_recovering_from_a_kill() {
     for seed in seeds(4) {
         for cut in [Cut::LoseAll, Cut::Random] {
-            for durability in [Durability::Sync, Durability::Relaxed] {
+            for (durability, data_sync) in WAYS_TO_BE_DURABLE {
                 let killed = || {
-                    let mut run = run(seed.0, 12, Settings { durability, ..small_settings(2) });
+                    let mut run = run(seed.0, 12, Settings { durability, data_sync, ..small_settings(2) });
                     // The power goes for the process only, with writes in flight.
                     run.world.disk.cut_power_at(50);
                     assert_eq!(run.boot(Workload { operations: 200, ..Workload::default() }, true), Ended::Cut);
@@ -115,6 +121,7 @@ fn power_cuts_while_recovering_from_a_kill() {
 fn history(random: &mut fastrand::Rng, seed: u64) -> (Run, Workload) {
     let settings = Settings {
         durability: if random.bool() { Durability::Relaxed } else { Durability::Sync },
+        data_sync: Some(if random.bool() { DataSync::PerFrame } else { DataSync::PerWrite }),
         lookup: if random.u8(0..4) == 0 { LookupPath::Controller } else { LookupPath::Worker },
         checkpoint_names: random.usize(2..20),
         pool_targets: [random.u32(1..4); 8],
