@@ -4,7 +4,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 use support::{Server, bytes, check, check_output, directory, name, program};
 
@@ -295,4 +295,23 @@ fn a_full_store_refuses_blocks_and_goes_on_with_everything_else() {
     }
     server.stop();
     check(&data);
+}
+
+/// The README's session, command by command, prints what the README says.
+#[test]
+fn the_curl_session_of_the_readme_works_as_printed() {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &[]);
+    let readme = include_str!("../../../README.md").replace("127.0.0.1:10001", &server.address.to_string());
+    let session = readme.split("```console\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let mut commands = 0;
+    for step in session.split("$ ").skip(1) {
+        let (command, expected) = step.split_once('\n').unwrap();
+        let output = Command::new("sh").args(["-c", &command.replace("curl", "curl --silent")]).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), expected.trim_end(), "{command}");
+        commands += 1;
+    }
+    assert_eq!(commands, 5);
+    server.stop();
 }
