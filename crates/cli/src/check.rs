@@ -3,6 +3,7 @@
 use crate::values::Span;
 use crate::{Failure, Outcome};
 use buddy_store::check::{CheckProgress, CheckReport};
+use buddy_store::quarantine::Quarantined;
 use buddy_store::{OpenError, check_store};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -40,6 +41,7 @@ struct Json<'a> {
     journal_names: usize,
     verified: u64,
     unwritten: u64,
+    quarantined: Vec<String>,
     fault_count: u64,
     faults: &'a [String],
 }
@@ -63,6 +65,10 @@ pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
         print_text(arguments, &report)
     }
     Ok(if report.fault_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn quarantined_line(quarantined: &Quarantined) -> String {
+    format!("{}, which was block {}", quarantined.extent, quarantined.hash)
 }
 
 /// A bar on standard error, where somebody looks at it.
@@ -96,6 +102,7 @@ fn print_json(report: &CheckReport) -> Result<(), Failure> {
         journal_names: report.journal_names,
         verified: report.verified,
         unwritten: report.unwritten,
+        quarantined: report.quarantined.iter().map(quarantined_line).collect(),
         fault_count: report.fault_count,
         faults: &report.faults,
     };
@@ -121,6 +128,9 @@ fn print_text(arguments: &CheckArguments, report: &CheckReport) {
     }
     if report.unwritten > 0 {
         println!("{} blocks were not completely written: they were never acknowledged", report.unwritten);
+    }
+    for quarantined in &report.quarantined {
+        println!("out of service: {}", quarantined_line(quarantined));
     }
     if arguments.verify {
         println!("{} blocks were read and hashed", report.verified);

@@ -6,7 +6,7 @@ use crate::Failure;
 use crate::values::{Bytes, Span};
 use buddy_server::HttpLimits;
 use buddy_store::extent::SIZE_CLASSES;
-use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, Settings};
+use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, Settings, VerifyReads};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -69,6 +69,13 @@ serve_options! {
     /// The data file grows to at most this; further blocks are refused [default: as far as the disk goes]
     #[arg(long, env = "BUDDY_CAPACITY", value_name = "SIZE")]
     capacity: Bytes,
+    /// Which blocks are hashed before they are sent, so that none is sent that is not what was stored: `off`, `sampled` (one in
+    /// 64), `all` [default: off]
+    #[arg(long, env = "BUDDY_VERIFY_READS", value_name = "WHICH")]
+    verify_reads: VerifyReadsOption,
+    /// Read every block in the background, so much a second, and take damaged ones out of service; 0: not at all [default: 0]
+    #[arg(long, env = "BUDDY_SCRUB_RATE", value_name = "SIZE")]
+    scrub_rate: Bytes,
     /// Who looks names up: each `worker` by itself, or the `controller` (slower, for comparison) [default: worker]
     #[arg(long, env = "BUDDY_LOOKUP", value_name = "WHO")]
     lookup: LookupOption,
@@ -131,6 +138,15 @@ pub(crate) enum DurabilityOption {
 pub(crate) enum DataSyncOption {
     Write,
     Frame,
+}
+
+/// [`VerifyReads`], as it is written.
+#[derive(Clone, Copy, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum VerifyReadsOption {
+    Off,
+    Sampled,
+    All,
 }
 
 /// [`LookupPath`], as it is written.
@@ -207,6 +223,12 @@ impl ServeOptions {
                 DataSyncOption::Frame => DataSync::PerFrame,
             }),
             sync_interval: span("sync-interval", self.sync_interval, defaults.sync_interval)?,
+            verify_reads: match self.verify_reads {
+                Some(VerifyReadsOption::All) => VerifyReads::All,
+                Some(VerifyReadsOption::Sampled) => VerifyReads::Sampled,
+                _ => VerifyReads::Off,
+            },
+            scrub_bytes_per_second: self.scrub_rate.map_or(defaults.scrub_bytes_per_second, |Bytes(bytes)| bytes),
             lookup: match self.lookup {
                 Some(LookupOption::Controller) => LookupPath::Controller,
                 _ => LookupPath::Worker,

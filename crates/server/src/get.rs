@@ -107,7 +107,7 @@ impl BlockReply<'_> {
         }
         self.connection.worker.give_scratch(scratch);
         let target = buffer.get_mut(head..).unwrap_or_default();
-        if session.read_cached(&found, target).map_err(|error| BodyError::read(error.into()))? {
+        if session.read_cached(&found, target) {
             drop(found);
         } else {
             buffer = self.read(found, buffer, head).await?;

@@ -2,7 +2,9 @@
 
 use crate::worker::Worker;
 use buddy_store::index::FORMAT_VERSION;
+use buddy_store::shared::Shared;
 use serde::Serialize;
+use std::sync::PoisonError;
 
 #[derive(Serialize)]
 struct Stats {
@@ -15,6 +17,12 @@ struct Stats {
     file_bytes: u64,
     capacity_bytes: Option<u64>,
     quarantined_extents: u64,
+    bytes_quarantined: u64,
+    quarantine: Vec<QuarantinedExtent>,
+    corrupt_reads: u64,
+    scrub_passes: u64,
+    scrubbed_blocks: u64,
+    scrubbed_bytes: u64,
     free_extents: [u64; 8],
     names_active: u64,
     names_sealed: u64,
@@ -34,6 +42,29 @@ struct Stats {
     format_version: u32,
 }
 
+/// An extent that is out of service.
+#[derive(Serialize)]
+struct QuarantinedExtent {
+    hash: String,
+    offset: u64,
+    bytes: u64,
+    since_s: u64,
+}
+
+/// Extents that are listed; all are counted.
+const LISTED_MAX: usize = 100;
+
+fn quarantine(shared: &Shared) -> Vec<QuarantinedExtent> {
+    let all = shared.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+    let listed = all.iter().take(LISTED_MAX).map(|quarantined| QuarantinedExtent {
+        hash: quarantined.hash.to_string(),
+        offset: quarantined.extent.offset(),
+        bytes: quarantined.extent.bytes(),
+        since_s: quarantined.since_s,
+    });
+    listed.collect()
+}
+
 /// The body of the reply.
 pub(crate) fn json(worker: &Worker) -> Vec<u8> {
     let shared = worker.session.shared();
@@ -49,6 +80,12 @@ pub(crate) fn json(worker: &Worker) -> Vec<u8> {
         file_bytes: statistics.file_bytes.get(),
         capacity_bytes: settings.capacity_bytes,
         quarantined_extents: statistics.quarantined_extents.get(),
+        bytes_quarantined: statistics.bytes_quarantined.get(),
+        quarantine: quarantine(shared),
+        corrupt_reads: statistics.corrupt_reads.get(),
+        scrub_passes: statistics.scrub_passes.get(),
+        scrubbed_blocks: statistics.scrubbed_blocks.get(),
+        scrubbed_bytes: statistics.scrubbed_bytes.get(),
         free_extents: statistics.free_extents.each_ref().map(|gauge| gauge.get()),
         names_active: statistics.names_active.get(),
         names_sealed: statistics.names_sealed.get(),

@@ -112,7 +112,8 @@ impl From<StoreError> for Problem {
             }
             StoreError::Busy => unavailable(1),
             StoreError::ReadOnly => unavailable(60),
-            StoreError::Index(_) | StoreError::Io { .. } | StoreError::Corrupt(_) | StoreError::Internal(_) => {
+            StoreError::Corrupt(_) => Problem::new(Status::NOT_FOUND, error.to_string()),
+            StoreError::Index(_) | StoreError::Io { .. } | StoreError::Internal(_) => {
                 tracing::error!(%error, "a request failed");
                 Problem::new(Status::INTERNAL_SERVER_ERROR, error.to_string())
             }

@@ -118,6 +118,10 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         let _ = seed.started.send(Ok(ring.remote()));
         worker.phase.reached(Phase::Serving).await;
         let accepting = ring.spawn(accept(Rc::clone(&worker)));
+        let scrub_bytes_per_second = worker.session.settings().scrub_bytes_per_second;
+        if worker.number == 0 && scrub_bytes_per_second > 0 {
+            ring.spawn(Rc::clone(&worker.session).scrub(scrub_bytes_per_second)).detach();
+        }
         worker.phase.reached(Phase::Draining).await;
         accepting.await;
         worker.drain().await;

@@ -10,6 +10,7 @@ use crate::index::{Index, IndexError, IndexReader, Totals};
 use crate::journal::replay::{FinalState, Replay, replay};
 use crate::names::NameState;
 use crate::page_map::PageMap;
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 use crate::recovery::RecoveryError;
 use crate::verify::hash_blocks;
@@ -34,6 +35,8 @@ pub struct CheckReport {
     pub clean: bool,
     /// Blocks whose bytes were read and hashed.
     pub verified: u64,
+    /// Extents that are out of service.
+    pub quarantined: Vec<Quarantined>,
     /// Blocks that were not completely written when the store stopped: opening it removes their names.
     pub unwritten: u64,
     /// What does not agree, a line each; the first ones.
@@ -93,6 +96,10 @@ pub async fn check<F: BlockFile, I: Index>(
     }
     let mut occupancy = Occupancy::new(macroblocks);
     check_names(&mut reader, &mut occupancy, &mut report, meta.totals, progress)?;
+    reader.quarantined(&mut |quarantined| report.quarantined.push(quarantined))?;
+    for quarantined in report.quarantined.clone() {
+        occupancy.occupy(&quarantined.hash, quarantined.extent, &mut report);
+    }
     check_pages(&mut reader, &occupancy, &mut report)?;
     check_journal(&mut reader, &replay, &mut occupancy, &mut report)?;
     name_sharers(&mut reader, &replay, &occupancy, &mut report)?;
@@ -115,8 +122,8 @@ impl Occupancy {
         Occupancy { macroblocks, maps: BTreeMap::new(), shared: Vec::new() }
     }
 
-    fn occupy(&mut self, hash: &Hash, record: Record, report: &mut CheckReport) {
-        let Some(extent) = record.extent() else { return };
+    fn occupy(&mut self, hash: &Hash, extent: impl Into<Option<Extent>>, report: &mut CheckReport) {
+        let Some(extent) = extent.into() else { return };
         if extent.macroblock() >= self.macroblocks {
             report.fault(format!("block {hash} lies in {extent}, beyond the end of the data file"));
         }
@@ -151,7 +158,7 @@ fn check_names<R: IndexReader>(
         match record {
             Ok(record) => {
                 totals.add(record);
-                occupancy.occupy(&hash, record, report);
+                occupancy.occupy(&hash, record.extent(), report);
             }
             Err(error) => report.fault(error.to_string()),
         }
@@ -214,9 +221,13 @@ fn check_journal<R: IndexReader>(
             report.totals.subtract(record);
         }
     }
+    for quarantined in &replay.quarantined {
+        occupancy.occupy(&quarantined.hash, quarantined.extent, report);
+        report.quarantined.push(*quarantined);
+    }
     for (hash, last) in &replay.names {
         if let NameState::Occupied(record) = last.state {
-            occupancy.occupy(hash, record, report);
+            occupancy.occupy(hash, record.extent(), report);
             report.totals.add(record);
         }
     }

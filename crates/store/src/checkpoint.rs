@@ -1,12 +1,15 @@
 //! Folding a generation of names into the index: one durable transaction.
 //!
 //! The order within it: first the bits of every record that the index held for those names are cleared, then the bits of
-//! their final states are set. An extent may have passed from one of those names to another, so the two must not be mixed.
+//! their final states, and of extents taken out of service, are set. An extent may have passed from one of those names to another,
+//! so the two must not be mixed.
 
+use crate::extent::Extent;
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexSizes, IndexTransaction, Meta, Totals};
 use crate::names::{Generation, NameState};
 use crate::page_map::PageMap;
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +18,8 @@ use std::sync::Arc;
 pub struct CheckpointJob {
     /// The names; every record of theirs is durable with its data.
     pub generation: Arc<Generation>,
+    /// Extents taken out of service since the last checkpoint.
+    pub quarantined: Vec<Quarantined>,
     /// What is remembered with them; its totals are computed anew.
     pub meta: Meta,
     /// Changes that one of the next checkpoints may hold, for which space is allocated ahead.
@@ -42,7 +47,7 @@ pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<Checkpoint
     job.generation.for_each(|hash, state| changes.push((hash, state)));
     // Sorted, neighbours in the tree are written together: one pass over its leaves.
     changes.sort_unstable_by_key(|(hash, _)| *hash);
-    let totals = commit(index, &changes, &job.meta).map_err(|error| match index.reserve(job.names_max) {
+    let totals = commit(index, &changes, job).map_err(|error| match index.reserve(job.names_max) {
         // A write that falls short for want of space looks like any other failure.
         Err(full @ IndexError::Full(_)) => full,
         _ => error,
@@ -50,16 +55,20 @@ pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<Checkpoint
     Ok(CheckpointDone { totals, space_ahead: index.reserve(job.names_max), index_sizes: index.sizes() })
 }
 
-fn commit<I: Index>(index: &I, changes: &[(Hash, NameState)], meta: &Meta) -> Result<Totals, IndexError> {
+fn commit<I: Index>(index: &I, changes: &[(Hash, NameState)], job: &CheckpointJob) -> Result<Totals, IndexError> {
     let mut transaction = index.begin()?;
-    let totals = apply(&mut transaction, changes)?;
-    transaction.set_meta(&Meta { totals, ..*meta })?;
+    let totals = apply(&mut transaction, changes, &job.quarantined)?;
+    transaction.set_meta(&Meta { totals, ..job.meta })?;
     transaction.commit()?;
     Ok(totals)
 }
 
 /// Brings names and page maps to the final states `changes`, which are sorted and name each name once.
-fn apply<T: IndexTransaction>(transaction: &mut T, changes: &[(Hash, NameState)]) -> Result<Totals, IndexError> {
+fn apply<T: IndexTransaction>(
+    transaction: &mut T,
+    changes: &[(Hash, NameState)],
+    quarantined: &[Quarantined],
+) -> Result<Totals, IndexError> {
     let mut totals = transaction.meta()?.map_or_else(Totals::default, |meta| meta.totals);
     let mut maps = PageMaps::default();
     let mut held = Vec::with_capacity(changes.len());
@@ -75,12 +84,16 @@ fn apply<T: IndexTransaction>(transaction: &mut T, changes: &[(Hash, NameState)]
         match state {
             NameState::Occupied(record) => {
                 totals.add(*record);
-                maps.occupy(transaction, hash, *record)?;
+                maps.occupy(transaction, hash, record.extent())?;
                 transaction.set_block(hash, Some(*record))?;
             }
             NameState::Removed if held => transaction.set_block(hash, None)?,
             NameState::Removed => {}
         }
+    }
+    for extent in quarantined {
+        maps.occupy(transaction, &extent.hash, Some(extent.extent))?;
+        transaction.set_quarantined(extent)?;
     }
     for (macroblock, map) in maps.0 {
         transaction.set_page_map(macroblock, map)?;
@@ -109,8 +122,13 @@ impl PageMaps {
         Err(IndexError::Damaged(format!("block {hash} lies in {extent}, whose pages are marked free")))
     }
 
-    fn occupy<T: IndexTransaction>(&mut self, transaction: &T, hash: &Hash, record: Record) -> Result<(), IndexError> {
-        let Some(extent) = record.extent() else { return Ok(()) };
+    fn occupy<T: IndexTransaction>(
+        &mut self,
+        transaction: &T,
+        hash: &Hash,
+        extent: Option<Extent>,
+    ) -> Result<(), IndexError> {
+        let Some(extent) = extent else { return Ok(()) };
         if self.of(transaction, extent.macroblock())?.occupy(extent) {
             return Ok(());
         }

@@ -104,6 +104,12 @@ impl Reads {
         Rc::new(Reads { clock, worker, under_way: RefCell::default(), free_pins: RefCell::default() })
     }
 
+    /// True while any read is under way that is not pinned.
+    #[must_use]
+    pub fn any_under_way(&self) -> bool {
+        !self.under_way.borrow().is_empty()
+    }
+
     /// Whose reads these are.
     #[must_use]
     pub fn worker(&self) -> usize {

@@ -29,7 +29,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The bytes are not those that were stored: a disk or memory has changed them, or changes were lost.
-    #[error("block {0} is damaged: its bytes do not hash to its name")]
+    #[error("block {0} is damaged: its bytes do not hash to its name; store it again")]
     Corrupt(Hash),
     /// Threads disagree about what they say to each other: a defect of this program.
     #[error("internal error: {0}")]

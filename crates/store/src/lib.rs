@@ -19,6 +19,7 @@
 //! | [`recovery`] | opening whatever the last process left behind |
 //! | [`check`] | does everything that is written down agree? |
 //! | `verify` | reading blocks and hashing them |
+//! | [`quarantine`] | extents taken out of service |
 //! | [`files`] | the seam to the disk |
 //! | [`store`] | all of it together, with its threads |
 
@@ -38,6 +39,7 @@ pub mod journal;
 pub mod messages;
 pub mod names;
 pub mod page_map;
+pub mod quarantine;
 pub mod record;
 pub mod recovery;
 pub mod session;

@@ -68,6 +68,17 @@ pub enum Request {
         /// The extent.
         extent: Extent,
     },
+    /// The bytes of a block are not its own any more: its name is removed, its extent taken out of service.
+    Quarantine {
+        /// To be repeated in the reply.
+        id: RequestId,
+        /// The name.
+        hash: Hash,
+        /// Where the damaged bytes are.
+        record: Record,
+        /// [`crate::names::Stages::dropped`] of the view in which the worker found it.
+        seen: u64,
+    },
     /// The worker has returned everything and sends nothing more.
     Detach,
 }
@@ -105,7 +116,7 @@ pub enum Reply {
         /// [`crate::names::Stages::dropped`] of the view that says so.
         seen: u64,
     },
-    /// To `Return` and `Suspect`.
+    /// To `Return`, `Suspect` and `Quarantine`.
     Taken {
         /// The request's number.
         id: RequestId,

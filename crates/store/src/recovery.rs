@@ -23,6 +23,7 @@ use crate::index::{Index, IndexError, IndexReader, IndexTransaction, Meta, Store
 use crate::journal::replay::{FinalState, Replay, ReplayError, replay};
 use crate::names::{Generation, NameState};
 use crate::page_map::PageMap;
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 use crate::settings::{GenerationSize, Settings};
 use crate::verify::hash_blocks;
@@ -62,6 +63,8 @@ pub(crate) struct Recovered {
     /// As the last checkpoint wrote it.
     pub(crate) meta: Meta,
     pub(crate) allocator: Allocator,
+    /// Extents that are out of service.
+    pub(crate) quarantined: Vec<Quarantined>,
     /// The generations for which the index has space.
     pub(crate) generation_size: GenerationSize,
     /// Whether the next checkpoints find their space allocated.
@@ -150,7 +153,15 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
             match commit(index, meta, &replay, settings) {
                 Ok(Committed { meta, generation_size, index_has_space }) => {
                     let allocator = load_allocator(&mut reader, macroblocks)?;
-                    return Ok(Recovered { meta, allocator, generation_size, index_has_space, damage: None });
+                    let quarantined = load_quarantine(&mut reader)?;
+                    return Ok(Recovered {
+                        meta,
+                        allocator,
+                        quarantined,
+                        generation_size,
+                        index_has_space,
+                        damage: None,
+                    });
                 }
                 Err(error @ (IndexError::Full(_) | IndexError::Damaged(_))) => {
                     format!("what the journal holds cannot be brought into the index: {error}")
@@ -162,6 +173,7 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     Ok(Recovered {
         meta,
         allocator: load_allocator(&mut reader, macroblocks)?,
+        quarantined: load_quarantine(&mut reader)?,
         generation_size: settings.generation_size(meta.totals.blocks),
         index_has_space: true,
         damage: Some(Damage { reason, names: replay.names }),
@@ -270,12 +282,22 @@ fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings)
     };
     let generation_size = settings.generation_size(meta.totals.blocks);
     let names_max = generation_size.checkpoint_names_max(meta.journal_bytes);
-    let done = checkpoint(index, &CheckpointJob { generation: Arc::new(generation), meta, names_max })?;
+    let done = checkpoint(
+        index,
+        &CheckpointJob { generation: Arc::new(generation), quarantined: replay.quarantined.clone(), meta, names_max },
+    )?;
     if let Err(error) = &done.space_ahead {
         tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
     }
     let index_has_space = done.space_ahead.is_ok();
     Ok(Committed { meta: Meta { totals: done.totals, ..meta }, generation_size, index_has_space })
+}
+
+fn load_quarantine<R: IndexReader>(reader: &mut R) -> Result<Vec<Quarantined>, RecoveryError> {
+    let mut all = Vec::new();
+    reader.quarantined(&mut |quarantined| all.push(quarantined))?;
+    reader.rest();
+    Ok(all)
 }
 
 fn load_allocator<R: IndexReader>(reader: &mut R, macroblocks: u64) -> Result<Allocator, RecoveryError> {

@@ -46,6 +46,18 @@ impl DataSync {
 /// A flush that takes no longer than this is little beside what it takes to send one on its way separately.
 const FLUSH_TIME_LITTLE: Duration = Duration::from_micros(500);
 
+/// Which blocks are hashed before they are handed out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum VerifyReads {
+    /// None.
+    #[default]
+    Off,
+    /// A sample.
+    Sampled,
+    /// All.
+    All,
+}
+
 /// Who looks names up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LookupPath {
@@ -67,6 +79,10 @@ pub struct Settings {
     pub data_sync: Option<DataSync>,
     /// How often writes are flushed when [`Durability::Relaxed`].
     pub sync_interval: Duration,
+    /// Which blocks are hashed before they are handed out.
+    pub verify_reads: VerifyReads,
+    /// Bytes a second that are read in the background to find damaged blocks; 0: none.
+    pub scrub_bytes_per_second: u64,
     /// Who looks names up.
     pub lookup: LookupPath,
     /// The data file grows to at most this; `None`: as far as the disk goes.
@@ -94,6 +110,8 @@ impl Default for Settings {
             durability: Durability::Sync,
             data_sync: None,
             sync_interval: Duration::from_secs(1),
+            verify_reads: VerifyReads::Off,
+            scrub_bytes_per_second: 0,
             lookup: LookupPath::Worker,
             capacity_bytes: None,
             pool_targets: [16, 4, 4, 2, 2, 2, 2, 2],

@@ -3,9 +3,10 @@
 use crate::clock::Clock;
 use crate::health::Health;
 use crate::names::Names;
+use crate::quarantine::Quarantined;
 use crate::settings::Settings;
 use crate::statistics::{Gauge, Statistics};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names, clock, health and counters of one store.
 pub struct Shared {
@@ -15,6 +16,8 @@ pub struct Shared {
     pub clock: Arc<Clock>,
     /// Whether the store can write.
     pub health: Health,
+    /// Extents that are out of service. Changed and looked at rarely.
+    pub quarantine: Mutex<Vec<Quarantined>>,
     /// What it holds and does.
     pub statistics: Statistics,
     /// Blocks that each worker is writing: they will ask for a name soon.
@@ -30,8 +33,17 @@ impl Shared {
             names: Names::new(entries),
             clock: Clock::new(settings.workers, settings.pins_max),
             health: Health::default(),
+            quarantine: Mutex::default(),
             statistics: Statistics::default(),
             writing: (0..settings.workers).map(|_| Gauge::default()).collect(),
         })
+    }
+
+    /// Adds extents that are out of service.
+    pub(crate) fn add_quarantined(&self, quarantined: impl IntoIterator<Item = Quarantined>) {
+        let mut all = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(quarantined);
+        self.statistics.quarantined_extents.set(all.len() as u64);
+        self.statistics.bytes_quarantined.set(all.iter().map(|quarantined| quarantined.extent.bytes()).sum());
     }
 }

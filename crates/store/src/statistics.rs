@@ -41,8 +41,18 @@ pub struct Statistics {
     pub bytes_free: Gauge,
     /// Bytes of the data file.
     pub file_bytes: Gauge,
-    /// Extents taken out of use for good.
+    /// Extents taken out of service for good …
     pub quarantined_extents: Gauge,
+    /// … and their bytes.
+    pub bytes_quarantined: Gauge,
+    /// Blocks that were read to verify them, by the scrub …
+    pub scrubbed_blocks: Gauge,
+    /// … and their bytes.
+    pub scrubbed_bytes: Gauge,
+    /// Times that the scrub has gone through all blocks.
+    pub scrub_passes: Gauge,
+    /// Reads that found other bytes than were stored.
+    pub corrupt_reads: Gauge,
     /// Free extents by size class.
     pub free_extents: [Gauge; SIZE_CLASSES],
     /// Changes in the active generation.

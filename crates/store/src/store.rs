@@ -98,6 +98,7 @@ impl Store {
         let recovered = recover_on_own_ring(&directory, &index, settings)?;
         let shared = Shared::new(settings, recovered.damage.as_ref().map_or(0, |damage| damage.names.len()));
         shared.statistics.set_index_sizes(index.sizes());
+        shared.add_quarantined(recovered.quarantined.iter().copied());
         if let Some(damage) = &recovered.damage {
             open_read_only(&shared, damage);
         }
@@ -248,7 +249,7 @@ fn start_controller(seed: ControllerSeed) -> Result<(JoinHandle<()>, Remote), Op
             Err(error) => return drop(started.send(Err(error))),
         };
         let ring = runtime.ring();
-        let Recovered { meta, allocator, generation_size, index_has_space, damage: _ } = seed.recovered;
+        let Recovered { meta, allocator, quarantined: _, generation_size, index_has_space, damage: _ } = seed.recovered;
         let journal = JournalWriter::new(&meta);
         let controller = Controller::start(
             &ring,

@@ -15,15 +15,18 @@ pub(crate) struct Change {
     pub(crate) state: NameState,
     /// The block that a removal removes.
     pub(crate) removed: Option<Record>,
+    /// Its extent is damaged and not to be used again.
+    pub(crate) quarantined: bool,
 }
 
 impl Change {
     fn journal_record(&self) -> JournalRecord {
         match self.state {
             NameState::Occupied(record) => JournalRecord::Occupied { hash: self.hash, record },
-            NameState::Removed => {
-                JournalRecord::Removed { hash: self.hash, extent: self.removed.and_then(Record::extent) }
-            }
+            NameState::Removed => match self.removed.and_then(Record::extent) {
+                Some(extent) if self.quarantined => JournalRecord::Quarantined { hash: self.hash, extent },
+                extent => JournalRecord::Removed { hash: self.hash, extent },
+            },
         }
     }
 }
@@ -67,7 +70,7 @@ impl FrameToWrite {
     pub(crate) fn names_blocks(&self) -> bool {
         self.records.iter().any(|record| match record {
             JournalRecord::Occupied { record, .. } => record.extent().is_some(),
-            JournalRecord::Removed { .. } => false,
+            JournalRecord::Removed { .. } | JournalRecord::Quarantined { .. } => false,
         })
     }
 }
@@ -278,7 +281,12 @@ mod tests {
     use crate::journal::decode_frame;
 
     fn change(number: u64) -> Change {
-        Change { hash: Hash::of(&number.to_le_bytes()), state: NameState::Occupied(Record::EMPTY), removed: None }
+        Change {
+            hash: Hash::of(&number.to_le_bytes()),
+            state: NameState::Occupied(Record::EMPTY),
+            removed: None,
+            quarantined: false,
+        }
     }
 
     fn writer(capacity: u64) -> JournalWriter {

@@ -15,6 +15,8 @@ pub(crate) enum Owner {
     Occupied,
     /// Nobody, but it may still be read.
     Draining,
+    /// Nobody, for good.
+    Quarantined,
 }
 
 /// A file larger than this is not walked after each batch: passages are checked all the same.

@@ -34,6 +34,7 @@ use crate::checkpoint::{CheckpointDone, CheckpointJob};
 use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::index::{IndexError, Totals};
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 use crate::settings::{Durability, GenerationSize, Settings};
 use crate::shared::Shared;
@@ -111,6 +112,8 @@ struct State {
     /// Requests that wait for a checkpoint.
     deferred: VecDeque<Deferred>,
     sealed: Option<Sealed>,
+    /// Extents taken out of service in the active generation.
+    quarantined: Vec<Quarantined>,
     /// False while the index cannot be sure of its space: names are no longer taken in, removals are.
     index_has_space: bool,
     /// A checkpoint is due only to see whether it has its space again.
@@ -165,6 +168,7 @@ impl<F: BlockFile> Controller<F> {
                 generation_size: parts.generation_size,
                 deferred: VecDeque::new(),
                 sealed: None,
+                quarantined: Vec::new(),
                 index_has_space: parts.index_has_space,
                 index_space_is_due: !parts.index_has_space,
                 paced_until: None,
@@ -250,7 +254,8 @@ impl<F: BlockFile> Controller<F> {
         statistics.bytes_allocated.set(state.totals.bytes_allocated);
         statistics.bytes_free.set(free);
         statistics.file_bytes.set(file);
-        statistics.bytes_held.set(file.saturating_sub(free).saturating_sub(state.totals.bytes_allocated));
+        let in_use = state.totals.bytes_allocated + statistics.bytes_quarantined.get();
+        statistics.bytes_held.set(file.saturating_sub(free).saturating_sub(in_use));
         for (gauge, count) in statistics.free_extents.iter().zip(allocator.free_counts()) {
             gauge.set(count);
         }

@@ -8,6 +8,7 @@ use super::{Controller, State};
 use crate::files::{BlockFile, write_fully};
 use crate::messages::{Refusal, Reply};
 use crate::names::NameState;
+use crate::quarantine::Quarantined;
 use crate::settings::DataSync;
 use crate::statistics::Gauge;
 use std::rc::Rc;
@@ -142,8 +143,15 @@ impl<F: BlockFile> Controller<F> {
                     if let Some(record) = change.removed {
                         state.totals.subtract(record);
                     }
-                    if let Some(extent) = change.removed.and_then(|record| record.extent()) {
-                        state.space.remove(sequence, extent);
+                    match change.removed.and_then(|record| record.extent()) {
+                        Some(extent) if change.quarantined => {
+                            let quarantined = Quarantined::now(extent, change.hash);
+                            state.space.quarantine(extent);
+                            state.quarantined.push(quarantined);
+                            self.shared.add_quarantined([quarantined]);
+                        }
+                        Some(extent) => state.space.remove(sequence, extent),
+                        None => {}
                     }
                 }
             }

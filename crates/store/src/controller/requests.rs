@@ -49,6 +49,7 @@ pub(super) struct Batch {
     allocations: Vec<Starved>,
     returns: Vec<(WorkerId, RequestId, Vec<ExtentRun>)>,
     suspects: Vec<(WorkerId, RequestId, Extent)>,
+    damaged: Vec<Naming>,
     lookups: Vec<(WorkerId, RequestId, Hash)>,
 }
 
@@ -65,6 +66,9 @@ impl Batch {
             Request::Locate { id, hash } => self.lookups.push((worker, id, hash)),
             Request::Return { id, runs, .. } => self.returns.push((worker, id, runs)),
             Request::Suspect { id, extent } => self.suspects.push((worker, id, extent)),
+            Request::Quarantine { id, hash, record, seen } => {
+                self.damaged.push(Naming { worker, id, hash, record, seen });
+            }
             // The port has taken note.
             Request::Detach => {}
         }
@@ -92,6 +96,9 @@ impl<F: BlockFile> Controller<F> {
             tracing::warn!(%extent, "an extent could not be written: it is kept out of use until the store is opened again");
             self.shared.statistics.bytes_suspect.add(extent.bytes());
             state.ports.send(worker, Reply::Taken { id });
+        }
+        for naming in batch.damaged.drain(..) {
+            self.quarantine(state, naming);
         }
         for naming in batch.releases.drain(..) {
             self.release(state, naming);
@@ -129,7 +136,8 @@ impl<F: BlockFile> Controller<F> {
         match verdict {
             OccupyVerdict::Create => {
                 let name_state = NameState::Occupied(record);
-                let sequence = state.journal.gather(Change { hash, state: name_state, removed: None });
+                let sequence =
+                    state.journal.gather(Change { hash, state: name_state, removed: None, quarantined: false });
                 state.pending.apply(hash, name_state, sequence);
                 if let Some(extent) = record.extent() {
                     state.space.occupy(extent);
@@ -162,7 +170,7 @@ impl<F: BlockFile> Controller<F> {
                 refuse(state, naming, Refusal::Index);
             }
             ReleaseVerdict::Remove(record) => {
-                let change = Change { hash, state: NameState::Removed, removed: Some(record) };
+                let change = Change { hash, state: NameState::Removed, removed: Some(record), quarantined: false };
                 let sequence = state.journal.gather(change);
                 state.pending.apply(hash, NameState::Removed, sequence);
                 answer_after(state, sequence, worker, Reply::Released { id, existed: true });
@@ -170,6 +178,30 @@ impl<F: BlockFile> Controller<F> {
             ReleaseVerdict::Absent(sequence) => {
                 answer_after(state, sequence, worker, Reply::Released { id, existed: false });
             }
+            ReleaseVerdict::Retry => state.ports.send(worker, Reply::Retry { id }),
+        }
+    }
+
+    /// Takes a damaged block out of service, if its name still leads to it.
+    fn quarantine(&self, state: &mut State, naming: Naming) {
+        let Naming { worker, id, hash, record, seen } = naming;
+        if self.is_read_only() {
+            return refuse(state, naming, Refusal::ReadOnly);
+        }
+        if !self.admits_removal(state) {
+            return refuse(state, naming, Refusal::Busy);
+        }
+        match state.pending.judge_release(&self.shared.names.load(), &hash, record, seen) {
+            ReleaseVerdict::Remove(present) if present == record => {
+                tracing::error!(%hash, extent = ?record.extent(), "a block is damaged: its name is removed, its extent taken out of service");
+                let change = Change { hash, state: NameState::Removed, removed: Some(record), quarantined: true };
+                let sequence = state.journal.gather(change);
+                state.pending.apply(hash, NameState::Removed, sequence);
+                answer_after(state, sequence, worker, Reply::Taken { id });
+            }
+            // It was removed, or stored again elsewhere.
+            ReleaseVerdict::Remove(_) => state.ports.send(worker, Reply::Taken { id }),
+            ReleaseVerdict::Absent(sequence) => answer_after(state, sequence, worker, Reply::Taken { id }),
             ReleaseVerdict::Retry => state.ports.send(worker, Reply::Retry { id }),
         }
     }

@@ -10,6 +10,7 @@ use crate::checkpoint::{CheckpointDone, CheckpointJob};
 use crate::files::BlockFile;
 use crate::index::{IndexError, Meta, Totals};
 use crate::names::Generation;
+use crate::quarantine::Quarantined;
 use crate::settings::GenerationSize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ const CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 /// The generation that is being checkpointed.
 pub(super) struct Sealed {
     generation: Arc<Generation>,
+    quarantined: Vec<Quarantined>,
     border: Border,
     /// What is stored once it is in the index.
     totals: Totals,
@@ -54,7 +56,8 @@ impl<F: BlockFile> Controller<F> {
     fn seal(self: &Rc<Self>, state: &mut State, last: bool) {
         let border = state.journal.begin_generation();
         let Some(generation) = self.shared.names.seal() else { return };
-        state.sealed = Some(Sealed { generation, border, totals: state.totals, last, started: false });
+        let quarantined = std::mem::take(&mut state.quarantined);
+        state.sealed = Some(Sealed { generation, quarantined, border, totals: state.totals, last, started: false });
         self.start_checkpoint_if_durable(state);
     }
 
@@ -73,6 +76,7 @@ impl<F: BlockFile> Controller<F> {
         let next_size = self.settings.generation_size(sealed.totals.blocks);
         let job = CheckpointJob {
             generation: Arc::clone(&sealed.generation),
+            quarantined: sealed.quarantined.clone(),
             meta: Meta {
                 store_id: state.journal.store_id(),
                 epoch: state.journal.epoch(),

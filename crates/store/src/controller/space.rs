@@ -2,7 +2,7 @@
 //! the controller's.
 //!
 //! Every page of the file is free (in the allocator), held (in a pool or a request), occupied (by a name), or draining (its name
-//! is removed, and a reader or a power cut could still find it). Debug builds keep a ledger of all of them and check each
+//! is removed, and a reader or a power cut could still find it), or quarantined (its bytes are damaged). Debug builds keep a ledger of all of them and check each
 //! passage.
 
 use super::ledger::{Ledger, Owner};
@@ -124,6 +124,11 @@ impl Space {
     /// A held extent is a block's from now on.
     pub(crate) fn occupy(&mut self, extent: Extent) {
         self.ledger.pass(extent, Owner::Held, Owner::Occupied);
+    }
+
+    /// A block's extent is nobody's from now on.
+    pub(crate) fn quarantine(&mut self, extent: Extent) {
+        self.ledger.pass(extent, Owner::Occupied, Owner::Quarantined);
     }
 
     /// The removal `sequence` of an extent's name is published.

@@ -23,6 +23,9 @@ pub trait BlockFile: Clone + 'static {
     /// The system's.
     fn length(&self) -> io::Result<u64>;
 
+    /// The same file, read past the cache where that can be done.
+    fn uncached(&self) -> Self;
+
     /// Reads into `range` of `buffer` from `offset`, both of any alignment; may read less, and nothing beyond the end. `guard`
     /// lives until the file is done with the buffer, also where the future is dropped.
     fn read<G: 'static>(

@@ -55,6 +55,10 @@ impl BlockFile for RealFile {
         Ok(u64::try_from(status.st_size).unwrap_or(0))
     }
 
+    fn uncached(&self) -> RealFile {
+        RealFile { direct: self.direct.clone(), cached: None, send_cached: false }
+    }
+
     async fn read<G: 'static>(
         &self,
         buffer: Buffer,

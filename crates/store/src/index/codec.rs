@@ -2,9 +2,10 @@
 //! which is big-endian so that rows lie in order.
 
 use super::{FORMAT_VERSION, IndexError, Meta, Totals};
-use crate::extent::PAGE_BYTES;
+use crate::extent::{Extent, PAGE_BYTES, SizeClass};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 
 /// The only kind of record there is yet.
@@ -72,6 +73,33 @@ pub(super) fn decode_page_map(macroblock: u64, bytes: &[u8]) -> Result<PageMap, 
             PageMap::ENCODED_BYTES
         ))
     })
+}
+
+/// Bytes of a key of table `quarantine`: class, number.
+const QUARANTINE_KEY_BYTES: usize = 1 + 8;
+/// Bytes of its value: hash, time.
+const QUARANTINE_BYTES: usize = Hash::BYTES + 8;
+
+/// Key and value of an extent in table `quarantine`.
+pub(super) fn encode_quarantined(quarantined: &Quarantined) -> ([u8; QUARANTINE_KEY_BYTES], [u8; QUARANTINE_BYTES]) {
+    let mut key = [0; QUARANTINE_KEY_BYTES];
+    key[0] = quarantined.extent.class().number();
+    key[1..].copy_from_slice(&quarantined.extent.number().to_be_bytes());
+    let mut value = [0; QUARANTINE_BYTES];
+    let (hash, since) = value.split_at_mut(Hash::BYTES);
+    hash.copy_from_slice(quarantined.hash.as_bytes());
+    since.copy_from_slice(&quarantined.since_s.to_le_bytes());
+    (key, value)
+}
+
+pub(super) fn decode_quarantined(key: &[u8], value: &[u8]) -> Result<Quarantined, IndexError> {
+    let damaged = || IndexError::Damaged("table quarantine: a row that no extent can have".to_owned());
+    let (class, number) = key.split_first().ok_or_else(damaged)?;
+    let number = u64::from_be_bytes(number.try_into().map_err(|_| damaged())?);
+    let extent = SizeClass::new(*class).and_then(|class| Extent::new(class, number)).ok_or_else(damaged)?;
+    let (hash, since) = value.split_first_chunk().ok_or_else(damaged)?;
+    let since_s = u64::from_le_bytes(since.try_into().map_err(|_| damaged())?);
+    Ok(Quarantined { extent, hash: Hash::from_bytes(*hash), since_s })
 }
 
 /// Keys of table `meta`, each with a value of 8 bytes but `store_id`, which has 16.
@@ -162,7 +190,6 @@ fn read_u32(bytes: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extent::{Extent, SizeClass};
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -209,6 +236,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn quarantined_extents_survive(class in 0..8u8, number in 0..1u64 << 40, hash: [u8; 32], since_s: u64) {
+            let extent = Extent::new(SizeClass::new(class).unwrap(), number).unwrap();
+            let quarantined = Quarantined { extent, hash: Hash::from_bytes(hash), since_s };
+            let (key, value) = encode_quarantined(&quarantined);
+            prop_assert_eq!(decode_quarantined(&key, &value).unwrap(), quarantined);
+            prop_assert!(decode_quarantined(&key[1..], &value).is_err());
+            prop_assert!(decode_quarantined(&key, &value[1..]).is_err());
+        }
+
         #[test]
         fn records_survive(class in 0..8u8, number in 0..1u64 << 40, fill in 0..4096u32) {
             let class = SizeClass::new(class).unwrap();

@@ -325,19 +325,20 @@ impl ReadTransaction {
         unsafe { get(self.pointer, table, key) }
     }
 
-    /// Calls `each` with every row of a table in the order of keys, until it says false.
+    /// Calls `each` with every row of a table in the order of keys, from the first key not below `from` on, until it says false.
     pub(super) fn for_each(
         &self,
         table: Table,
+        from: Option<&[u8]>,
         mut each: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
     ) -> Result<(), IndexError> {
         if !self.live {
             return Err(error("read", libc::EINVAL));
         }
         let cursor = Cursor::open(self.pointer, table)?;
-        let mut step = ffi::MDBX_FIRST;
+        let mut step = if from.is_some() { ffi::MDBX_SET_RANGE } else { ffi::MDBX_FIRST };
         loop {
-            let (mut key, mut row) = (empty_value(), empty_value());
+            let (mut key, mut row) = (from.map_or_else(empty_value, value), empty_value());
             // SAFETY: cursor and transaction are alive; key and row receive addresses in the snapshot.
             let code = unsafe { ffi::mdbx_cursor_get(cursor.0, &raw mut key, &raw mut row, step) };
             if code == ffi::MDBX_NOTFOUND {

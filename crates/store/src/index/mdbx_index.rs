@@ -4,6 +4,7 @@ use super::environment::{Environment, ReadTransaction, Table, WriteTransaction};
 use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct MdbxIndex {
 struct Tables {
     blocks: Table,
     pages: Table,
+    quarantine: Table,
     meta: Table,
 }
 
@@ -44,6 +46,7 @@ impl MdbxIndex {
         let tables = Tables {
             blocks: transaction.table(c"blocks")?,
             pages: transaction.table(c"pages")?,
+            quarantine: transaction.table(c"quarantine")?,
             meta: transaction.table(c"meta")?,
         };
         transaction.commit()?;
@@ -62,6 +65,7 @@ impl MdbxIndex {
         let tables = Tables {
             blocks: transaction.table(c"blocks")?,
             pages: transaction.table(c"pages")?,
+            quarantine: transaction.table(c"quarantine")?,
             meta: transaction.table(c"meta")?,
         };
         transaction.commit()?;
@@ -74,8 +78,10 @@ impl MdbxIndex {
     fn live_bytes(&self) -> Result<u64, IndexError> {
         let mut transaction = self.environment.reader()?;
         transaction.renew()?;
-        let Tables { blocks, pages, meta } = self.tables;
-        [blocks, pages, meta].into_iter().try_fold(0, |sum, table| Ok(sum + transaction.table_bytes(table)?))
+        let Tables { blocks, pages, quarantine, meta } = self.tables;
+        [blocks, pages, quarantine, meta]
+            .into_iter()
+            .try_fold(0, |sum, table| Ok(sum + transaction.table_bytes(table)?))
     }
 }
 
@@ -173,16 +179,38 @@ impl IndexReader for MdbxReader {
 
     fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {
         let pages = self.tables.pages;
-        self.fresh()?.for_each(pages, |key, row| {
+        self.fresh()?.for_each(pages, None, |key, row| {
             let macroblock = codec::decode_macroblock(key)?;
             each(macroblock, codec::decode_page_map(macroblock, row)?);
             Ok(true)
         })
     }
 
+    fn quarantined(&mut self, each: &mut dyn FnMut(Quarantined)) -> Result<(), IndexError> {
+        let quarantine = self.tables.quarantine;
+        self.fresh()?.for_each(quarantine, None, |key, row| {
+            each(codec::decode_quarantined(key, row)?);
+            Ok(true)
+        })
+    }
+
+    fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError> {
+        let blocks = self.tables.blocks;
+        let mut names = Vec::with_capacity(count);
+        self.fresh()?.for_each(blocks, after.map(|hash| &hash.as_bytes()[..]), |key, _| {
+            let hash = codec::decode_hash(key)?;
+            if Some(&hash) != after {
+                names.push(hash);
+            }
+            Ok(names.len() < count)
+        })?;
+        self.rest();
+        Ok(names)
+    }
+
     fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
         let blocks = self.tables.blocks;
-        self.fresh()?.for_each(blocks, |key, row| {
+        self.fresh()?.for_each(blocks, None, |key, row| {
             let hash = codec::decode_hash(key)?;
             Ok(each(hash, codec::decode_record(&hash, row)))
         })
@@ -222,6 +250,11 @@ impl IndexTransaction for MdbxTransaction<'_> {
         } else {
             self.transaction.put(self.tables.pages, &key, &map.encode())
         }
+    }
+
+    fn set_quarantined(&mut self, quarantined: &Quarantined) -> Result<(), IndexError> {
+        let (key, row) = codec::encode_quarantined(quarantined);
+        self.transaction.put(self.tables.quarantine, &key, &row)
     }
 
     fn meta(&self) -> Result<Option<Meta>, IndexError> {
@@ -336,7 +369,7 @@ mod tests {
             let state = if removed { NameState::Removed } else { NameState::Occupied(record(name)) };
             assert!(generation.insert(&Hash::of(&name.to_le_bytes()), state));
         }
-        CheckpointJob { generation: Arc::new(generation), meta: meta(), names_max: 0 }
+        CheckpointJob { generation: Arc::new(generation), quarantined: Vec::new(), meta: meta(), names_max: 0 }
     }
 
     /// On a disk that is full since the last reservation: two checkpoints of new names, then removals of everything, a little at

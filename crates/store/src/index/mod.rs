@@ -11,6 +11,7 @@ pub use mdbx_index::{MdbxIndex, MdbxReader};
 
 use crate::hash::Hash;
 use crate::page_map::PageMap;
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 
 /// The version of everything on disk: index tables and journal. See `docs/format.md`.
@@ -161,6 +162,20 @@ pub trait IndexReader: Send + 'static {
     /// [`IndexError`]
     fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError>;
 
+    /// Calls `each` with every extent that was taken out of service.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn quarantined(&mut self, each: &mut dyn FnMut(Quarantined)) -> Result<(), IndexError>;
+
+    /// The next names in ascending order, behind `after` if there is one, at most `count`.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError>;
+
     /// Calls `each` with every name, in ascending order, and its record, or what is wrong with it. Ends when `each` says false.
     ///
     /// # Errors
@@ -198,6 +213,13 @@ pub trait IndexTransaction {
     ///
     /// [`IndexError`]
     fn set_page_map(&mut self, macroblock: u64, map: PageMap) -> Result<(), IndexError>;
+
+    /// Remembers an extent that was taken out of service.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn set_quarantined(&mut self, quarantined: &Quarantined) -> Result<(), IndexError>;
 
     /// What the last checkpoint remembered; `None` in an index that was never written.
     ///

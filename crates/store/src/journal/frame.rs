@@ -18,6 +18,7 @@ const PAGE: usize = 4096;
 
 const KIND_OCCUPIED: u8 = 1;
 const KIND_REMOVED: u8 = 2;
+const KIND_QUARANTINED: u8 = 4;
 
 /// Kind and payload length in front of every record.
 const RECORD_HEADER_BYTES: usize = 3;
@@ -41,6 +42,13 @@ pub enum JournalRecord {
         /// The extent that is free from now on; `None` for the empty block.
         extent: Option<Extent>,
     },
+    /// The name leads nowhere, because its bytes were damaged.
+    Quarantined {
+        /// The name.
+        hash: Hash,
+        /// The extent that is never used again.
+        extent: Extent,
+    },
 }
 
 impl JournalRecord {
@@ -48,7 +56,7 @@ impl JournalRecord {
         RECORD_HEADER_BYTES
             + match self {
                 JournalRecord::Occupied { .. } => OCCUPIED_BYTES,
-                JournalRecord::Removed { .. } => REMOVED_BYTES,
+                JournalRecord::Removed { .. } | JournalRecord::Quarantined { .. } => REMOVED_BYTES,
             }
     }
 }
@@ -170,6 +178,12 @@ impl Writer<'_> {
                 self.bytes(hash.as_bytes());
                 self.extent(record.stored_extent());
                 self.bytes(&record.length().to_le_bytes());
+            }
+            JournalRecord::Quarantined { hash, extent } => {
+                self.bytes(&[KIND_QUARANTINED]);
+                self.bytes(&payload);
+                self.bytes(hash.as_bytes());
+                self.extent((extent.class().number(), extent.number()));
             }
             JournalRecord::Removed { hash, extent } => {
                 self.bytes(&[KIND_REMOVED]);
@@ -295,6 +309,7 @@ fn read_record(reader: &mut Reader<'_>) -> Result<JournalRecord, UnknownContent>
     let record = match (kind, usize::from(length)) {
         (KIND_OCCUPIED, OCCUPIED_BYTES) => read_occupied(&mut payload),
         (KIND_REMOVED, REMOVED_BYTES) => read_removed(&mut payload),
+        (KIND_QUARANTINED, REMOVED_BYTES) => read_quarantined(&mut payload),
         (kind, length) => return Err(UnknownContent(format!("a record of kind {kind} with {length} bytes"))),
     };
     record.ok_or_else(malformed)
@@ -316,6 +331,12 @@ fn read_removed(payload: &mut Reader<'_>) -> Option<JournalRecord> {
     Some(JournalRecord::Removed { hash, extent })
 }
 
+fn read_quarantined(payload: &mut Reader<'_>) -> Option<JournalRecord> {
+    let hash = Hash::from_bytes(payload.array()?);
+    let (class, number) = (payload.u8()?, payload.u64()?);
+    Some(JournalRecord::Quarantined { hash, extent: Extent::new(SizeClass::new(class)?, number)? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,6 +352,7 @@ mod tests {
                 JournalRecord::Occupied { hash, record: Record::new(Some(extent), length).unwrap() }
             }),
             hash.clone().prop_map(|hash| JournalRecord::Occupied { hash, record: Record::EMPTY }),
+            (hash.clone(), extent.clone()).prop_map(|(hash, extent)| JournalRecord::Quarantined { hash, extent }),
             (hash, proptest::option::of(extent)).prop_map(|(hash, extent)| JournalRecord::Removed { hash, extent }),
         ]
     }
@@ -393,8 +415,8 @@ mod tests {
         other_version[8] = 9;
         assert!(repaired(other_version).unwrap_err().to_string().contains("format version 9"));
         let mut other_kind = encode(&header, &[record]);
-        other_kind[HEADER_BYTES] = 4;
-        assert!(repaired(other_kind).unwrap_err().to_string().contains("kind 4"));
+        other_kind[HEADER_BYTES] = 9;
+        assert!(repaired(other_kind).unwrap_err().to_string().contains("kind 9"));
         let mut count = encode(&header, &[record]);
         count[48] = 2;
         assert!(repaired(count).is_err());

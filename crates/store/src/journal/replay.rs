@@ -6,6 +6,7 @@ use crate::files::{BlockFile, read_fully};
 use crate::hash::Hash;
 use crate::index::Meta;
 use crate::names::NameState;
+use crate::quarantine::Quarantined;
 use buddy_ring::{Buffer, BufferPool};
 use std::collections::HashMap;
 use std::io;
@@ -26,6 +27,8 @@ pub(crate) struct FinalState {
 pub(crate) struct Replay {
     /// The last state of every name in the chain.
     pub(crate) names: HashMap<Hash, FinalState>,
+    /// Extents that were taken out of service.
+    pub(crate) quarantined: Vec<Quarantined>,
     /// Number of frames in the chain.
     pub(crate) frames: u64,
     /// The last sequence number of the chain.
@@ -70,6 +73,7 @@ pub(crate) async fn replay<F: BlockFile>(file: &F, meta: &Meta, buffers: &Buffer
     let mut window = Window { file, capacity: meta.journal_bytes, buffer, start: 0, end: 0 };
     let mut replay = Replay {
         names: HashMap::new(),
+        quarantined: Vec::new(),
         frames: 0,
         sequence: meta.sequence,
         offset: meta.journal_offset % meta.journal_bytes.max(1),
@@ -116,6 +120,10 @@ impl Replay {
             let (hash, state) = match record {
                 JournalRecord::Occupied { hash, record } => (hash, NameState::Occupied(record)),
                 JournalRecord::Removed { hash, .. } => (hash, NameState::Removed),
+                JournalRecord::Quarantined { hash, extent } => {
+                    self.quarantined.push(Quarantined::now(extent, hash));
+                    (hash, NameState::Removed)
+                }
             };
             // The last state of a name is the one that counts.
             self.names.insert(hash, FinalState { state, sequence: self.sequence });

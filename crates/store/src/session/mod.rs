@@ -6,28 +6,31 @@
 //! | `pools` | blank extents at hand, so that a put never waits for an allocation |
 //! | `write_queue` | blocks that are ready in the same turn and lie side by side go out as one write |
 //! | `put` | storing a block, from look-up to durable name |
+//! | `verify` | reading blocks so that what is handed out is what was stored |
+//! | `scrub` | reading every block in turn, in the background |
 
 mod exchange;
 mod pools;
 mod put;
+mod scrub;
+mod verify;
 mod write_queue;
 
 pub use put::Stored;
 
 use crate::clock::{ReadGuard, Reads};
 use crate::error::StoreError;
-use crate::files::{BlockFile, read_fully};
+use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::index::IndexReader;
 use crate::messages::{Reply, Request};
 use crate::record::Record;
 use crate::settings::{DataSync, Durability, LookupPath, Settings};
 use crate::shared::Shared;
-use buddy_ring::{Buffer, Remote, Ring};
+use buddy_ring::{Remote, Ring};
 use exchange::Exchange;
 use pools::Pools;
 use std::cell::{Cell, RefCell};
-use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,6 +55,8 @@ pub struct Session<F, R> {
     shared: Arc<Shared>,
     settings: Settings,
     data: F,
+    /// The same file, read past the cache.
+    uncached: F,
     reader: RefCell<R>,
     reads: Rc<Reads>,
     exchange: Rc<Exchange>,
@@ -61,6 +66,8 @@ pub struct Session<F, R> {
     storing: Cell<usize>,
     /// … and of those, being written.
     writing: Cell<usize>,
+    reads_until_sample: Cell<u32>,
+    closed: Cell<bool>,
 }
 
 /// A block that was found. While this lives, its extent is not reused.
@@ -70,6 +77,8 @@ pub struct Found {
     guard: ReadGuard,
     /// Its bytes are to be hashed before anybody sees them.
     verify: bool,
+    /// Generations that were dropped when it was found.
+    seen: u64,
 }
 
 impl Found {
@@ -107,12 +116,15 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             writes: WriteQueue::new(ring, parts.data.clone(), durable),
             shared: parts.shared,
             settings: parts.settings,
+            uncached: parts.data.uncached(),
             data: parts.data,
             reader: RefCell::new(parts.reader),
             exchange,
             pools,
             storing: Cell::new(0),
             writing: Cell::new(0),
+            reads_until_sample: Cell::new(0),
+            closed: Cell::new(false),
         });
         let mut replies = parts.replies;
         ring.on_turn_start({
@@ -176,8 +188,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 _ => return Err(StoreError::Internal("an unexpected reply to Locate")),
             },
         };
-        let verify = self.shared.health.data_is_distrusted();
-        Ok(LookUp { found: record.map(|record| Found { hash: *hash, record, guard, verify }), seen })
+        let verify = self.must_verify();
+        Ok(LookUp { found: record.map(|record| Found { hash: *hash, record, guard, verify, seen }), seen })
     }
 
     /// Active names, sealed names, then the index in a snapshot taken after those: a name that moves from one to the next is
@@ -217,38 +229,6 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         }
     }
 
-    /// Reads a block into the start of `target` where that needs no waiting. False where it does: see [`Session::read`].
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Corrupt`]
-    pub fn read_cached(&self, found: &Found, target: &mut [u8]) -> Result<bool, StoreError> {
-        let length = found.record.length() as usize;
-        let Some(extent) = found.record.extent() else { return Ok(true) };
-        let Some(target) = target.get_mut(..length) else { return Ok(false) };
-        if self.data.read_cached(target, extent.offset()) != Some(length) {
-            return Ok(false);
-        }
-        verify(found.verify, &found.hash, target)?;
-        Ok(true)
-    }
-
-    /// Reads a block to `at` of `buffer`. The block's extent is held until the buffer is filled, also where the future is
-    /// dropped.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Io`], [`StoreError::Corrupt`]
-    pub async fn read(&self, found: Found, buffer: Buffer, at: usize) -> (Result<(), StoreError>, Buffer) {
-        let Found { hash, record, guard, verify: must_verify } = found;
-        let Some(extent) = record.extent() else { return (Ok(()), buffer) };
-        let range: Range<usize> = at..at + record.length() as usize;
-        let (result, buffer, _guard) = read_fully(&self.data, buffer, range.clone(), extent.offset(), guard).await;
-        let result = result.map_err(|source| StoreError::Io { action: "read", source });
-        let result = result.and_then(|()| verify(must_verify, &hash, buffer.get(range).unwrap_or_default()));
-        (result, buffer)
-    }
-
     /// The descriptor whose cached pages may be sent for a block without copying them, if that is safe here.
     #[must_use]
     pub fn cached_descriptor(&self, found: &Found) -> Option<BorrowedFd<'_>> {
@@ -257,14 +237,11 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
 
     /// Ends the session: waits for what is being stored, gives back every blank extent, and tells the controller.
     pub async fn close(&self) {
+        self.closed.set(true);
         while self.storing.get() > 0 {
             self.ring.sleep(Duration::from_millis(1)).await;
         }
         self.pools.give_back_all().await;
         self.exchange.detach();
     }
-}
-
-fn verify(must: bool, hash: &Hash, bytes: &[u8]) -> Result<(), StoreError> {
-    if must && Hash::of(bytes) != *hash { Err(StoreError::Corrupt(*hash)) } else { Ok(()) }
 }

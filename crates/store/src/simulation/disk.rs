@@ -455,6 +455,10 @@ impl BlockFile for SimulatedFile {
         Ok(self.with(|file| file.length))
     }
 
+    fn uncached(&self) -> SimulatedFile {
+        self.clone()
+    }
+
     async fn read<G: 'static>(
         &self,
         mut buffer: Buffer,

@@ -7,7 +7,7 @@ use super::world::{Block, DATA, JOURNAL, Open, World, small_settings};
 use crate::StoreError;
 use crate::extent::MACROBLOCK_BYTES;
 use crate::session::Stored;
-use crate::settings::{DataSync, Durability, Settings};
+use crate::settings::{DataSync, Durability, Settings, VerifyReads};
 use std::time::Duration;
 
 const EIO: Fault = Fault::Error(libc::EIO);
@@ -472,4 +472,93 @@ fn generations_are_sealed_at_their_target_under_load() {
         assert!(most < 256 + 2 * 200, "{most} names in a generation with a target of 256");
         assert!(open.shared.statistics.checkpoints.get() >= 15);
     });
+}
+
+/// A store with a damaged block, and which one that is.
+fn damaged(seed: u64, verify_reads: VerifyReads) -> (World, usize) {
+    let mut world = World::new(seed, 12, Settings { verify_reads, ..small_settings(2) });
+    let victim = 7;
+    let offset = boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        let found = open.sessions[0].find(&world.blocks[victim].hash).await.unwrap().unwrap();
+        let offset = found.record().extent().unwrap().offset();
+        drop(found);
+        open.stop().await;
+        offset
+    });
+    world.disk.corrupt(DATA, offset, 0x10);
+    (world, victim)
+}
+
+/// The store as it must be after block `victim` was taken out of service.
+async fn is_out_of_service(world: &World, open: &Open, victim: usize) {
+    for (key, block) in world.blocks.iter().enumerate() {
+        assert_eq!(outcome(open, block).await, if key == victim { "absent" } else { "there" });
+    }
+    assert_eq!(open.shared.statistics.quarantined_extents.get(), 1);
+}
+
+/// A damaged block is never handed out where reads are verified. Its name is free to be stored again, its extent is never used
+/// again, through crashes and checkpoints.
+#[test]
+fn a_damaged_block_is_taken_out_of_service_and_can_be_stored_again() {
+    for orderly in [true, false] {
+        let (mut world, victim) = damaged(18, VerifyReads::All);
+        let damaged_extent = boot(&mut world, async |world, open| {
+            let found = open.sessions[0].find(&world.blocks[victim].hash).await.unwrap().unwrap();
+            let extent = found.record().extent().unwrap();
+            drop(found);
+            assert_eq!(outcome(&open, &world.blocks[victim]).await, "refused");
+            is_out_of_service(world, &open, victim).await;
+            if orderly {
+                open.stop().await;
+            }
+            extent
+        });
+        let report = world.check().unwrap();
+        assert_eq!((report.faults, report.quarantined.len()), (vec![], 1));
+        assert_eq!(report.quarantined[0].extent, damaged_extent);
+        boot(&mut world, async |world, open| {
+            is_out_of_service(world, &open, victim).await;
+            assert_eq!(open.put(0, &world.blocks[victim]).await.unwrap(), Stored::Created);
+            // Everything is removed, and twice as much stored: the extent stays out of use.
+            for block in &world.blocks {
+                assert_eq!(outcome(&open, block).await, "there");
+                open.sessions[1].delete(&block.hash).await.unwrap();
+            }
+            for round in 0..2u8 {
+                for number in 0..40u8 {
+                    let block = Block::new(vec![number; 4096 << (number % 8)]);
+                    open.put(0, &block).await.unwrap();
+                    let found = open.sessions[0].find(&block.hash).await.unwrap().unwrap();
+                    let extent = found.record().extent().unwrap();
+                    drop(found);
+                    assert!(
+                        extent.end() <= damaged_extent.offset() || damaged_extent.end() <= extent.offset(),
+                        "{round}"
+                    );
+                }
+            }
+            open.stop().await;
+        });
+        assert_eq!(world.check().unwrap().faults, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_scrub_finds_a_damaged_block_before_anybody_asks_for_it() {
+    let (mut world, victim) = damaged(19, VerifyReads::Off);
+    boot(&mut world, async |world, open| {
+        assert_eq!(outcome(&open, &world.blocks[victim]).await, "another block's bytes", "nobody looks");
+        let scrub = std::rc::Rc::clone(&open.sessions[0]).scrub(100 << 20);
+        open.ring.spawn(scrub).detach();
+        open.ring.sleep(Duration::from_secs(5)).await;
+        is_out_of_service(world, &open, victim).await;
+        let statistics = &open.shared.statistics;
+        assert_eq!((statistics.corrupt_reads.get(), statistics.scrub_passes.get()), (1, 1));
+        open.put(1, &world.blocks[victim]).await.unwrap();
+        assert_eq!(outcome(&open, &world.blocks[victim]).await, "there");
+        open.stop().await;
+    });
+    assert_eq!(world.check().unwrap().faults, Vec::<String>::new());
 }

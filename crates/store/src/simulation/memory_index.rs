@@ -1,9 +1,11 @@
 //! An index in memory with libmdbx's commit semantics: a transaction becomes visible and durable as a whole or not at all,
 //! readers keep the snapshot they took.
 
+use crate::extent::Extent;
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta};
 use crate::page_map::PageMap;
+use crate::quarantine::Quarantined;
 use crate::record::Record;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,7 @@ use std::sync::{Arc, Mutex};
 struct Tables {
     blocks: BTreeMap<Hash, Record>,
     pages: BTreeMap<u64, PageMap>,
+    quarantine: BTreeMap<Extent, Quarantined>,
     meta: Option<Meta>,
 }
 
@@ -94,6 +97,17 @@ impl IndexReader for MemoryReader {
         Ok(())
     }
 
+    fn quarantined(&mut self, each: &mut dyn FnMut(Quarantined)) -> Result<(), IndexError> {
+        self.index.snapshot().quarantine.values().for_each(|quarantined| each(*quarantined));
+        Ok(())
+    }
+
+    fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, |after| Excluded(*after));
+        Ok(self.index.snapshot().blocks.range((from, Unbounded)).map(|(hash, _)| *hash).take(count).collect())
+    }
+
     fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
         self.index.snapshot().blocks.iter().all(|(hash, record)| each(*hash, Ok(*record)));
         Ok(())
@@ -128,6 +142,11 @@ impl IndexTransaction for MemoryTransaction {
         } else {
             self.tables.pages.insert(macroblock, map);
         }
+        Ok(())
+    }
+
+    fn set_quarantined(&mut self, quarantined: &Quarantined) -> Result<(), IndexError> {
+        self.tables.quarantine.insert(quarantined.extent, *quarantined);
         Ok(())
     }
 

@@ -115,6 +115,7 @@ impl World {
         let recovered = recover(ring, &self.index, &data, &journal, &self.settings).await?;
         let damaged_names = recovered.damage.as_ref().map_or(0, |damage| damage.names.len());
         let shared = Shared::new(&self.settings, damaged_names);
+        shared.add_quarantined(recovered.quarantined);
         if let Some(damage) = &recovered.damage {
             crate::store::open_read_only(&shared, damage);
         }

@@ -1,0 +1,93 @@
+//! The scrub: reads every block in turn, at a bounded rate, and takes damaged ones out of service before anybody asks for them.
+//!
+//! It follows the names of the index in their order, so it sees every block that is there throughout a pass; names that are newer than
+//! the index wait for the next. It gives way to requests, but not for ever.
+
+use super::Session;
+use super::verify::Verdict;
+use crate::extent::BLOCK_BYTES_MAX;
+use crate::files::BlockFile;
+use crate::hash::Hash;
+use crate::index::IndexReader;
+use buddy_ring::BufferPool;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Names taken from the index at a time.
+const NAMES_AT_ONCE: usize = 64;
+/// While requests are under way it waits this long …
+const GIVE_WAY: Duration = Duration::from_millis(5);
+/// … but not more often than this for one block.
+const GIVE_WAY_TIMES_MAX: u32 = 20;
+/// Pause before the next pass, and before another attempt where there is nothing to do.
+const PASS_PAUSE: Duration = Duration::from_secs(10);
+
+impl<F: BlockFile, R: IndexReader> Session<F, R> {
+    /// Scrubs for ever, at most `bytes_per_second`. To be run as a task of one session; ends when the session is closed.
+    pub async fn scrub(self: Rc<Self>, bytes_per_second: u64) {
+        let buffers = BufferPool::new(BLOCK_BYTES_MAX as usize);
+        while !self.closed.get() {
+            if let Err(reason) = self.scrub_pass(&buffers, bytes_per_second).await {
+                tracing::error!(reason, "the scrub could not go on; it begins anew later");
+            }
+            self.ring.sleep(PASS_PAUSE).await;
+        }
+    }
+
+    async fn scrub_pass(&self, buffers: &BufferPool, bytes_per_second: u64) -> Result<(), String> {
+        let mut after: Option<Hash> = None;
+        let mut blocks = 0_u64;
+        loop {
+            let names = self.reader.borrow_mut().names_after(after.as_ref(), NAMES_AT_ONCE);
+            let names = names.map_err(|error| error.to_string())?;
+            let Some(last) = names.last().copied() else { break };
+            after = Some(last);
+            for hash in names {
+                if self.closed.get() || self.shared.health.data_is_distrusted() {
+                    return Ok(());
+                }
+                self.scrub_one(&hash, buffers, bytes_per_second).await?;
+                blocks += 1;
+            }
+        }
+        if blocks > 0 {
+            self.shared.statistics.scrub_passes.add(1);
+        }
+        Ok(())
+    }
+
+    async fn scrub_one(&self, hash: &Hash, buffers: &BufferPool, bytes_per_second: u64) -> Result<(), String> {
+        self.give_way().await;
+        let began = self.ring.now();
+        let before = self.shared.statistics.scrubbed_bytes.get();
+        let buffer = buffers.take(BLOCK_BYTES_MAX as usize).await.map_err(|error| error.to_string())?;
+        let (verdict, buffer) = self.scrub_block(hash, buffer).await;
+        drop(buffer);
+        if verdict != Verdict::Gone {
+            self.shared.statistics.scrubbed_blocks.add(1);
+        }
+        let bytes = self.shared.statistics.scrubbed_bytes.get() - before;
+        self.keep_to_rate(began, bytes, bytes_per_second).await;
+        Ok(())
+    }
+
+    /// Waits while others are being served.
+    async fn give_way(&self) {
+        for _ in 0..GIVE_WAY_TIMES_MAX {
+            if self.storing.get() == 0 && !self.reads.any_under_way() {
+                return;
+            }
+            self.ring.sleep(GIVE_WAY).await;
+        }
+    }
+
+    /// Lets as much time pass as `bytes` take at the rate.
+    async fn keep_to_rate(&self, began: Instant, bytes: u64, bytes_per_second: u64) {
+        let micros = bytes.saturating_mul(1_000_000) / bytes_per_second.max(1);
+        let until = began + Duration::from_micros(micros);
+        let left = until.saturating_duration_since(self.ring.now());
+        if !left.is_zero() {
+            self.ring.sleep(left).await;
+        }
+    }
+}

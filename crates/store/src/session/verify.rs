@@ -1,0 +1,143 @@
+//! Reading blocks so that what is handed out is what was stored, and taking those out of service that are not.
+
+use super::{Found, LookUp, Session};
+use crate::error::StoreError;
+use crate::extent::{Extent, PAGE_BYTES};
+use crate::files::{BlockFile, read_fully};
+use crate::hash::Hash;
+use crate::index::IndexReader;
+use crate::messages::{Reply, Request};
+use crate::record::Record;
+use crate::settings::VerifyReads;
+use buddy_ring::Buffer;
+use std::ops::Range;
+
+/// One read in so many is verified where a sample is.
+const SAMPLE: u32 = 64;
+
+/// What a scrub found out about one block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Its bytes hash to its name.
+    Sound,
+    /// They do not: it was taken out of service.
+    Corrupt,
+    /// It is not there any more, or cannot be read now.
+    Gone,
+}
+
+impl<F: BlockFile, R: IndexReader> Session<F, R> {
+    /// Whether the next block that is found is to be verified when it is read.
+    pub(super) fn must_verify(&self) -> bool {
+        if self.shared.health.data_is_distrusted() {
+            return true;
+        }
+        match self.settings.verify_reads {
+            VerifyReads::Off => false,
+            VerifyReads::All => true,
+            VerifyReads::Sampled => {
+                let count = self.reads_until_sample.get();
+                self.reads_until_sample.set(if count == 0 { SAMPLE - 1 } else { count - 1 });
+                count == 0
+            }
+        }
+    }
+
+    /// Reads a block into the start of `target` where that needs no waiting. False where it does: see [`Session::read`].
+    pub fn read_cached(&self, found: &Found, target: &mut [u8]) -> bool {
+        let length = found.record.length() as usize;
+        let Some(extent) = found.record.extent() else { return true };
+        let Some(target) = target.get_mut(..length) else { return false };
+        let whole = self.data.read_cached(target, extent.offset()) == Some(length);
+        // What does not hash to its name is read once more, from the disk.
+        whole && (!found.verify || Hash::of(target) == found.hash)
+    }
+
+    /// Reads a block to `at` of `buffer`. The block's extent is held until the buffer is filled, also where the future is
+    /// dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; [`StoreError::Corrupt`] where the block is verified and is not what was stored: it was taken out of
+    /// service.
+    pub async fn read(&self, found: Found, buffer: Buffer, at: usize) -> (Result<(), StoreError>, Buffer) {
+        let Some(extent) = found.record.extent() else { return (Ok(()), buffer) };
+        let range = at..at + found.record.length() as usize;
+        let Found { hash, record, guard, verify, seen } = found;
+        let (result, mut buffer, mut guard) =
+            read_fully(&self.data, buffer, range.clone(), extent.offset(), guard).await;
+        if let Err(source) = result {
+            return (Err(StoreError::Io { action: "read", source }), buffer);
+        }
+        if !verify || hashes_to(&hash, &buffer, range.clone()) {
+            return (Ok(()), buffer);
+        }
+        // The copy in memory may be what is wrong: the disk has the last word.
+        self.data.drop_cached(extent.offset(), extent.bytes());
+        let result;
+        (result, buffer, guard) = read_fully(&self.data, buffer, range.clone(), extent.offset(), guard).await;
+        drop(guard);
+        if let Err(source) = result {
+            return (Err(StoreError::Io { action: "read", source }), buffer);
+        }
+        if hashes_to(&hash, &buffer, range) {
+            tracing::warn!(%hash, "a block was wrong in the page cache and right on the disk");
+            return (Ok(()), buffer);
+        }
+        self.take_out_of_service(hash, record, seen).await;
+        (Err(StoreError::Corrupt(hash)), buffer)
+    }
+
+    /// Removes the name of a damaged block, so that it can be stored again, and sees to it that its extent is not used again.
+    async fn take_out_of_service(&self, hash: Hash, record: Record, seen: u64) {
+        self.shared.statistics.corrupt_reads.add(1);
+        // Told to look again, it leaves that to the next read.
+        let reply = self.exchange.request(|id| Request::Quarantine { id, hash, record, seen }).await;
+        if let Reply::Failed { refusal, .. } = reply {
+            tracing::error!(%hash, %refusal, "a block is damaged and cannot be taken out of service now");
+        }
+    }
+
+    /// Reads a block past the cache, as the disk has it, and hashes it.
+    pub(super) async fn scrub_block(&self, hash: &Hash, buffer: Buffer) -> (Verdict, Buffer) {
+        let Ok(LookUp { found: Some(found), .. }) = self.look_up(hash).await else { return (Verdict::Gone, buffer) };
+        let Some(extent) = found.record.extent() else { return (Verdict::Sound, buffer) };
+        let Found { record, guard, seen, .. } = found;
+        let (mut buffer, mut guard) = (buffer, guard);
+        // Twice, before it counts as damaged.
+        for _ in 0..2 {
+            let read;
+            (read, buffer, guard) = self.read_uncached(extent, record, buffer, guard).await;
+            if !read {
+                return (Verdict::Gone, buffer);
+            }
+            self.shared.statistics.scrubbed_bytes.add(u64::from(record.length()));
+            if hashes_to(hash, &buffer, 0..record.length() as usize) {
+                return (Verdict::Sound, buffer);
+            }
+        }
+        drop(guard);
+        self.take_out_of_service(*hash, record, seen).await;
+        (Verdict::Corrupt, buffer)
+    }
+
+    async fn read_uncached<G: 'static>(
+        &self,
+        extent: Extent,
+        record: Record,
+        buffer: Buffer,
+        guard: G,
+    ) -> (bool, Buffer, G) {
+        let pages = u64::from(record.length()).next_multiple_of(PAGE_BYTES);
+        let range = 0..usize::try_from(pages).unwrap_or(0);
+        let (result, buffer, guard) = read_fully(&self.uncached, buffer, range, extent.offset(), guard).await;
+        if let Err(error) = &result {
+            tracing::error!(%extent, %error, "a block cannot be read");
+        }
+        (result.is_ok(), buffer, guard)
+    }
+}
+
+fn hashes_to(hash: &Hash, buffer: &Buffer, range: Range<usize>) -> bool {
+    Hash::of(buffer.get(range).unwrap_or_default()) == *hash
+}
