@@ -562,3 +562,35 @@ fn the_scrub_finds_a_damaged_block_before_anybody_asks_for_it() {
     });
     assert_eq!(world.check().unwrap().faults, Vec::<String>::new());
 }
+
+/// A checkpoint that does not end: writes are refused after a while instead of waiting for ever, reads and some removals go on, and
+/// everything works again when it has ended.
+#[test]
+fn a_stuck_checkpoint_makes_writes_busy_and_nothing_else() {
+    let mut world = World::new(20, 0, Settings { checkpoint_names: 16, ..small_settings(1) });
+    world.blocks = (0..120u8).map(|number| Block::new(vec![number; 500])).collect();
+    world.checkpoint_pause = Duration::from_secs(60);
+    boot(&mut world, async |world, open| {
+        let mut stored = 0;
+        loop {
+            match open.put(0, &world.blocks[stored]).await {
+                Ok(_) => stored += 1,
+                Err(StoreError::Busy) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        // A generation that is being checkpointed, and one that is full.
+        assert!((16 * 5..16 * 6).contains(&stored), "{stored}");
+        for block in &world.blocks[..stored] {
+            assert_eq!(outcome(&open, block).await, "there");
+        }
+        for block in &world.blocks[..40] {
+            assert!(open.sessions[0].delete(&block.hash).await.unwrap());
+        }
+        open.ring.sleep(Duration::from_secs(120)).await;
+        put_all(world, &open).await;
+        open.stop().await;
+    });
+    let report = world.check().unwrap();
+    assert_eq!((report.faults, report.totals.blocks), (vec![], 120));
+}
