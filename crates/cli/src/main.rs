@@ -26,6 +26,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Programs that are built for tests can be told where to die.
+    let _crash_points = fail::has_failpoints().then(fail::FailScenario::setup);
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),

@@ -4,6 +4,7 @@
 //! their final states, and of extents taken out of service, are set. An extent may have passed from one of those names to another,
 //! so the two must not be mixed.
 
+use crate::crash_point::crash_point;
 use crate::extent::Extent;
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexSizes, IndexTransaction, Meta, Totals};
@@ -59,7 +60,9 @@ fn commit<I: Index>(index: &I, changes: &[(Hash, NameState)], job: &CheckpointJo
     let mut transaction = index.begin()?;
     let totals = apply(&mut transaction, changes, &job.quarantined)?;
     transaction.set_meta(&Meta { totals, ..job.meta })?;
+    crash_point("checkpoint-prepared");
     transaction.commit()?;
+    crash_point("checkpoint-committed");
     Ok(totals)
 }
 

@@ -28,6 +28,7 @@ pub mod check;
 pub mod checkpoint;
 pub mod clock;
 pub mod controller;
+mod crash_point;
 pub mod error;
 pub mod extent;
 pub mod files;

@@ -16,6 +16,7 @@
 
 use crate::allocator::Allocator;
 use crate::checkpoint::{CheckpointJob, checkpoint};
+use crate::crash_point::crash_point;
 use crate::extent::MACROBLOCK_BYTES;
 use crate::files::{BlockFile, write_fully};
 use crate::hash::Hash;
@@ -96,6 +97,7 @@ pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
         return Err(RecoveryError::IndexLost(data_bytes));
     }
     zero_journal(journal, journal_bytes).await.map_err(io_error("writing the journal"))?;
+    crash_point("journal-made");
     let mut transaction = index.begin()?;
     transaction.set_meta(&Meta {
         store_id,
@@ -148,12 +150,15 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     let reason = match find_damage(&mut reader, &replay, macroblocks)? {
         Some(reason) => reason,
         None => {
+            crash_point("journal-replayed");
             drop_unwritten(ring, data, &mut replay, macroblocks, &buffers).await?;
             data.flush().await.map_err(io_error("flushing the data file"))?;
+            crash_point("recovery-flushed");
             match commit(index, meta, &replay, settings) {
                 Ok(Committed { meta, generation_size, index_has_space }) => {
                     let allocator = load_allocator(&mut reader, macroblocks)?;
                     let quarantined = load_quarantine(&mut reader)?;
+                    crash_point("recovery-committed");
                     return Ok(Recovered {
                         meta,
                         allocator,

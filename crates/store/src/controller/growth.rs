@@ -7,6 +7,7 @@
 use super::requests::allocate_now;
 use super::space::{Relief, Starved};
 use super::{Controller, State};
+use crate::crash_point::crash_point;
 use crate::extent::MACROBLOCK_BYTES;
 use crate::files::{BlockFile, write_fully};
 use crate::messages::{Refusal, Reply};
@@ -92,8 +93,10 @@ impl<F: BlockFile> Controller<F> {
         self.ring
             .spawn(async move {
                 let (grown, error) = controller.write_zeros(start, macroblocks).await;
+                crash_point("growth-written");
                 // Nothing of it is handed out before the flush.
                 let flushed = if grown > 0 { controller.data.flush().await } else { Ok(()) };
+                crash_point("growth-flushed");
                 let mut state = controller.state.borrow_mut();
                 let state = &mut *state;
                 match flushed {

@@ -5,6 +5,7 @@
 
 use super::frames::{FrameToWrite, InFlight};
 use super::{Controller, State};
+use crate::crash_point::crash_point;
 use crate::files::{BlockFile, write_fully};
 use crate::messages::{Refusal, Reply};
 use crate::names::NameState;
@@ -39,6 +40,7 @@ impl<F: BlockFile> Controller<F> {
             return;
         }
         if let Some(frame) = state.journal.begin_frame() {
+            crash_point(if frame.offset == 0 { "journal-begins-again" } else { "frame-begun" });
             let controller = Rc::clone(self);
             self.ring.spawn(async move { controller.write_frame(frame).await }).detach();
         }
@@ -104,7 +106,9 @@ impl<F: BlockFile> Controller<F> {
         match (written, flushed) {
             (Ok(()), Ok(())) => {
                 if let Some(in_flight) = state.journal.end_frame() {
+                    crash_point("frame-durable");
                     self.publish(state, in_flight);
+                    crash_point("frame-answered");
                 }
             }
             (Err(error), _) => self.stop_writing(state, format!("the journal could not be written: {error}")),
@@ -156,6 +160,7 @@ impl<F: BlockFile> Controller<F> {
                 }
             }
         }
+        crash_point("frame-published");
         state.flush.published = last;
         if self.is_relaxed() {
             self.schedule_flush(state);
@@ -226,7 +231,10 @@ impl<F: BlockFile> Controller<F> {
         // must not outlive its bytes.
         let published = self.state.borrow().flush.published;
         let result = match self.data.flush().await {
-            Ok(()) => self.journal_file.flush().await,
+            Ok(()) => {
+                crash_point("data-flushed");
+                self.journal_file.flush().await
+            }
             error => error,
         };
         let mut state = self.state.borrow_mut();

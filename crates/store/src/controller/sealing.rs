@@ -7,6 +7,7 @@
 use super::frames::Border;
 use super::{Controller, State, Stopping};
 use crate::checkpoint::{CheckpointDone, CheckpointJob};
+use crate::crash_point::crash_point;
 use crate::files::BlockFile;
 use crate::index::{IndexError, Meta, Totals};
 use crate::names::Generation;
@@ -56,6 +57,7 @@ impl<F: BlockFile> Controller<F> {
     fn seal(self: &Rc<Self>, state: &mut State, last: bool) {
         let border = state.journal.begin_generation();
         let Some(generation) = self.shared.names.seal() else { return };
+        crash_point("generation-sealed");
         let quarantined = std::mem::take(&mut state.quarantined);
         state.sealed = Some(Sealed { generation, quarantined, border, totals: state.totals, last, started: false });
         self.start_checkpoint_if_durable(state);
@@ -128,6 +130,7 @@ impl<F: BlockFile> Controller<F> {
     fn checkpoint_succeeded(self: &Rc<Self>, state: &mut State, done: &CheckpointDone) {
         let Some(sealed) = state.sealed.take() else { return };
         self.shared.names.drop_sealed();
+        crash_point("generation-dropped");
         state.journal.release(&sealed.border);
         debug_assert_eq!(done.totals, sealed.totals, "the index and the controller count the same");
         if let Err(error) = &done.space_ahead {

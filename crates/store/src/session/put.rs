@@ -5,6 +5,7 @@
 //! until `Occupied` or `Failed` arrives; only then may it go back to a pool.
 
 use super::{LookUp, Session};
+use crate::crash_point::crash_point;
 use crate::error::StoreError;
 use crate::extent::Extent;
 use crate::files::BlockFile;
@@ -52,6 +53,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
 
     async fn store(self: &Rc<Self>, hash: Hash, buffer: Buffer, length: u32, seen: u64) -> Result<Stored, StoreError> {
         let record = self.write(buffer, length).await?;
+        crash_point("block-written");
         let bound = self.bind(hash, record, seen).await;
         if let Some(extent) = record.extent() {
             match &bound {
