@@ -130,7 +130,12 @@ impl Run {
             self.power_was_cut = false;
         }
         drop((runtime, ring));
-        ended.unwrap_or(Ended::Cut)
+        let ended = ended.unwrap_or(Ended::Cut);
+        if ended == Ended::InOrder {
+            // The file may have been growing: what is in flight when a process ends arrives or does not.
+            self.world.restore(Cut::Crash);
+        }
+        ended
     }
 
     /// What happened later than this may have been lost; `None`: nothing may.
