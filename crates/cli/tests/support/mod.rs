@@ -45,7 +45,18 @@ impl Server {
 
     /// Starts a server, or returns what it said when it ended.
     pub fn try_start(data: &Path, options: &[&str]) -> Result<Server, String> {
-        let mut child = program()
+        Server::try_start_from(program(), data, options)
+    }
+
+    /// Starts a server that dies when it has come to a crash point as often as said, and once more.
+    pub fn try_start_dying(data: &Path, options: &[&str], point: &str, times_before: u32) -> Result<Server, String> {
+        let mut program = program();
+        program.env("FAILPOINTS", format!("{point}={times_before}*off->return"));
+        Server::try_start_from(program, data, options)
+    }
+
+    fn try_start_from(mut program: Command, data: &Path, options: &[&str]) -> Result<Server, String> {
+        let mut child = program
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
             .arg(data)
             // Stores of tests are small and many.

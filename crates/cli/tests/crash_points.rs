@@ -1,0 +1,96 @@
+//! The process dies at a named point of every step of writing, checkpointing, growth and recovery; then the store opens again, and
+//! everything that was acknowledged is there.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Duration;
+use support::oracle::{Owner, owners, under_load, verify};
+use support::{Server, check, directory};
+
+const OPTIONS: [&str; 6] = ["--workers", "3", "--checkpoint-names", "100", "--journal-size", "4MiB"];
+const SIGABRT: i32 = 6;
+
+/// Points that a server under load comes to, and how often it may before it dies.
+const UNDER_LOAD: [(&str, u32); 12] = [
+    ("block-written", 50),
+    ("frame-begun", 50),
+    ("frame-durable", 50),
+    ("frame-published", 50),
+    ("frame-answered", 50),
+    ("generation-sealed", 3),
+    ("checkpoint-prepared", 3),
+    ("checkpoint-committed", 3),
+    ("generation-dropped", 3),
+    ("growth-written", 0),
+    ("growth-flushed", 0),
+    // As often as it takes: the journal is written round.
+    ("journal-begins-again", 0),
+];
+
+/// Points on the way to a store that is open.
+const WHILE_OPENING: [&str; 5] =
+    ["journal-replayed", "recovery-flushed", "checkpoint-prepared", "checkpoint-committed", "recovery-committed"];
+
+fn die_under_load(data: &Path, owners: &mut [Owner], more: &[&str], point: &str, times_before: u32) {
+    let options = [&OPTIONS[..], more].concat();
+    let Ok(mut server) = Server::try_start_dying(data, &options, point, times_before) else {
+        panic!("it died at {point} before it could serve")
+    };
+    verify(owners, &mut server.connect());
+    under_load(owners, server.address, Duration::ZERO, || {
+        assert_eq!(server.wait().signal(), Some(SIGABRT), "{point}: {}", server.log());
+    });
+}
+
+fn reopen(data: &Path, owners: &mut [Owner]) {
+    let server = Server::start(data, &OPTIONS);
+    let found = verify(owners, &mut server.connect());
+    assert_eq!(server.stat("blocks"), found.stored);
+    server.stop();
+    check(data);
+}
+
+#[test]
+fn a_process_that_dies_anywhere_loses_nothing() {
+    for (durability, data_sync) in [("sync", "write"), ("sync", "frame"), ("relaxed", "write")] {
+        let mode = ["--durability", durability, "--data-sync", data_sync, "--sync-interval", "20ms"];
+        let directory = directory();
+        let data = directory.path().join("data");
+        let mut owners = owners(8, 7);
+        for (point, times_before) in UNDER_LOAD {
+            if point.starts_with("growth") {
+                // A store that is new has to grow.
+                let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+                let (data, mut owners) = (directory.path().join("data"), support::oracle::owners(8, 8));
+                die_under_load(&data, &mut owners, &mode, point, 2);
+                reopen(&data, &mut owners);
+                continue;
+            }
+            die_under_load(&data, &mut owners, &mode, point, times_before);
+            reopen(&data, &mut owners);
+        }
+        if durability == "relaxed" {
+            die_under_load(&data, &mut owners, &mode, "data-flushed", 2);
+            reopen(&data, &mut owners);
+        }
+    }
+}
+
+#[test]
+fn a_process_that_dies_while_opening_can_be_opened() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let died = Server::try_start_dying(&data, &OPTIONS, "journal-made", 0);
+    assert!(died.is_err(), "the first opening makes a journal");
+    let mut owners = owners(8, 9);
+    for point in WHILE_OPENING {
+        die_under_load(&data, &mut owners, &[], "frame-durable", 300);
+        for _ in 0..2 {
+            assert!(Server::try_start_dying(&data, &OPTIONS, point, 0).is_err(), "{point} lies on the way");
+        }
+        reopen(&data, &mut owners);
+    }
+}
