@@ -146,3 +146,26 @@ fn a_server_that_stops_cuts_off_who_does_not_finish() {
     assert!(server.wait().success());
     assert!(server.log().contains("cut off"), "{}", server.log());
 }
+
+/// No descriptors are left: who is connected is served, who is not waits, and when descriptors are free again all is as before.
+#[test]
+fn a_server_out_of_descriptors_serves_who_is_connected_and_recovers() {
+    let (_directory, server) = patient_server(&[]);
+    let mut client = server.connect();
+    assert_eq!(client.request("PUT", "/", &[], b"before").status, 200);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    let limit = format!("--nofile={0}:{0}", open + 10);
+    let limited = std::process::Command::new("prlimit").args(["--pid", &server.pid().to_string(), &limit]).status();
+    assert!(limited.unwrap().success());
+    let crowd: Vec<_> = (0..100).map(|_| server.connect()).collect();
+    for round in 0..50u8 {
+        let body = [round; 5000];
+        assert_eq!(client.request("POST", "/", &[], &body).status, 201);
+        assert!(client.request("GET", &format!("/{}", name(&body)), &[], b"").body == body);
+    }
+    drop(crowd);
+    for round in 0..50u8 {
+        assert_eq!(server.connect().request("POST", "/", &[], &[round; 5000]).status, 200);
+    }
+    server.stop();
+}
