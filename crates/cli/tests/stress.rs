@@ -127,3 +127,39 @@ fn an_idle_worker_does_not_make_the_index_grow() {
     assert!(after <= before * 3 / 2, "the index grew from {before} to {after} bytes");
     server.stop();
 }
+
+/// Replies are on their way, in sockets that nobody reads yet, made of pages of the cache. Their block is removed and its extent, and all
+/// others, are written again and again: the replies stay what they were.
+#[test]
+fn replies_in_sockets_keep_their_bytes_when_the_extent_is_written_again() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let server = Server::start(&data, &["--workers", "2", "--capacity", "8MiB"]);
+    let mut client = server.connect();
+    for round in 0..10 {
+        let block = bytes(round, 524_288);
+        let path = format!("/{}", name(&block));
+        assert_eq!(client.request("POST", "/", &[], &block).status, 201);
+        assert!(client.request("GET", &path, &[], b"").body == block, "cached from here on");
+        let mut readers: Vec<_> = (0..6).map(|_| server.connect()).collect();
+        for reader in &mut readers {
+            reader.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(client.request("DELETE", &path, &[], b"").status, 204);
+        for seed in 0..40 {
+            let other = bytes(1000 + round * 100 + seed, 524_288);
+            // Where readers still hold the place there is less of it.
+            let status = client.request("POST", "/", &[], &other).status;
+            assert!(status == 201 || status == 507, "{status}");
+            client.request("DELETE", &format!("/{}", name(&other)), &[], b"");
+        }
+        for reader in &mut readers {
+            let reply = reader.read_reply(false).unwrap();
+            // The block may have been removed before a reader was heard.
+            assert!(reply.status == 404 || reply.body == block, "{}", reply.status);
+        }
+    }
+    server.stop();
+    check(&data);
+}
