@@ -12,6 +12,7 @@
 //! | `space` | what is free, held, draining; when to grow |
 //! | `ledger` | debug builds: who owns each page |
 //! | `requests` | applying one batch of requests |
+//! | `pacing` | when a frame begins |
 //! | `publishing` | writing a frame, publishing it, flushing |
 //! | `sealing` | sealing a generation and its checkpoint |
 //! | `growth` | relief for requests that find no space |
@@ -20,6 +21,7 @@ mod frames;
 mod growth;
 mod ledger;
 mod naming;
+mod pacing;
 mod ports;
 mod publishing;
 mod requests;
