@@ -1,5 +1,9 @@
 //! A real server process, and a plain client that says exactly what it sends and gets.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::print_stderr)]
+
+pub mod loop_device;
+pub mod oracle;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

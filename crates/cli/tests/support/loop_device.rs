@@ -1,0 +1,137 @@
+//! Real file systems in files of their own, on loop devices: made, mounted, filled, cut off from their disk, and taken away again.
+
+use rustix::io::Errno;
+use rustix::ioctl::{Setter, ioctl, opcode};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// A kind of file system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Ext4,
+    Xfs,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Ext4 => "ext4",
+            Kind::Xfs => "xfs",
+        }
+    }
+
+    /// The command that makes one, with its journal (log), which both have by default.
+    fn make(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Kind::Ext4 => ("mkfs.ext4", &["-q", "-F", "-O", "has_journal"]),
+            Kind::Xfs => ("mkfs.xfs", &["-q", "-f"]),
+        }
+    }
+}
+
+/// `EXT4_IOC_SHUTDOWN` and `XFS_IOC_GOINGDOWN`: from here on nothing reaches the disk.
+const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
+/// `EXT4_GOING_FLAGS_NOLOGFLUSH` and `XFS_FSOP_GOING_FLAGS_NOLOGFLUSH`: not even what the file system's journal holds in memory.
+const NO_LOG_FLUSH: u32 = 2;
+/// After `kill -9` the kernel lets go of files only when what was in flight is over.
+const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A mounted file system in a sparse file. Unmounted, detached and removed when dropped, also by a panic.
+pub struct FileSystem {
+    kind: Kind,
+    /// Holds the image and the place where it is mounted.
+    directory: tempfile::TempDir,
+    mounted: bool,
+}
+
+impl FileSystem {
+    /// Makes and mounts a file system of so many bytes; where that is not possible here, says why and returns `None`.
+    pub fn create(kind: Kind, bytes: u64) -> Option<FileSystem> {
+        match FileSystem::try_create(kind, bytes) {
+            Ok(file_system) => Some(file_system),
+            Err(reason) => {
+                eprintln!("skipped: {reason}");
+                None
+            }
+        }
+    }
+
+    fn try_create(kind: Kind, bytes: u64) -> Result<FileSystem, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("only root can mount file systems".to_owned());
+        }
+        if !Path::new("/dev/loop-control").exists() {
+            return Err("there are no loop devices".to_owned());
+        }
+        let mut file_system = FileSystem { kind, directory: super::directory(), mounted: false };
+        File::create(file_system.image()).and_then(|image| image.set_len(bytes)).unwrap();
+        std::fs::create_dir(file_system.path()).unwrap();
+        let (make, options) = kind.make();
+        run(Command::new(make).args(options).arg(file_system.image()))?;
+        file_system.mount()?;
+        Ok(file_system)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.path().join("image")
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("mounted")
+    }
+
+    fn mount(&mut self) -> Result<(), String> {
+        // The loop device that this takes is detached by unmounting.
+        run(Command::new("mount").args(["-o", "loop", "-t", self.kind.name()]).arg(self.image()).arg(self.path()))?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        while let Err(error) = run(Command::new("umount").arg(self.path())) {
+            if began.elapsed() > UNMOUNT_TIMEOUT {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.mounted = false;
+        Ok(())
+    }
+
+    /// Cuts the file system off from its disk, as a power cut does: what was not written yet never will be.
+    pub fn cut_power(&self) {
+        let root = File::open(self.path()).unwrap();
+        // SAFETY: both file systems read a `u32` for this number, which is what is passed.
+        let done: Result<(), Errno> = unsafe { ioctl(&root, Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH)) };
+        done.unwrap();
+    }
+
+    /// Power is back: the file system recovers from its own journal.
+    pub fn mount_again(&mut self) {
+        self.unmount().unwrap();
+        self.mount().unwrap();
+    }
+}
+
+impl Drop for FileSystem {
+    fn drop(&mut self) {
+        if self.mounted && self.unmount().is_err() {
+            // Somebody still uses it: it goes when they do.
+            let _ = run(Command::new("umount").arg("-l").arg(self.path()));
+        }
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{program}: {}", text.lines().next().unwrap_or("it failed")))
+}
