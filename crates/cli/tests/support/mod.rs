@@ -45,6 +45,11 @@ impl Server {
 
     /// Starts a server, or returns what it said when it ended.
     pub fn try_start(data: &Path, options: &[&str]) -> Result<Server, String> {
+        Server::start_or_end(data, options).map_err(|(_, log)| log)
+    }
+
+    /// Starts a server, or returns how it ended and what it said.
+    pub fn start_or_end(data: &Path, options: &[&str]) -> Result<Server, (ExitStatus, String)> {
         let mut child = program()
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
             .arg(data)
@@ -71,9 +76,10 @@ impl Server {
         match receiver.recv_timeout(Duration::from_secs(60)) {
             Ok(address) => Ok(Server { child, address, data: data.to_owned(), log }),
             Err(_) => {
+                // Where it has ended, as it should have, this changes nothing.
                 let _ = child.kill();
-                let _ = child.wait();
-                Err(log.lock().unwrap().clone())
+                let status = child.wait().unwrap();
+                Err((status, log.lock().unwrap().clone()))
             }
         }
     }
