@@ -6,10 +6,10 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::loop_device::{FileSystem, Kind};
 use support::oracle::{Found, owners, under_load, verify};
-use support::{Server, check, setting};
+use support::{Client, Server, bytes, check, name, setting};
 
 /// Large enough for all blocks that the owners of a long run ever have, and for the least that xfs is made for.
 const DISK_BYTES: u64 = 1 << 30;
@@ -74,4 +74,131 @@ fn power_cuts_on_ext4_lose_nothing() {
 #[test]
 fn power_cuts_on_xfs_lose_nothing() {
     power_cuts(Kind::Xfs);
+}
+
+/// Connections that fill the disk, each with blocks of its own.
+const WRITERS: u64 = 64;
+/// A writer that was refused so often takes the disk for full.
+const REFUSALS: usize = 5;
+/// Size classes of those blocks: mostly small ones, so that there are many names.
+const CLASSES: [u32; 8] = [0, 0, 1, 1, 2, 3, 5, 7];
+
+/// One connection, and the blocks whose storing was acknowledged to it.
+struct Writer {
+    client: Client,
+    random: fastrand::Rng,
+    stored: Vec<Vec<u8>>,
+}
+
+impl Writer {
+    fn new(server: &Server, seed: u64) -> Writer {
+        Writer { client: server.connect(), random: fastrand::Rng::with_seed(seed), stored: Vec::new() }
+    }
+
+    /// Stores a new block. False where there was no space, which must be said in the right way.
+    fn put(&mut self) -> bool {
+        let class = CLASSES[self.random.usize(..CLASSES.len())];
+        let size = self.random.usize(1..=4096 << class);
+        let body = bytes(self.random.u64(..), size);
+        let reply = self.client.request("PUT", &format!("/{}", name(&body)), &[], &body);
+        match reply.status {
+            201 => self.stored.push(body),
+            507 => {}
+            503 => assert!(!reply.header("retry-after").is_empty(), "{}", reply.text()),
+            status => panic!("{status}: {}", reply.text()),
+        }
+        reply.status == 201
+    }
+
+    fn read(&mut self, number: usize) {
+        let body = &self.stored[number];
+        let reply = self.client.request("GET", &format!("/{}", name(body)), &[], b"");
+        assert!(reply.status == 200 && reply.body == *body, "{}: {}", reply.status, name(body));
+    }
+
+    /// Stores blocks until there is no space any more, and reads on meanwhile.
+    fn fill(&mut self) {
+        let mut refusals = 0;
+        while refusals < REFUSALS {
+            refusals += usize::from(!self.put());
+            if !self.stored.is_empty() {
+                let number = self.random.usize(..self.stored.len());
+                self.read(number);
+            }
+        }
+    }
+
+    fn read_all(&mut self) {
+        (0..self.stored.len()).for_each(|number| self.read(number));
+    }
+
+    /// Deletes every other block.
+    fn delete_half(&mut self) {
+        let mut number = 0;
+        while number < self.stored.len() {
+            let path = format!("/{}", name(&self.stored[number]));
+            assert_eq!(self.client.request("DELETE", &path, &[], b"").status, 204, "{path}");
+            assert_eq!(self.client.request("GET", &path, &[], b"").status, 404, "{path}");
+            self.stored.swap_remove(number);
+            number += 1;
+        }
+    }
+}
+
+/// All writers at once.
+fn all(writers: &mut [Writer], work: impl Fn(&mut Writer) + Copy + Send) {
+    std::thread::scope(|scope| {
+        for writer in writers {
+            scope.spawn(move || work(writer));
+        }
+    });
+}
+
+/// Space that was made is found again without a restart.
+fn wait_for_space(writer: &mut Writer) {
+    let began = Instant::now();
+    while !writer.put() {
+        assert!(began.elapsed() < Duration::from_secs(30), "there is space, but blocks are refused");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn stored(writers: &[Writer]) -> u64 {
+    writers.iter().map(|writer| writer.stored.len() as u64).sum()
+}
+
+/// A disk becomes full, is relieved by deletes, is filled by a foreign file, and relieved again.
+#[test]
+fn a_full_disk_refuses_blocks_and_goes_on_with_everything_else() {
+    let Some(disk) = FileSystem::create(Kind::Ext4, 64 << 20) else { return };
+    let data = disk.path().join("data");
+    let server = Server::start(&data, &["--workers", "2", "--journal-size", "4MiB", "--checkpoint-names", "64"]);
+    let mut writers: Vec<_> = (0..WRITERS).map(|seed| Writer::new(&server, seed)).collect();
+    all(&mut writers, Writer::fill);
+    all(&mut writers, Writer::read_all);
+    eprintln!("{} blocks on a full disk, {} MiB", stored(&writers), server.stat("file_bytes") >> 20);
+    server.wait_for_stat("blocks", |count| count == stored(&writers));
+
+    let checkpoints = server.stat("checkpoints");
+    all(&mut writers, Writer::delete_half);
+    server.wait_for_stat("checkpoints", |count| count >= checkpoints + 3);
+    wait_for_space(&mut writers[0]);
+    all(&mut writers, Writer::fill);
+    all(&mut writers, Writer::delete_half);
+
+    disk.fill_with("foreign");
+    // As long as the file has room in itself blocks are accepted; then no more.
+    all(&mut writers, Writer::fill);
+    all(&mut writers, Writer::delete_half);
+    all(&mut writers, Writer::read_all);
+    std::fs::remove_file(disk.path().join("foreign")).unwrap();
+    wait_for_space(&mut writers[0]);
+    all(&mut writers, Writer::fill);
+    all(&mut writers, Writer::read_all);
+    eprintln!("{} blocks in the end, {} checkpoints", stored(&writers), server.stat("checkpoints"));
+
+    assert_eq!(server.connect().request("GET", "/-/ready", &[], b"").status, 200);
+    server.wait_for_stat("blocks", |count| count == stored(&writers));
+    server.stop();
+    check(&data);
 }

@@ -88,6 +88,15 @@ pub async fn check<F: BlockFile, I: Index>(
         clean: meta.clean,
         ..CheckReport::default()
     };
+    if replay.newer {
+        report.fault("the index is older than the journal: changes acknowledged since are lost".to_owned());
+    }
+    if replay.detached && !meta.clean {
+        report.fault(
+            "the journal is damaged or was replaced: acknowledged changes since the last checkpoint are lost"
+                .to_owned(),
+        );
+    }
     if let Some(lost_up_to) = replay.lost_up_to {
         report.fault(format!(
             "the journal is damaged: acknowledged changes {} to {lost_up_to} are lost",

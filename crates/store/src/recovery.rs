@@ -6,8 +6,8 @@
 //! 2. Hash the blocks of surviving names past the last *durable up to*. One that does not match was never acknowledged (or is the
 //!    last frame's damage, which nothing can tell from a torn write): its name is *removed*. Never is an earlier record of the name
 //!    taken instead: its extent may be another block's by now.
-//! 3. Flush the data: what was read may have come from a volatile cache, and after step 4 nobody looks again. The journal need not
-//!    be flushed: after step 4 the index has all that it said.
+//! 3. Flush the data: what was read may have come from a volatile cache, and after step 4 nobody looks again. Flush the journal: its
+//!    last frame shows the next opening that this is still the same journal.
 //! 4. One durable checkpoint of the final states, which also raises the epoch: old frames are dead from here on.
 //! 5. Only then derive the free extents and let anybody in.
 //!
@@ -147,12 +147,17 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
             "the store was not stopped in order: its journal was replayed"
         );
     }
-    let reason = match find_damage(&mut reader, &replay, macroblocks)? {
+    if replay.detached && meta.clean {
+        tracing::warn!("the journal is not as it was left; nothing was in it: it begins anew");
+        (replay.offset, replay.crc) = (0, 0);
+    }
+    let reason = match find_damage(&mut reader, &meta, &replay, macroblocks)? {
         Some(reason) => reason,
         None => {
             crash_point("journal-replayed");
             drop_unwritten(ring, data, &mut replay, macroblocks, &buffers).await?;
             data.flush().await.map_err(io_error("flushing the data file"))?;
+            journal.flush().await.map_err(io_error("flushing the journal"))?;
             crash_point("recovery-flushed");
             match commit(index, meta, &replay, settings) {
                 Ok(Committed { meta, generation_size, index_has_space }) => {
@@ -188,6 +193,7 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
 /// What proves that acknowledged records are lost or refer to what is not there.
 fn find_damage<R: IndexReader>(
     reader: &mut R,
+    meta: &Meta,
     replay: &Replay,
     macroblocks: u64,
 ) -> Result<Option<String>, RecoveryError> {
@@ -196,6 +202,19 @@ fn find_damage<R: IndexReader>(
             "the journal is damaged: the acknowledged changes {} to {lost_up_to} are lost; the blocks stored before can be read",
             replay.sequence + 1
         )));
+    }
+    if replay.newer {
+        return Ok(Some(
+            "the index is older than the journal: changes acknowledged since are lost; the blocks stored before can be read"
+                .to_owned(),
+        ));
+    }
+    if replay.detached && !meta.clean {
+        return Ok(Some(
+            "the journal is damaged or was replaced: acknowledged changes since the last checkpoint are lost; the blocks stored \
+             before can be read"
+                .to_owned(),
+        ));
     }
     for (hash, last) in &replay.names {
         if last.sequence <= replay.durable_up_to

@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 use rustix::ioctl::{Setter, ioctl, opcode};
 use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -105,9 +106,24 @@ impl FileSystem {
     /// Cuts the file system off from its disk, as a power cut does: what was not written yet never will be.
     pub fn cut_power(&self) {
         let root = File::open(self.path()).unwrap();
-        // SAFETY: both file systems read a `u32` for this number, which is what is passed.
-        let done: Result<(), Errno> = unsafe { ioctl(&root, Setter::<SHUTDOWN, u32>::new(NO_LOG_FLUSH)) };
+        // SAFETY: a number that both file systems know; they read a `u32` for it.
+        let shutdown: Setter<SHUTDOWN, u32> = unsafe { Setter::new(NO_LOG_FLUSH) };
+        // SAFETY: the file is open, and what is passed is what the number asks for.
+        let done: Result<(), Errno> = unsafe { ioctl(&root, shutdown) };
         done.unwrap();
+    }
+
+    /// Puts a file on it that takes all space that is left.
+    pub fn fill_with(&self, name: &str) {
+        let mut file = File::create(self.path().join(name)).unwrap();
+        let mut piece = vec![0xf0; 1 << 20];
+        while !piece.is_empty() {
+            match file.write_all(&piece).and_then(|()| file.sync_data()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => piece.truncate(piece.len() / 2),
+                Err(error) => panic!("{name}: {error}"),
+            }
+        }
     }
 
     /// Power is back: the file system recovers from its own journal.

@@ -45,17 +45,22 @@ impl Server {
 
     /// Starts a server, or returns what it said when it ended.
     pub fn try_start(data: &Path, options: &[&str]) -> Result<Server, String> {
-        Server::try_start_from(program(), data, options)
+        Server::start_or_end(data, options).map_err(|(_, log)| log)
+    }
+
+    /// Starts a server, or returns how it ended and what it said.
+    pub fn start_or_end(data: &Path, options: &[&str]) -> Result<Server, (ExitStatus, String)> {
+        Server::start_from(program(), data, options)
     }
 
     /// Starts a server that dies when it has come to a crash point as often as said, and once more.
     pub fn try_start_dying(data: &Path, options: &[&str], point: &str, times_before: u32) -> Result<Server, String> {
         let mut program = program();
         program.env("FAILPOINTS", format!("{point}={times_before}*off->return"));
-        Server::try_start_from(program, data, options)
+        Server::start_from(program, data, options).map_err(|(_, log)| log)
     }
 
-    fn try_start_from(mut program: Command, data: &Path, options: &[&str]) -> Result<Server, String> {
+    fn start_from(mut program: Command, data: &Path, options: &[&str]) -> Result<Server, (ExitStatus, String)> {
         let mut child = program
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
             .arg(data)
@@ -82,9 +87,10 @@ impl Server {
         match receiver.recv_timeout(Duration::from_secs(60)) {
             Ok(address) => Ok(Server { child, address, data: data.to_owned(), log }),
             Err(_) => {
+                // Where it has ended, as it should have, this changes nothing.
                 let _ = child.kill();
-                let _ = child.wait();
-                Err(log.lock().unwrap().clone())
+                let status = child.wait().unwrap();
+                Err((status, log.lock().unwrap().clone()))
             }
         }
     }

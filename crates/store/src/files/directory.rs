@@ -38,6 +38,9 @@ pub enum OpenDirectoryError {
     /// A file is there that no store has written.
     #[error("{} is not a file of a store: nothing was changed", .0.display())]
     Foreign(PathBuf),
+    /// A file is missing that every store has.
+    #[error("{} is missing: it was lost or moved; nothing was changed", .0.display())]
+    Lost(PathBuf),
     /// There are blocks, but nothing that says which.
     #[error("{}: the data file holds {data_bytes} bytes, but the index is empty: it was lost or replaced; nothing was changed", path.display())]
     IndexLost {
@@ -161,8 +164,8 @@ impl DataDirectory {
     }
 }
 
-/// Bytes of the smallest index that libmdbx makes. It takes any smaller file for one that it may make anew.
-const INDEX_BYTES_MIN: u64 = 2 * 4096;
+/// Bytes of the smallest index that libmdbx makes: its three meta pages. It takes a smaller file for one that it may make anew.
+const INDEX_BYTES_MIN: u64 = 3 * 4096;
 
 /// Refuses a directory whose files are somebody else's, before anything is created or changed: a store is made only where none
 /// of its files says anything yet.
@@ -180,6 +183,12 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenDirectoryError> {
         return Err(OpenDirectoryError::Foreign(path.join("index")));
     }
     let journal = path.join("journal");
+    // They were there, durably, before the index was.
+    for file in [path.join("data"), journal.clone()] {
+        if index > 0 && !file.exists() {
+            return Err(OpenDirectoryError::Lost(file));
+        }
+    }
     if index == 0 && !is_blank(&journal).map_err(OpenDirectoryError::io(&journal))? {
         return Err(OpenDirectoryError::Foreign(journal));
     }

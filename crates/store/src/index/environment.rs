@@ -8,9 +8,11 @@
 use super::{IndexError, IndexSizes};
 use signet_mdbx_sys as ffi;
 use std::ffi::{CStr, CString, c_int, c_void};
+use std::fs::File;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
@@ -20,6 +22,12 @@ const DIRTY_PAGES_MAX: u64 = 8192;
 /// The file grows in steps of this many bytes.
 const GROWTH_STEP_BYTES: isize = 16 << 20;
 const INDEX_PAGE_BYTES: isize = 4096;
+
+/// A meta page begins with its flags at 10, its number at 16, and a magic number with the version of libmdbx's format at 20.
+const META_HEAD_BYTES: usize = 28;
+const META_PAGES: u32 = 3;
+const META_PAGE_FLAG: u16 = 8;
+const META_PAGE_MAGIC: u64 = 0x5965_9dbd_ef4c_1103;
 /// Read transactions at a time: one a worker, of which there are up to 1024, and a few more.
 const READERS_MAX: u64 = 1100;
 
@@ -79,6 +87,9 @@ impl Environment {
     /// Opens the file at `path`, for this process alone, with room for `tables` named tables. `read_only`: it must exist and is
     /// not changed; otherwise it is created where it is missing.
     pub(super) fn open(path: &Path, tables: u64, read_only: bool) -> Result<Environment, IndexError> {
+        if read_only {
+            refuse_damaged_meta_pages(path)?;
+        }
         let mut size_max_bytes = SIZE_MAX_BYTES;
         loop {
             match Environment::open_sized(path, tables, read_only, size_max_bytes) {
@@ -213,6 +224,23 @@ impl Environment {
         let pointer = self.begin(ffi::MDBX_TXN_READWRITE)?;
         Ok(WriteTransaction { pointer, _environment: PhantomData })
     }
+}
+
+/// libmdbx begins with three meta pages, of which the newest whole one counts. Where one is damaged it writes it anew; opened
+/// read-only it cannot, and follows a null pointer instead: such a file is refused before.
+fn refuse_damaged_meta_pages(path: &Path) -> Result<(), IndexError> {
+    let file = File::open(path).map_err(|error| IndexError::System { action: "opened", reason: error.to_string() })?;
+    for number in 0..META_PAGES {
+        let mut page = [0; META_HEAD_BYTES];
+        let read = file.read_exact_at(&mut page, u64::from(number) * INDEX_PAGE_BYTES.unsigned_abs() as u64);
+        let whole = page.get(10..12) == Some(&META_PAGE_FLAG.to_le_bytes())
+            && page.get(16..20) == Some(&number.to_le_bytes())
+            && page.get(20..) == Some(&META_PAGE_MAGIC.to_le_bytes());
+        if read.is_err() || !whole {
+            return Err(IndexError::Damaged(format!("meta page {number} is not whole (serving the store mends one)")));
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Environment {

@@ -18,6 +18,8 @@ const BYTES_WRITTEN_PER_NAME: u64 = 4096 + 512;
 const BYTES_PER_NAME: u64 = 96;
 /// Pages that every change writes, whatever it changes.
 const BYTES_PER_CHANGE: u64 = 1 << 20;
+/// The data file takes space in leaps of up to 64 MiB, which hold so many of the smallest blocks: their names come later.
+const NAMES_IN_A_LEAP: u64 = 64 * 256;
 
 /// The index in libmdbx.
 #[derive(Clone)]
@@ -83,6 +85,29 @@ impl MdbxIndex {
             .into_iter()
             .try_fold(0, |sum, table| Ok(sum + transaction.table_bytes(table)?))
     }
+
+    /// Makes the file so long, and has the disk keep the space for all of it.
+    fn allocate(&self, bytes: u64) -> Result<(), IndexError> {
+        if bytes > self.environment.size_max_bytes() {
+            return Err(IndexError::Full(format!(
+                "it needs {bytes} bytes and can have {}",
+                self.environment.size_max_bytes()
+            )));
+        }
+        if bytes > self.environment.sizes()?.file_bytes {
+            self.environment.extend_to(bytes)?;
+        }
+        let descriptor = self.environment.descriptor()?;
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(descriptor, flags, 0, bytes) {
+            // A file system that cannot allocate ahead does without.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) => {
+                Err(IndexError::Full(error.to_string()))
+            }
+            Err(error) => Err(IndexError::System { action: "extended", reason: error.to_string() }),
+        }
+    }
 }
 
 impl Index for MdbxIndex {
@@ -97,26 +122,14 @@ impl Index for MdbxIndex {
         Ok(MdbxTransaction { transaction: self.environment.writer()?, tables: self.tables })
     }
 
+    /// What is needed grows with what is stored, and the data file would have taken the last space of the disk long before the
+    /// names of its blocks come: so more is allocated, where the disk still has it.
     fn reserve(&self, names: u64) -> Result<(), IndexError> {
-        let wanted = bytes_needed(self.live_bytes()?, names);
-        if wanted > self.environment.size_max_bytes() {
-            return Err(IndexError::Full(format!(
-                "it needs {wanted} bytes and can have {}",
-                self.environment.size_max_bytes()
-            )));
-        }
-        if wanted > self.environment.sizes()?.file_bytes {
-            self.environment.extend_to(wanted)?;
-        }
-        let descriptor = self.environment.descriptor()?;
-        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(descriptor, flags, 0, wanted) {
-            // A file system that cannot allocate ahead does without.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) => {
-                Err(IndexError::Full(error.to_string()))
-            }
-            Err(error) => Err(IndexError::System { action: "extended", reason: error.to_string() }),
+        let live = self.live_bytes()?;
+        let names_to_come = names / 2 + NAMES_IN_A_LEAP;
+        match self.allocate(bytes_needed(live + names_to_come * BYTES_PER_NAME, names)) {
+            Err(IndexError::Full(_)) => self.allocate(bytes_needed(live, names)),
+            outcome => outcome,
         }
     }
 
@@ -359,7 +372,7 @@ mod tests {
         let index = MdbxIndex::open(&path).unwrap();
         index.reserve(100_000).unwrap();
         let allocated = std::fs::metadata(&path).unwrap().blocks() * 512;
-        assert!(allocated >= 100_000 * BYTES_PER_NAME, "{allocated}");
+        assert!(allocated >= bytes_needed(NAMES_IN_A_LEAP * BYTES_PER_NAME, 100_000), "{allocated}");
         assert!(index.sizes().file_bytes >= 100_000 * BYTES_PER_NAME);
     }
 

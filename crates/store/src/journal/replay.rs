@@ -42,6 +42,11 @@ pub(crate) struct Replay {
     /// The last sequence number that a frame behind the end of the chain proves to have been durable: records up to it were
     /// acknowledged and are lost.
     pub(crate) lost_up_to: Option<u64>,
+    /// The chain is empty, and the frame that it would continue is not there either: this is not the journal as it was left, and
+    /// nothing tells what it held.
+    pub(crate) detached: bool,
+    /// There are frames of a later epoch than the index knows of: it is an older one, and what it knew since is lost.
+    pub(crate) newer: bool,
 }
 
 /// Why the journal cannot be replayed.
@@ -53,6 +58,9 @@ pub enum ReplayError {
     /// A frame of the chain holds something unknown.
     #[error(transparent)]
     Unknown(#[from] UnknownContent),
+    /// It holds frames of another store.
+    #[error("the journal is another store's: nothing was changed")]
+    Foreign,
     /// The file is not the one that the index knows.
     #[error("the journal has {found} bytes, and {expected} when it was last used: it was truncated or replaced")]
     Length {
@@ -80,11 +88,15 @@ pub(crate) async fn replay<F: BlockFile>(file: &F, meta: &Meta, buffers: &Buffer
         crc: meta.journal_crc,
         durable_up_to: meta.sequence,
         lost_up_to: None,
+        detached: false,
+        newer: false,
     };
     while let Some((offset, frame)) = next_in_chain(&mut window, meta, &replay).await? {
         replay.take(offset, frame, meta.journal_bytes)?;
     }
-    if !meta.clean {
+    replay.newer = is_continued_later(&mut window, meta, &replay).await?;
+    replay.detached = replay.frames == 0 && !holds_last_frame(&mut window, meta).await?;
+    if !meta.clean || replay.detached {
         replay.lost_up_to = find_lost(&mut window, meta, &replay).await?;
     }
     Ok(replay)
@@ -107,6 +119,44 @@ async fn next_in_chain<F: BlockFile>(
         }
     }
     Ok(None)
+}
+
+/// True where the frame that `meta` continues, if there ever was one, still ends where the next one would begin. It is overwritten only
+/// after the journal has gone round, and then the chain is not empty.
+async fn holds_last_frame<F: BlockFile>(window: &mut Window<'_, F>, meta: &Meta) -> Result<bool, ReplayError> {
+    if meta.journal_crc == 0 {
+        return Ok(true);
+    }
+    // A frame that fills the journal to its end leaves the next one at 0.
+    let end = if meta.journal_offset == 0 { meta.journal_bytes } else { meta.journal_offset };
+    let mut offset = end.saturating_sub(FRAME_BYTES_MAX as u64);
+    while offset < end {
+        if let Some(frame) = window.frame_at(offset).await?
+            && frame.crc == meta.journal_crc
+            && offset + frame.bytes as u64 == end
+        {
+            return Ok(true);
+        }
+        offset += PAGE_BYTES;
+    }
+    Ok(false)
+}
+
+/// True where a later epoch has gone on behind the end of the chain: an opening raises the epoch in the index before it writes a frame.
+async fn is_continued_later<F: BlockFile>(
+    window: &mut Window<'_, F>,
+    meta: &Meta,
+    replay: &Replay,
+) -> Result<bool, ReplayError> {
+    for offset in [replay.offset, 0] {
+        if let Some(Frame { header, .. }) = window.frame_at(offset).await?
+            && header.store_id == meta.store_id
+            && header.epoch > meta.epoch
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn is_alive(frame: &Frame, meta: &Meta) -> bool {
@@ -136,7 +186,8 @@ impl Replay {
     }
 }
 
-/// Looks at every page for a frame of this epoch that was built when records missing from the chain were known to be durable.
+/// Looks at every page for a frame of this epoch that was built when records missing from the chain were known to be durable. A
+/// journal begins as zeros, so a frame of another store has come with the file of another store.
 async fn find_lost<F: BlockFile>(
     window: &mut Window<'_, F>,
     meta: &Meta,
@@ -147,6 +198,9 @@ async fn find_lost<F: BlockFile>(
     while offset < meta.journal_bytes {
         match window.frame_at(offset).await? {
             Some(frame) => {
+                if frame.header.store_id != meta.store_id {
+                    return Err(ReplayError::Foreign);
+                }
                 if is_alive(&frame, meta) && frame.header.durable_up_to > replay.sequence {
                     lost_up_to = lost_up_to.max(Some(frame.header.durable_up_to));
                 }

@@ -1,0 +1,327 @@
+//! Damaged and foreign files, met by the real program: it refuses in one line and changes nothing, or recovers as documented. It
+//! never crashes, and never serves bytes that are not the block's; what is lost is announced.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use support::{Client, Server, bytes, check_output, directory, name};
+use tempfile::TempDir;
+
+const OPTIONS: [&str; 6] = ["--journal-size", "4MiB", "--workers", "2", "--checkpoint-names", "64"];
+const FILES: [&str; 3] = ["data", "journal", "index"];
+const PAGE_BYTES: u64 = 4096;
+const JOURNAL_BYTES: u64 = 4 << 20;
+
+/// A stopped store and what it holds.
+struct Store {
+    path: PathBuf,
+    /// Names, with their bytes or none where they were deleted.
+    blocks: BTreeMap<String, Option<Vec<u8>>>,
+}
+
+/// A store at `path` with blocks in the index and, where the process is `killed`, more in the journal.
+fn make(path: &Path, seed: u64, killed: bool) -> Store {
+    let mut blocks = BTreeMap::new();
+    let server = Server::start(path, &OPTIONS);
+    change(&server, &mut blocks, seed, 60);
+    server.stop();
+    if killed {
+        let server = Server::start(path, &OPTIONS);
+        change(&server, &mut blocks, seed + 1000, 20);
+        server.kill();
+    }
+    Store { path: path.to_owned(), blocks }
+}
+
+/// Stores blocks of all size classes and deletes every sixth.
+fn change(server: &Server, blocks: &mut BTreeMap<String, Option<Vec<u8>>>, seed: u64, count: u64) {
+    let mut client = server.connect();
+    for number in 0..count {
+        let size = (4096 << (number % 7)) - usize::try_from(number).unwrap();
+        let body = bytes(seed * 1000 + number, size);
+        let path = format!("/{}", name(&body));
+        assert_eq!(client.request("PUT", &path, &[], &body).status, 201);
+        let deleted = number % 6 == 5;
+        if deleted {
+            assert_eq!(client.request("DELETE", &path, &[], b"").status, 204);
+        }
+        blocks.insert(name(&body), (!deleted).then_some(body));
+    }
+}
+
+/// What became of a damaged store.
+#[derive(Debug)]
+enum Outcome {
+    /// It was not opened, for this reason, and is as it was.
+    Refused(String),
+    /// It is served, but not written.
+    ReadOnly(String),
+    /// It is served: so many of its blocks (and of the absence of deleted ones) are right; the rest are errors.
+    Opened { right: usize, errors: usize },
+}
+
+impl Outcome {
+    #[track_caller]
+    fn is_refused(&self, why: &str) {
+        assert!(matches!(self, Outcome::Refused(reason) if reason.contains(why)), "{self:?}");
+    }
+
+    #[track_caller]
+    fn is_read_only(&self, why: &str) {
+        assert!(matches!(self, Outcome::ReadOnly(reason) if reason.contains(why)), "{self:?}");
+    }
+
+    #[track_caller]
+    fn is_whole(&self, store: &Store) {
+        assert!(
+            matches!(self, Outcome::Opened { right, errors: 0 } if *right == store.blocks.len()),
+            "{self:?} of {}",
+            store.blocks.len()
+        );
+    }
+}
+
+fn snapshot(path: &Path) -> Vec<Option<Vec<u8>>> {
+    FILES.iter().map(|file| std::fs::read(path.join(file)).ok()).collect()
+}
+
+/// A damaged copy of a store.
+fn damaged(store: &Store, damage: impl Fn(&Path)) -> TempDir {
+    let directory = directory();
+    for file in FILES {
+        std::fs::copy(store.path.join(file), directory.path().join(file)).unwrap();
+    }
+    damage(directory.path());
+    directory
+}
+
+/// Damages a copy of a store, and checks and serves it. What holds in every case is asserted here.
+fn outcome_of(store: &Store, damage: impl Fn(&Path)) -> Outcome {
+    let directory = damaged(store, damage);
+    let path = directory.path();
+    let before = snapshot(path);
+    let checked = check_output(path);
+    let complaint = String::from_utf8(checked.stderr).unwrap();
+    assert!(matches!(checked.status.code(), Some(0 | 1)), "check: {}: {complaint}", checked.status);
+    assert!(!complaint.contains("panicked") && complaint.lines().count() <= 1, "{complaint}");
+    assert!(snapshot(path) == before, "a check changes nothing");
+    match Server::start_or_end(path, &OPTIONS) {
+        Ok(server) => look_at(server, store),
+        Err((status, log)) => {
+            assert_eq!(status.code(), Some(1), "serve: {status}: {log}");
+            let plain: Vec<_> = log.lines().filter(|line| !line.starts_with('{')).collect();
+            assert!(plain.len() == 1 && plain[0].starts_with("buddy-blocks: "), "{log}");
+            assert!(snapshot(path) == before, "it was changed although it was refused: {log}");
+            assert!(!checked.status.success(), "the check finds it, too");
+            Outcome::Refused(log)
+        }
+    }
+}
+
+/// Reads everything, stores more, reads again, and stops.
+fn look_at(mut server: Server, store: &Store) -> Outcome {
+    let mut client = server.connect();
+    let ready = client.request("GET", "/-/ready", &[], b"");
+    let read_only = (ready.status != 200).then(|| ready.text());
+    let (right, errors) = read_all(&mut client, store, read_only.is_some());
+    if read_only.is_none() {
+        // Enough for a checkpoint, and to overwrite what is wrongly taken for free.
+        for number in 0..100 {
+            let body = bytes(77_000 + number, 5000);
+            let reply = client.request("PUT", "/", &[], &body);
+            assert!(matches!(reply.status, 200 | 500..), "{}", reply.text());
+            let read = client.request("GET", &format!("/{}", name(&body)), &[], b"");
+            assert!(reply.status != 200 || (read.status == 200 && read.body == body) || read.status >= 500);
+        }
+        read_all(&mut client, store, false);
+    }
+    drop(client);
+    server.signal("-TERM");
+    let status = server.wait();
+    assert!(status.success() && !server.log().contains("panicked"), "{status}: {}", server.log());
+    read_only.map_or(Outcome::Opened { right, errors }, Outcome::ReadOnly)
+}
+
+/// Every block has its bytes, or there is an error; what is lost, or is there again, was announced. Counts both.
+fn read_all(client: &mut Client, store: &Store, announced: bool) -> (usize, usize) {
+    let (mut right, mut errors) = (0, 0);
+    for (name, body) in &store.blocks {
+        let reply = client.request("GET", &format!("/{name}"), &[], b"");
+        match (reply.status, body) {
+            (200, _) => {
+                assert_eq!(support::name(&reply.body), *name, "other bytes");
+                assert!(body.is_some() || announced, "{name} was deleted and is there again");
+                right += 1;
+            }
+            (404, body) => {
+                assert!(body.is_none() || announced, "{name} is lost");
+                right += 1;
+            }
+            (500.., _) => errors += 1,
+            (status, _) => panic!("{status}: {}", reply.text()),
+        }
+    }
+    (right, errors)
+}
+
+/// A store that was stopped in order, and one that was killed.
+fn stores(directory: &TempDir) -> [Store; 2] {
+    [make(&directory.path().join("stopped"), 1, false), make(&directory.path().join("killed"), 2, true)]
+}
+
+fn resize(file: &Path, bytes: u64) {
+    OpenOptions::new().write(true).open(file).unwrap().set_len(bytes).unwrap();
+}
+
+fn length(file: &Path) -> u64 {
+    std::fs::metadata(file).unwrap().len()
+}
+
+fn write_garbage(file: &Path, range: Range<u64>) {
+    let garbage = bytes(5, usize::try_from(range.end - range.start).unwrap());
+    OpenOptions::new().write(true).open(file).unwrap().write_all_at(&garbage, range.start).unwrap();
+}
+
+/// Inverts what `mask` says of every byte of a range.
+fn flip(file: &Path, range: Range<u64>, mask: u8) {
+    let file = OpenOptions::new().read(true).write(true).open(file).unwrap();
+    let mut content = vec![0; usize::try_from(range.end - range.start).unwrap()];
+    file.read_exact_at(&mut content, range.start).unwrap();
+    content.iter_mut().for_each(|byte| *byte ^= mask);
+    file.write_all_at(&content, range.start).unwrap();
+}
+
+fn take_from(other: &Store, path: &Path, file: &str) {
+    std::fs::copy(other.path.join(file), path.join(file)).unwrap();
+}
+
+#[test]
+fn a_journal_that_is_not_as_it_was_left() {
+    let directory = directory();
+    let other = make(&directory.path().join("other"), 50, true);
+    let stores = stores(&directory);
+    for store in &stores {
+        for bytes in [0, 1 << 20] {
+            outcome_of(store, |path| resize(&path.join("journal"), bytes)).is_refused("truncated or replaced");
+        }
+        let missing = outcome_of(store, |path| std::fs::remove_file(path.join("journal")).unwrap());
+        missing.is_refused("journal is missing");
+        outcome_of(store, |path| take_from(&other, path, "journal")).is_refused("the journal is another store's");
+    }
+    let zeros = |path: &Path| {
+        resize(&path.join("journal"), 0);
+        resize(&path.join("journal"), JOURNAL_BYTES);
+    };
+    let garbage = |path: &Path| write_garbage(&path.join("journal"), 0..JOURNAL_BYTES);
+    let [stopped, killed] = &stores;
+    // Nothing was in it.
+    outcome_of(stopped, zeros).is_whole(stopped);
+    outcome_of(stopped, garbage).is_whole(stopped);
+    outcome_of(killed, zeros).is_read_only("the journal is damaged or was replaced");
+    outcome_of(killed, garbage).is_read_only("the journal is damaged or was replaced");
+}
+
+#[test]
+fn an_index_that_was_truncated() {
+    let directory = directory();
+    for store in &stores(&directory) {
+        let truncated = |bytes| outcome_of(store, |path| resize(&path.join("index"), bytes));
+        truncated(0).is_refused("the index is empty");
+        for bytes in [100, PAGE_BYTES, 2 * PAGE_BYTES] {
+            truncated(bytes).is_refused("is not a file of a store");
+        }
+        for pages in [3, 6] {
+            truncated(pages * PAGE_BYTES).is_refused("the index is damaged");
+        }
+        let all = length(&store.path.join("index"));
+        for bytes in [10 * PAGE_BYTES, 12 * PAGE_BYTES, 14 * PAGE_BYTES + 1] {
+            truncated(bytes);
+        }
+        // Nothing was in the rest.
+        for bytes in [all / 2, all - PAGE_BYTES] {
+            truncated(bytes).is_whole(store);
+        }
+    }
+}
+
+/// libmdbx keeps three meta pages and finds damage of pages by what their heads and nodes must be like; it has no checksums.
+#[test]
+fn an_index_with_damaged_pages() {
+    let directory = directory();
+    for store in &stores(&directory) {
+        for page in 0..14 {
+            outcome_of(store, |path| flip(&path.join("index"), page * PAGE_BYTES..(page + 1) * PAGE_BYTES, 0xff));
+        }
+        // Transaction numbers, geometry and roots of the meta pages.
+        for page in 0..3 {
+            for byte in [28, 60, 100] {
+                let at = page * PAGE_BYTES + byte;
+                outcome_of(store, |path| flip(&path.join("index"), at..at + 1, 1));
+            }
+        }
+        let all = length(&store.path.join("index"));
+        let garbage = outcome_of(store, |path| write_garbage(&path.join("index"), 3 * PAGE_BYTES..all));
+        garbage.is_refused("the index is damaged");
+    }
+}
+
+#[test]
+fn an_index_of_another_store_or_of_another_time() {
+    let directory = directory();
+    let other = make(&directory.path().join("other"), 50, false);
+    for store in &stores(&directory) {
+        outcome_of(store, |path| take_from(&other, path, "index")).is_refused("the journal is another store's");
+    }
+    let path = directory.path().join("later");
+    let mut store = make(&path, 1, false);
+    let index = std::fs::read(path.join("index")).unwrap();
+    let server = Server::start(&path, &OPTIONS);
+    change(&server, &mut store.blocks, 3, 20);
+    server.stop();
+    let older = outcome_of(&store, |path| std::fs::write(path.join("index"), &index).unwrap());
+    older.is_read_only("the index is older than the journal");
+}
+
+#[test]
+fn a_data_file_that_is_too_short_or_too_long() {
+    let directory = directory();
+    for store in &stores(&directory) {
+        for bytes in [0, (3 << 20) + 5000] {
+            outcome_of(store, |path| resize(&path.join("data"), bytes)).is_read_only("the data file was truncated");
+        }
+        let missing = outcome_of(store, |path| std::fs::remove_file(path.join("data")).unwrap());
+        missing.is_refused("data is missing");
+        let end = length(&store.path.join("data"));
+        outcome_of(store, |path| write_garbage(&path.join("data"), end..end + 3_000_000)).is_whole(store);
+    }
+}
+
+/// What serving does not notice, because neither rows of the index nor blocks that are read carry a checksum that is looked at.
+#[test]
+fn damage_that_only_a_check_finds() {
+    let directory = directory();
+    let other = make(&directory.path().join("other"), 50, true);
+    for store in &stores(&directory) {
+        let check_finds = |damage: &dyn Fn(&Path)| {
+            let output = check_output(damaged(store, damage).path());
+            assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+        };
+        check_finds(&|path| take_from(&other, path, "data"));
+        let index = std::fs::read(store.path.join("index")).unwrap();
+        let is_large = |body: &Option<Vec<u8>>| body.as_ref().is_some_and(|body| body.len() > 4096);
+        let (name, _) = store.blocks.iter().find(|(_, body)| is_large(body)).unwrap();
+        let hash: Vec<_> = (0..64).step_by(2).map(|at| u8::from_str_radix(&name[at..at + 2], 16).unwrap()).collect();
+        // In the newest copy of the page; older ones are not used any more.
+        let rows = index.windows(32).enumerate().filter(|(_, window)| *window == hash).map(|(at, _)| at as u64);
+        let newest = rows.max_by_key(|at| index[usize::try_from(at / PAGE_BYTES * PAGE_BYTES).unwrap()]).unwrap();
+        for (what, offset) in [("name", 3), ("number", 34), ("length", 42)] {
+            eprintln!("{what} of {name}");
+            check_finds(&|path| flip(&path.join("index"), newest + offset..newest + offset + 1, 1));
+        }
+    }
+}
