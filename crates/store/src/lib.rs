@@ -20,6 +20,7 @@
 //! | [`check`] | does everything that is written down agree? |
 //! | `verify` | reading blocks and hashing them |
 //! | [`files`] | the seam to the disk |
+//! | `sync` | what threads share, from the standard library or from loom |
 //! | [`store`] | all of it together, with its threads |
 
 pub mod allocator;
@@ -35,6 +36,8 @@ pub mod hash;
 pub mod health;
 pub mod index;
 pub mod journal;
+#[cfg(all(test, loom))]
+mod loom_models;
 pub mod messages;
 pub mod names;
 pub mod page_map;
@@ -47,6 +50,7 @@ pub mod shared;
 mod simulation;
 pub mod statistics;
 pub mod store;
+mod sync;
 mod verify;
 
 pub use error::StoreError;
