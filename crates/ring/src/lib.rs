@@ -9,6 +9,7 @@
 //! | `runtime` | the loop: poll what is ready, run the hooks, enter the kernel, sleep |
 //! | `task` | tasks, their wakers and the queue of those that are ready |
 //! | `remote` | waking a ring from another thread, only when it sleeps |
+//! | `sync` | what threads share, from the standard library or from loom |
 //! | `timer` | sleeping, timeouts, and deadlines that cost nothing to move |
 //! | `driver` | the submission and completion queues and the slots of operations in flight |
 //! | `operation` | one operation in flight as a future that owns its buffers |
@@ -27,6 +28,7 @@ mod remote;
 mod runtime;
 mod setup;
 mod socket;
+mod sync;
 mod task;
 mod timer;
 mod wait_line;

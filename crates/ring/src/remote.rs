@@ -12,17 +12,25 @@
 
 use crate::operation::{Completion, Operation, Payload};
 use crate::runtime::Ring;
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, fence};
 use crate::task::TaskId;
 use io_uring::opcode;
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
+#[cfg(all(test, loom))]
+mod loom_models;
+
+#[cfg(not(loom))]
 thread_local! {
     /// Address of the [`Shared`] whose ring this thread is running: its own wakes need no bell.
     static RUNNING: Cell<usize> = const { Cell::new(0) };
+}
+#[cfg(loom)]
+loom::thread_local! {
+    static RUNNING: Cell<usize> = Cell::new(0);
 }
 
 /// What other threads may touch of a ring.
@@ -31,6 +39,9 @@ pub(crate) struct Shared {
     sleeping: AtomicBool,
     /// None for a simulated ring, which never sleeps.
     doors: Option<Doors>,
+    /// Rung instead of the doors.
+    #[cfg(all(test, loom))]
+    bell: loom_models::Bell,
 }
 
 /// While this lives, its thread runs a ring.
@@ -40,7 +51,8 @@ pub(crate) struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNNING.set(self.before);
+        // While a thread ends there may be nothing left to restore.
+        let _ = RUNNING.try_with(|running| running.set(self.before));
     }
 }
 
@@ -53,7 +65,13 @@ pub(crate) struct Doors {
 
 impl Shared {
     pub(crate) fn new(doors: Option<Doors>) -> Arc<Shared> {
-        Arc::new(Shared { ready: Mutex::new(Vec::new()), sleeping: AtomicBool::new(false), doors })
+        Arc::new(Shared {
+            ready: Mutex::new(Vec::new()),
+            sleeping: AtomicBool::new(false),
+            doors,
+            #[cfg(all(test, loom))]
+            bell: loom_models::Bell::default(),
+        })
     }
 
     fn ready(&self) -> MutexGuard<'_, Vec<TaskId>> {
@@ -70,11 +88,11 @@ impl Shared {
 
     /// Notes that the calling thread runs this ring, until the result is dropped.
     pub(crate) fn enter(&self) -> Running {
-        Running { before: RUNNING.replace(std::ptr::from_ref(self).addr()) }
+        Running { before: RUNNING.with(|running| running.replace(std::ptr::from_ref(self).addr())) }
     }
 
     fn runs_here(&self) -> bool {
-        RUNNING.get() == std::ptr::from_ref(self).addr()
+        RUNNING.with(Cell::get) == std::ptr::from_ref(self).addr()
     }
 
     /// Moves all ready tasks to `target`, which must be empty; both keep their capacity.
@@ -86,23 +104,28 @@ impl Shared {
         !self.ready().is_empty()
     }
 
-    /// Announces sleep. Everything that could hold work must be looked at after this and before waiting.
-    pub(crate) fn announce_sleep(&self) {
+    /// Announces sleep, lets `last_look` look at everything that could hold work, and calls `wait` if nothing is ready after that.
+    pub(crate) fn sleep(&self, last_look: impl FnOnce(), wait: impl FnOnce()) {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-    }
-
-    pub(crate) fn end_sleep(&self) {
+        last_look();
+        if !self.has_ready() {
+            wait();
+        }
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
     /// True for exactly one waker of a ring that sleeps.
     fn wake_is_due(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed)
+        // Cleared only where it is set: who comes second writes nothing.
+        self.sleeping.load(Ordering::Relaxed)
+            && self.sleeping.compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     fn write_event(&self) {
+        #[cfg(all(test, loom))]
+        self.bell.ring();
         if let Some(doors) = &self.doors {
             // The counter is full only if 2^64 - 2 wakes are waiting: the ring will wake.
             let _ = rustix::io::write(&doors.event, &1u64.to_ne_bytes());

@@ -266,11 +266,12 @@ impl Inner {
 
     /// Waits in the kernel, unless a last look at everything that could hold work finds some.
     fn sleep(&self) {
-        self.shared.announce_sleep();
-        self.start_hooks.run();
-        // What a hook has freed may be what others wait for.
-        self.bury();
-        if !self.shared.has_ready() {
+        let last_look = || {
+            self.start_hooks.run();
+            // What a hook has freed may be what others wait for.
+            self.bury();
+        };
+        self.shared.sleep(last_look, || {
             let wait = match self.timers.borrow().next() {
                 None => Wait::Forever,
                 Some(at) => Wait::AtMost(at.saturating_duration_since(Instant::now())),
@@ -278,8 +279,7 @@ impl Inner {
             if wait != Wait::AtMost(Duration::ZERO) {
                 self.enter(wait);
             }
-        }
-        self.shared.end_sleep();
+        });
     }
 
     /// Enters the kernel and takes in what has completed.

@@ -5,13 +5,13 @@
 //! through it: they have queues of their own, see [`crate::Remote`].
 
 use crate::remote::Shared;
+use crate::sync::{AtomicBool, Ordering};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 /// Number of a task in its executor; the main future of `block_on` has [`MAIN`].

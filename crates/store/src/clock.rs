@@ -14,11 +14,11 @@
 //! trickles holds its own extent and not everybody's. The controller loads the clocks first and the slots after.
 
 use crate::extent::{Extent, SizeClass};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Published by a worker that reads nothing: past every tag.
 const IDLE: u64 = u64::MAX;

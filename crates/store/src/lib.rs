@@ -21,6 +21,7 @@
 //! | `verify` | reading blocks and hashing them |
 //! | [`quarantine`] | extents taken out of service |
 //! | [`files`] | the seam to the disk |
+//! | `sync` | what threads share, from the standard library or from loom |
 //! | [`store`] | all of it together, with its threads |
 
 pub mod allocator;
@@ -37,6 +38,8 @@ pub mod hash;
 pub mod health;
 pub mod index;
 pub mod journal;
+#[cfg(all(test, loom))]
+mod loom_models;
 pub mod messages;
 pub mod names;
 pub mod page_map;
@@ -50,6 +53,7 @@ pub mod shared;
 mod simulation;
 pub mod statistics;
 pub mod store;
+mod sync;
 mod verify;
 
 pub use error::StoreError;

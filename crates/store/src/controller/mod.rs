@@ -29,6 +29,8 @@ mod sealing;
 mod space;
 
 pub(crate) use frames::JournalWriter;
+#[cfg(all(test, loom))]
+pub(crate) use naming::{OccupyVerdict, ReleaseVerdict};
 pub use ports::Port;
 
 use crate::allocator::Allocator;
@@ -42,7 +44,7 @@ use crate::settings::{Durability, GenerationSize, Settings};
 use crate::shared::Shared;
 use buddy_ring::{BufferPool, Ring};
 use futures_channel::oneshot;
-use naming::PendingNames;
+pub(crate) use naming::PendingNames;
 use ports::Ports;
 use requests::{Batch, Deferred};
 use sealing::Sealed;

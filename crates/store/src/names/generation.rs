@@ -9,9 +9,9 @@
 
 use crate::hash::Hash;
 use crate::record::Record;
+use crate::sync::{self, AtomicU32, AtomicU64, Ordering};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What a stage says of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +34,7 @@ impl NameState {
 }
 
 /// Entries are allocated in chunks, as they are needed.
-const CHUNK_ENTRIES: usize = 4096;
+const CHUNK_ENTRIES: usize = if cfg!(loom) { 2 } else { 4096 };
 
 /// A slot that belongs to no name.
 const VACANT: u32 = 0;
@@ -62,15 +62,12 @@ impl Generation {
     pub fn new(entries: usize) -> Generation {
         let entries_max = entries.max(1);
         let slots = (entries_max + entries_max / 2).next_power_of_two();
-        let state = RandomState::new();
-        // SAFETY: all zeros is a value of AtomicU32. Memory that the system hands out zeroed is not touched before it is used.
-        let slots = unsafe { Box::<[AtomicU32]>::new_zeroed_slice(slots).assume_init() };
         Generation {
-            slots,
+            slots: sync::zeros(slots),
             entries_max,
             chunks: (0..entries_max.div_ceil(CHUNK_ENTRIES)).map(|_| OnceLock::new()).collect(),
             entries: AtomicU32::new(0),
-            seed: [state.hash_one(0), state.hash_one(1)],
+            seed: seed(),
         }
     }
 
@@ -167,6 +164,15 @@ impl Generation {
         let zeroed = || (0..CHUNK_ENTRIES).map(|_| Entry::default()).collect();
         chunk.get_or_init(zeroed).get(number % CHUNK_ENTRIES)
     }
+}
+
+fn seed() -> [u64; 2] {
+    // A model must do the same again and again.
+    if cfg!(loom) {
+        return [0; 2];
+    }
+    let state = RandomState::new();
+    [state.hash_one(0), state.hash_one(1)]
 }
 
 fn words(hash: &Hash) -> [u64; 4] {

@@ -8,7 +8,8 @@ mod generation;
 pub use generation::{Generation, NameState};
 
 use crate::hash::Hash;
-use arc_swap::{ArcSwap, Guard};
+use crate::record::Record;
+use crate::sync::{ArcSwap, Guard};
 use std::sync::Arc;
 
 /// One consistent view of the published stages.
@@ -67,6 +68,27 @@ impl Names {
         self.stages.load()
     }
 
+    /// Looks a name up: active names, sealed names, then `index`, in a snapshot taken after those: a name that moves from one to
+    /// the next is found in one of them. `index` is passed how many generations were dropped; so is the caller, who can say
+    /// with it how old the answer is.
+    ///
+    /// # Errors
+    ///
+    /// What `index` returns.
+    pub fn look_up<E>(
+        &self,
+        hash: &Hash,
+        index: impl FnOnce(u64) -> Result<Option<Record>, E>,
+    ) -> Result<(Option<Record>, u64), E> {
+        let stages = self.load();
+        let seen = stages.dropped();
+        let record = match stages.get(hash) {
+            Some(state) => state.record(),
+            None => index(seen)?,
+        };
+        Ok((record, seen))
+    }
+
     /// Makes the active generation the sealed one and installs an empty one. Does nothing while one is sealed.
     pub fn seal(&self) -> Option<Arc<Generation>> {
         let stages = self.stages.load_full();
@@ -96,7 +118,6 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Record;
 
     #[test]
     fn the_newer_stage_hides_the_older_and_a_removal_is_an_entry() {

@@ -192,16 +192,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         Ok(LookUp { found: record.map(|record| Found { hash: *hash, record, guard, verify, seen }), seen })
     }
 
-    /// Active names, sealed names, then the index in a snapshot taken after those: a name that moves from one to the next is
-    /// found in one of them.
     fn look_up_here(&self, hash: &Hash) -> Result<(Option<Record>, u64), StoreError> {
-        let stages = self.shared.names.load();
-        let seen = stages.dropped();
-        let record = match stages.get(hash) {
-            Some(state) => state.record(),
-            None => self.reader.borrow_mut().block(hash, seen)?,
-        };
-        Ok((record, seen))
+        Ok(self.shared.names.look_up(hash, |seen| self.reader.borrow_mut().block(hash, seen))?)
     }
 
     /// A store that stopped writing cannot say what its next opening will find, even where nothing is to be changed: a change that
