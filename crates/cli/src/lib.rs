@@ -1,7 +1,17 @@
-//! `buddy-blocks`: a content-addressed block store for Linux.
+//! `buddy-blocks`: a content-addressed block store for Linux. The whole program; its `main.rs` only calls [`main`].
+//!
+//! | module | one idea |
+//! | --- | --- |
+//! | `options`, `values` | what `serve` can be told, and how it is written |
+//! | `environment` | variables that nothing reads are mistakes |
+//! | `serve`, `check` | the commands |
+//! | `logging` | messages for the operator |
 
 mod check;
 mod environment;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod logging;
 mod options;
 mod serve;
@@ -25,7 +35,9 @@ enum Command {
     Check(check::CheckArguments),
 }
 
-fn main() -> ExitCode {
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),

@@ -49,6 +49,10 @@ pub mod statistics;
 pub mod store;
 mod verify;
 
+#[cfg(test)]
+#[path = "../../../fuzz/corpus.rs"]
+mod fuzz_corpus;
+
 pub use error::StoreError;
 pub use extent::BLOCK_BYTES_MAX;
 pub use hash::{Hash, Hasher};
