@@ -10,7 +10,7 @@ use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath,
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Serve a store over HTTP.
@@ -169,7 +169,7 @@ pub(crate) enum LogFormat {
 /// A number of extents for each size class.
 pub(crate) type PoolTargets = [u32; SIZE_CLASSES];
 
-fn parse_pool_targets(text: &str) -> Result<PoolTargets, String> {
+pub(crate) fn parse_pool_targets(text: &str) -> Result<PoolTargets, String> {
     let numbers: Result<Vec<u32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
     numbers
         .ok()
@@ -198,9 +198,14 @@ impl ServeArguments {
     }
 }
 
-fn read_file(path: &PathBuf) -> Result<ServeOptions, Failure> {
+fn read_file(path: &Path) -> Result<ServeOptions, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-    toml::from_str(&text).map_err(|error| {
+    parse_file(&text, path)
+}
+
+/// Reads the text of the file at `path`.
+pub(crate) fn parse_file(text: &str, path: &Path) -> Result<ServeOptions, Failure> {
+    toml::from_str(text).map_err(|error| {
         let before = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count();
         let message = error.message().replace('\n', " ");
@@ -209,7 +214,7 @@ fn read_file(path: &PathBuf) -> Result<ServeOptions, Failure> {
 }
 
 impl ServeOptions {
-    fn into_config(self) -> Result<ServeConfig, Failure> {
+    pub(crate) fn into_config(self) -> Result<ServeConfig, Failure> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Settings::default();
         let settings = Settings {

@@ -15,8 +15,12 @@ impl FromStr for Bytes {
 
     fn from_str(text: &str) -> Result<Bytes, String> {
         text.parse::<bytesize::ByteSize>()
-            .map(|size| Bytes(size.as_u64()))
-            .map_err(|_| format!("\"{text}\" is not a size: write bytes, or 64KiB, 10GB …"))
+            .map(|size| size.as_u64())
+            .ok()
+            // What does not fit is cut down to this.
+            .filter(|bytes| *bytes < u64::MAX)
+            .map(Bytes)
+            .ok_or_else(|| format!("\"{text}\" is not a size: write bytes, or 64KiB, 10GB …"))
     }
 }
 
@@ -28,9 +32,24 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Span, String> {
-        humantime::parse_duration(text)
-            .map(Span)
-            .map_err(|_| format!("\"{text}\" is not a time: write 1s, 500ms, 2min …"))
+        add_parts(text).map(Span).ok_or_else(|| format!("\"{text}\" is not a time: write 1s, 500ms, 2min …"))
+    }
+}
+
+/// `1min 30s` part by part: humantime, given all of them, panics where they come to a second more than the longest time there is.
+fn add_parts(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    loop {
+        // A number and its unit: up to the first digit behind a letter.
+        let unit = rest.find(char::is_alphabetic).unwrap_or(rest.len());
+        let digit = rest.get(unit..)?.find(|letter: char| letter.is_ascii_digit());
+        let (part, more) = rest.split_at_checked(digit.map_or(rest.len(), |digit| unit + digit))?;
+        total = total.checked_add(humantime::parse_duration(part).ok()?)?;
+        if more.is_empty() {
+            return Some(total);
+        }
+        rest = more;
     }
 }
 
@@ -82,9 +101,14 @@ mod tests {
         assert_eq!(bytes("1.5 MiB"), Ok(1_572_864));
         assert!(bytes("lots").unwrap_err().contains("\"lots\""));
         assert!(bytes("-1").is_err());
+        assert!(bytes("20EB").is_err(), "more than there can be, not as much as there can be");
         let span = |text: &str| text.parse::<Span>().map(|span| span.0);
         assert_eq!(span("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(span("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(span(" 1min 30s500ms "), Ok(Duration::from_millis(90_500)));
+        assert_eq!(span("1.5h"), Ok(Duration::from_secs(5400)));
         assert!(span("soon").unwrap_err().contains("\"soon\""));
+        assert!(span("").is_err() && span("1s 2").is_err());
+        assert!(span("18446744073709551615s 1000ms").is_err());
     }
 }

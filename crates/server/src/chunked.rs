@@ -4,9 +4,9 @@
 //! trailers are read and ignored.
 
 /// Bytes of a chunk's line, with its extensions.
-const LINE_BYTES_MAX: usize = 1024;
+pub(crate) const LINE_BYTES_MAX: usize = 1024;
 /// Bytes of all trailers.
-const TRAILER_BYTES_MAX: usize = 8 * 1024;
+pub(crate) const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a chunked body cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

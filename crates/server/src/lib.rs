@@ -15,10 +15,14 @@
 //! | `phase` | starting, serving, draining |
 //! | `worker` | one thread |
 //! | [`server`] | all of them together |
+//! | `fuzzing` | what must hold for any bytes that a client sends |
 
 mod body;
 pub mod chunked;
 mod connection;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod get;
 mod hand_over;
 mod input;

@@ -164,7 +164,10 @@ impl Fields {
         if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
             return Err(Problem::fatal(
                 Status::NOT_IMPLEMENTED,
-                format!("Transfer-Encoding \"{}\" is not supported, only \"chunked\"", String::from_utf8_lossy(value)),
+                format!(
+                    "Transfer-Encoding \"{}\" is not supported, only \"chunked\"",
+                    shown(&String::from_utf8_lossy(value))
+                ),
             ));
         }
         self.chunked = true;
@@ -264,6 +267,16 @@ mod tests {
         assert_eq!(parse("GET / HTTP/2.0\r\n\r\n"), Err(505));
         assert_eq!(parse("PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(400));
         assert_eq!(parse("\0\0\0\0"), Err(400));
+    }
+
+    #[test]
+    fn a_refusal_repeats_only_so_much_of_the_request() {
+        let long = "x".repeat(10_000);
+        for field in ["Content-Length", "Transfer-Encoding", "Expect"] {
+            let text = format!("PUT / HTTP/1.1\r\nHost: a\r\n{field}: {long}\r\n\r\n");
+            let detail = parse_head(text.as_bytes()).unwrap_err().detail;
+            assert!(detail.len() < 2 * crate::limits::SHOWN_CHARS, "{field}: {} bytes", detail.len());
+        }
     }
 
     proptest! {

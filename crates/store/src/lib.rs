@@ -56,6 +56,10 @@ pub mod store;
 mod sync;
 mod verify;
 
+#[cfg(test)]
+#[path = "../../../fuzz/corpus.rs"]
+mod fuzz_corpus;
+
 pub use error::StoreError;
 pub use extent::BLOCK_BYTES_MAX;
 pub use hash::{Hash, Hasher};

@@ -151,15 +151,17 @@ pub(super) fn decode_meta<'a>(
     let journal_bytes = integer(key::JOURNAL_BYTES)?;
     let journal_offset = integer(key::JOURNAL_OFFSET)?;
     let (epoch, sequence) = (integer(key::EPOCH)?, integer(key::SEQUENCE)?);
+    let clean = integer(key::CLEAN)?;
     let possible = journal_bytes > 0
         && journal_bytes.is_multiple_of(PAGE_BYTES)
         && journal_offset.is_multiple_of(PAGE_BYTES)
         && journal_offset <= journal_bytes
-        && epoch.max(sequence) < NUMBER_MAX;
+        && epoch.max(sequence) < NUMBER_MAX
+        && clean <= 1;
     if !possible {
         return Err(IndexError::Damaged(format!(
             "table meta: impossible values: journal of {journal_bytes} bytes, offset {journal_offset}, epoch {epoch}, \
-             sequence {sequence}"
+             sequence {sequence}, clean {clean}"
         )));
     }
     let store_id = get(key::STORE_ID)?.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| missing(key::STORE_ID))?;
@@ -170,7 +172,7 @@ pub(super) fn decode_meta<'a>(
         journal_bytes,
         journal_offset,
         journal_crc: u32::try_from(integer(key::JOURNAL_CRC)?).map_err(|_| missing(key::JOURNAL_CRC))?,
-        clean: integer(key::CLEAN)? != 0,
+        clean: clean == 1,
         totals: Totals {
             blocks: integer(key::BLOCKS)?,
             bytes_stored: integer(key::BYTES_STORED)?,
@@ -230,6 +232,9 @@ mod tests {
             short.get_mut(name).unwrap().pop();
             assert!(decode(&short).unwrap_err().to_string().contains(name), "{name}");
         }
+        let mut neither = rows.clone();
+        neither.insert(key::CLEAN, 2u64.to_le_bytes().to_vec());
+        assert!(decode(&neither).unwrap_err().to_string().contains("clean 2"));
         let mut other = rows;
         other.insert(key::FORMAT_VERSION, 2u64.to_le_bytes().to_vec());
         assert!(matches!(decode(&other), Err(IndexError::Version { found: 2 })));

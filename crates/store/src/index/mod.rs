@@ -5,6 +5,9 @@
 
 mod codec;
 mod environment;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod mdbx_index;
 
 pub use mdbx_index::{MdbxIndex, MdbxReader};

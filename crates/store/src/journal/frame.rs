@@ -11,9 +11,9 @@ use crate::record::Record;
 /// Bytes of the largest frame.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 
-const MAGIC: [u8; 8] = *b"BBFRAME\0";
-const HEADER_BYTES: usize = 80;
-const CRC_AT: usize = 68;
+pub(super) const MAGIC: [u8; 8] = *b"BBFRAME\0";
+pub(super) const HEADER_BYTES: usize = 80;
+pub(super) const CRC_AT: usize = 68;
 const PAGE: usize = 4096;
 
 const KIND_OCCUPIED: u8 = 1;
@@ -325,7 +325,7 @@ fn read_removed(payload: &mut Reader<'_>) -> Option<JournalRecord> {
     let hash = Hash::from_bytes(payload.array()?);
     let (class, number) = (payload.u8()?, payload.u64()?);
     let extent = match class {
-        Record::NO_EXTENT => None,
+        Record::NO_EXTENT if number == 0 => None,
         class => Some(Extent::new(SizeClass::new(class)?, number)?),
     };
     Some(JournalRecord::Removed { hash, extent })
@@ -420,6 +420,9 @@ mod tests {
         let mut count = encode(&header, &[record]);
         count[48] = 2;
         assert!(repaired(count).is_err());
+        let mut numbered = encode(&header, &[record]);
+        numbered[HEADER_BYTES + RECORD_HEADER_BYTES + Hash::BYTES + 1] = 7;
+        assert!(repaired(numbered).is_err(), "no extent has no number");
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The journal: one preallocated file, written in a circle, that makes a batch durable with one sequential write.
 //!
 //! `frame` is its format, `circle` its space, `replay` how it is read at opening. Writing frames is the controller's.
+//! `fuzzing`: what must hold for any bytes.
 
 mod circle;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod replay;
 
 pub(crate) use circle::Circle;

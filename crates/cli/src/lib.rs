@@ -1,0 +1,107 @@
+//! `buddy-blocks`: a content-addressed block store for Linux. The whole program; its `main.rs` only calls [`main`].
+//!
+//! | module | one idea |
+//! | --- | --- |
+//! | `options`, `values` | what `serve` can be told, and how it is written |
+//! | `environment` | variables that nothing reads are mistakes |
+//! | `serve`, `check` | the commands |
+//! | `logging` | messages for the operator |
+
+mod check;
+mod environment;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod logging;
+mod options;
+mod serve;
+mod values;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A content-addressed block store: send up to 512 KiB over HTTP, get back its SHA-256; with that name anyone gets the
+/// bytes back.
+#[derive(Parser)]
+#[command(name = "buddy-blocks", version, max_term_width = 120, allow_negative_numbers = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(Box<options::ServeArguments>),
+    Check(check::CheckArguments),
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Programs that are built for tests can be told where to die.
+    let _crash_points = fail::has_failpoints().then(fail::FailScenario::setup);
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return explain(&error),
+    };
+    let outcome = match arguments.command {
+        None => show_help(),
+        Some(Command::Serve(arguments)) => serve::run(*arguments),
+        Some(Command::Check(arguments)) => check::run(&arguments),
+    };
+    outcome.unwrap_or_else(|failure| {
+        complain(&failure);
+        ExitCode::FAILURE
+    })
+}
+
+/// Why a command did not do what it was asked to, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Failure(String);
+
+impl Failure {
+    fn from_display(error: impl std::fmt::Display) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+type Outcome = Result<ExitCode, Failure>;
+
+/// Help and version as they are; what is wrong with a command line in one line.
+#[allow(clippy::print_stderr)]
+fn explain(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Where nobody reads the help there is nobody to tell.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let what = text.split("\n\n").next().unwrap_or(&text).replace("error: ", "");
+    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    eprintln!("buddy-blocks: {what} (see --help)");
+    ExitCode::from(USAGE)
+}
+
+/// Exit status for a command line that makes no sense.
+const USAGE: u8 = 2;
+
+fn show_help() -> Outcome {
+    Arguments::command().print_help().map_err(Failure::from_display)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[allow(clippy::print_stderr)]
+fn complain(failure: &Failure) {
+    eprintln!("buddy-blocks: {failure}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
