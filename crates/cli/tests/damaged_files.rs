@@ -130,8 +130,8 @@ fn look_at(mut server: Server, store: &Store) -> Outcome {
     let read_only = (ready.status != 200).then(|| ready.text());
     let (right, errors) = read_all(&mut client, store, read_only.is_some());
     if read_only.is_none() {
-        // Enough for a checkpoint, and to overwrite what is wrongly taken for free.
-        for number in 0..100 {
+        // Enough for a checkpoint (64), and to overwrite what is wrongly taken for free.
+        for number in 0..70 {
             let body = bytes(77_000 + number, 5000);
             let reply = client.request("PUT", "/", &[], &body);
             assert!(matches!(reply.status, 200 | 500..), "{}", reply.text());
