@@ -6,6 +6,7 @@ use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
+use std::ffi::CStr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,6 +37,17 @@ struct Tables {
     meta: Table,
 }
 
+impl Tables {
+    fn open(mut table: impl FnMut(&CStr) -> Result<Table, IndexError>) -> Result<Tables, IndexError> {
+        Ok(Tables {
+            blocks: table(c"blocks")?,
+            pages: table(c"pages")?,
+            quarantine: table(c"quarantine")?,
+            meta: table(c"meta")?,
+        })
+    }
+}
+
 impl MdbxIndex {
     /// Opens the index file at `path`, creating it where it is missing.
     ///
@@ -45,12 +57,7 @@ impl MdbxIndex {
     pub fn open(path: &Path) -> Result<MdbxIndex, IndexError> {
         let environment = Environment::open(path, TABLES_MAX, false)?;
         let mut transaction = environment.writer()?;
-        let tables = Tables {
-            blocks: transaction.table(c"blocks")?,
-            pages: transaction.table(c"pages")?,
-            quarantine: transaction.table(c"quarantine")?,
-            meta: transaction.table(c"meta")?,
-        };
+        let tables = Tables::open(|name| transaction.table(name))?;
         transaction.commit()?;
         Ok(MdbxIndex { environment: Arc::new(environment), tables })
     }
@@ -64,12 +71,7 @@ impl MdbxIndex {
         let environment = Arc::new(Environment::open(path, TABLES_MAX, true)?);
         let mut transaction = environment.reader()?;
         transaction.renew()?;
-        let tables = Tables {
-            blocks: transaction.table(c"blocks")?,
-            pages: transaction.table(c"pages")?,
-            quarantine: transaction.table(c"quarantine")?,
-            meta: transaction.table(c"meta")?,
-        };
+        let tables = Tables::open(|name| transaction.table(name))?;
         transaction.commit()?;
         Ok(MdbxIndex { environment, tables })
     }
@@ -409,7 +411,6 @@ mod tests {
                     most = most.max(index.sizes().used_bytes);
                     checkpoint(&index, &job(first..first + removals, true)).unwrap();
                 }
-                eprintln!("stored {stored} removals {removals}: {most} of {reserved}");
                 assert!(most <= reserved, "stored {stored}, removals {removals}: {most} bytes of {reserved}");
             }
         }

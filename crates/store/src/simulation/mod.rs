@@ -9,14 +9,18 @@
 //! | `workload` | clients, and boots that end in order, by a kill, or by a power cut |
 //! | `properties` | random steps against a set of keys |
 //! | `tests` | histories of orderly stops, kills and power cuts |
-//! | `faults` | disks that fail, fill up, or change bytes |
+//! | `faults` | disks that fail and fill up |
+//! | `damage` | bytes that change behind the store's back |
+//! | `steps` | what tests of those have in common |
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
+mod damage;
 mod disk;
 mod faults;
 mod memory_index;
 mod oracle;
 mod properties;
+mod steps;
 mod tests;
 mod workload;
 mod world;

@@ -92,8 +92,8 @@ fn power_cuts_at_every_event() {
         let (durability, data_sync) = WAYS_TO_BE_DURABLE[seed.0 as usize % WAYS_TO_BE_DURABLE.len()];
         let sync_interval = Duration::from_millis(2);
         let settings = Settings { durability, data_sync, sync_interval, ..small_settings(2) };
-        let cuts_of_seed = cut_at_every_event(|| run(seed.0, 20, settings.clone()), 200, seed.0);
-        assert!(cuts_of_seed > 50, "{cuts_of_seed}");
+        let cuts_of_seed = cut_at_every_event(|| run(seed.0, 20, settings.clone()), 250, seed.0);
+        assert!(cuts_of_seed > 100, "{cuts_of_seed}");
         cuts += cuts_of_seed;
     }
     println!("{cuts} cuts");

@@ -1,0 +1,39 @@
+//! Steps that tests of faults and of damage have in common.
+
+use super::disk::{Cut, Fault};
+use super::world::{Block, Open, World};
+use crate::StoreError;
+
+pub(super) const EIO: Fault = Fault::Error(libc::EIO);
+
+/// Opens the store, does `work`, and kills the process, unless `work` has stopped the store.
+pub(super) fn boot<T>(world: &mut World, work: impl AsyncFnOnce(&World, Open) -> T) -> T {
+    let runtime = world.runtime();
+    let ring = runtime.ring();
+    let world_ref = &*world;
+    let result = runtime.block_on(async {
+        let open = world_ref.open(&ring).await.unwrap();
+        work(world_ref, open).await
+    });
+    drop((runtime, ring));
+    world.restore(Cut::Crash);
+    result
+}
+
+pub(super) async fn put_all(world: &World, open: &Open) {
+    for block in &world.blocks {
+        assert!(open.put(0, block).await.is_ok());
+    }
+}
+
+/// What a look-up and a read of a block come to.
+pub(super) async fn outcome(open: &Open, block: &Block) -> &'static str {
+    let Some(found) = open.sessions[0].find(&block.hash).await.unwrap() else { return "absent" };
+    let buffer = open.buffers.take(block.bytes.len()).await.unwrap();
+    match open.sessions[0].read(found, buffer, 0).await {
+        (Err(StoreError::Corrupt(hash)), _) if hash == block.hash => "refused",
+        (Err(error), _) => panic!("{error}"),
+        (Ok(()), buffer) if buffer[..block.bytes.len()] == block.bytes => "there",
+        (Ok(()), _) => "another block's bytes",
+    }
+}
