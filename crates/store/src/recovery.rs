@@ -17,11 +17,12 @@
 use crate::allocator::Allocator;
 use crate::checkpoint::{CheckpointJob, checkpoint};
 use crate::crash_point::crash_point;
-use crate::extent::MACROBLOCK_BYTES;
+use crate::extent::{MACROBLOCK_BYTES, PAGE_BYTES};
 use crate::files::{BlockFile, write_fully};
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, IndexTransaction, Meta, StoreId, Totals};
 use crate::journal::replay::{FinalState, Replay, ReplayError, replay};
+use crate::journal::{FrameHeader, encode_frame, frame_bytes};
 use crate::names::{Generation, NameState};
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
@@ -81,7 +82,7 @@ pub(crate) struct Damage {
     pub(crate) names: HashMap<Hash, FinalState>,
 }
 
-/// Makes the files of a new store, if there is none yet: the journal is zeroed and flushed before the index is born.
+/// Makes the files of a new store, if there is none yet: the journal is zeroed, begun and flushed before the index is born.
 pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
     index: &I,
     data: &F,
@@ -96,10 +97,7 @@ pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
     if data_bytes > 0 {
         return Err(RecoveryError::IndexLost(data_bytes));
     }
-    zero_journal(journal, journal_bytes).await.map_err(io_error("writing the journal"))?;
-    crash_point("journal-made");
-    let mut transaction = index.begin()?;
-    transaction.set_meta(&Meta {
+    let mut meta = Meta {
         store_id,
         epoch: 0,
         sequence: 0,
@@ -108,11 +106,20 @@ pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
         journal_crc: 0,
         clean: true,
         totals: Totals::default(),
-    })?;
+    };
+    let making = async {
+        zero(journal, journal_bytes).await?;
+        begin_journal(journal, &mut meta).await?;
+        journal.flush().await
+    };
+    making.await.map_err(io_error("writing the journal"))?;
+    crash_point("journal-made");
+    let mut transaction = index.begin()?;
+    transaction.set_meta(&meta)?;
     Ok(transaction.commit()?)
 }
 
-async fn zero_journal<F: BlockFile>(journal: &F, bytes: u64) -> io::Result<()> {
+async fn zero<F: BlockFile>(journal: &F, bytes: u64) -> io::Result<()> {
     #[allow(clippy::cast_possible_truncation)]
     const PIECE: usize = MACROBLOCK_BYTES as usize;
     let mut zeros = BufferPool::new(PIECE).take(PIECE).await?;
@@ -123,7 +130,24 @@ async fn zero_journal<F: BlockFile>(journal: &F, bytes: u64) -> io::Result<()> {
         result?;
         parts = returned;
     }
-    journal.flush().await
+    Ok(())
+}
+
+/// Writes a frame without records at 0, which `meta` continues from then on: by it the next opening can tell that the journal is this
+/// one, even if nothing else was written.
+async fn begin_journal<F: BlockFile>(journal: &F, meta: &mut Meta) -> io::Result<()> {
+    let header = FrameHeader {
+        store_id: meta.store_id,
+        epoch: meta.epoch,
+        first_sequence: meta.sequence + 1,
+        durable_up_to: meta.sequence,
+        previous_crc: 0,
+    };
+    let bytes = frame_bytes(&[]);
+    let mut frame = BufferPool::new(bytes).take(bytes).await?;
+    meta.journal_crc = encode_frame(&header, &[], &mut frame);
+    meta.journal_offset = bytes as u64;
+    write_fully(journal, vec![(frame, bytes)], 0, false).await.0
 }
 
 /// Brings a store into a state in which it can be used.
@@ -136,7 +160,7 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
 ) -> Result<Recovered, RecoveryError> {
     let buffers = BufferPool::new(BUFFER_BYTES_MAX);
     let mut reader = index.reader()?;
-    let meta = reader.meta()?.ok_or(IndexError::Damaged("table meta is empty".to_owned()))?;
+    let mut meta = reader.meta()?.ok_or(IndexError::Damaged("table meta is empty".to_owned()))?;
     let data_bytes = data.length().map_err(io_error("reading the data file"))?;
     let macroblocks = data_bytes / MACROBLOCK_BYTES;
     let mut replay = replay(journal, &meta, &buffers).await?;
@@ -149,7 +173,8 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     }
     if replay.detached && meta.clean {
         tracing::warn!("the journal is not as it was left; nothing was in it: it begins anew");
-        (replay.offset, replay.crc) = (0, 0);
+        begin_journal(journal, &mut meta).await.map_err(io_error("writing the journal"))?;
+        (replay.offset, replay.crc) = (meta.journal_offset, meta.journal_crc);
     }
     let reason = match find_damage(&mut reader, &meta, &replay, macroblocks)? {
         Some(reason) => reason,
@@ -182,7 +207,9 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     };
     Ok(Recovered {
         meta,
-        allocator: load_allocator(&mut reader, macroblocks)?,
+        // Nothing is allocated any more: where the maps cannot be read, nothing counts as free.
+        allocator: load_allocator(&mut reader, macroblocks)
+            .unwrap_or_else(|_| Allocator::from_page_maps(0, Vec::new())),
         quarantined: load_quarantine(&mut reader)?,
         generation_size: settings.generation_size(meta.totals.blocks),
         index_has_space: true,
@@ -226,14 +253,40 @@ fn find_damage<R: IndexReader>(
             )));
         }
     }
-    let mut beyond = None;
-    reader.page_maps(&mut |macroblock, _| {
+    find_damaged_pages(reader, meta, macroblocks)
+}
+
+/// What is wrong with the page maps: where they cannot be trusted nothing may be allocated, but every block can still be read.
+fn find_damaged_pages<R: IndexReader>(
+    reader: &mut R,
+    meta: &Meta,
+    macroblocks: u64,
+) -> Result<Option<String>, RecoveryError> {
+    let (mut occupied_bytes, mut beyond) = (0, None);
+    let read = reader.page_maps(&mut |macroblock, map| {
+        occupied_bytes += u64::from(map.occupied_pages()) * PAGE_BYTES;
         if macroblock >= macroblocks {
             beyond = beyond.or(Some(macroblock));
         }
-    })?;
-    Ok(beyond.map(|macroblock| {
-        format!("the data file was truncated to {macroblocks} MiB: blocks in MiB {macroblock} and beyond are lost")
+    });
+    match read {
+        Err(IndexError::Damaged(what)) => {
+            return Ok(Some(format!("the index is damaged: {what}; blocks can be read, and nothing is written")));
+        }
+        read => read?,
+    }
+    if let Some(macroblock) = beyond {
+        return Ok(Some(format!(
+            "the data file was truncated to {macroblocks} MiB: blocks in MiB {macroblock} and beyond are lost"
+        )));
+    }
+    let quarantined_bytes: u64 = load_quarantine(reader)?.iter().map(|quarantined| quarantined.extent.bytes()).sum();
+    let named_bytes = meta.totals.bytes_allocated.wrapping_add(quarantined_bytes);
+    Ok((occupied_bytes != named_bytes).then(|| {
+        format!(
+            "the index is damaged: {occupied_bytes} bytes are marked occupied, and blocks take {named_bytes}; blocks can be read, \
+             and nothing is written"
+        )
     }))
 }
 

@@ -99,8 +99,9 @@ impl Store {
         let shared = Shared::new(settings, recovered.damage.as_ref().map_or(0, |damage| damage.names.len()));
         shared.statistics.set_index_sizes(index.sizes());
         shared.add_quarantined(recovered.quarantined.iter().copied());
-        if let Some(damage) = &recovered.damage {
-            open_read_only(&shared, damage);
+        match &recovered.damage {
+            Some(damage) => open_read_only(&shared, damage),
+            None => index.trust_pages().map_err(RecoveryError::from)?,
         }
         let (checkpoints, checkpointer) = start_checkpointer(index.clone())?;
         let (locator, locator_thread) = match settings.lookup {

@@ -1,12 +1,17 @@
-//! Rows of the index, byte by byte; `docs/format.md` is the description. Integers are little-endian, except the macroblock in a key,
-//! which is big-endian so that rows lie in order.
+//! Rows of the index, byte by byte; `docs/format.md` is the description. Integers are little-endian, except those in a key, which
+//! are big-endian so that rows lie in order. Every value ends with a checksum, which is looked at before anything else.
 
+use super::checksum::{Row, seal, unseal};
 use super::{FORMAT_VERSION, IndexError, Meta, Totals};
 use crate::extent::{Extent, PAGE_BYTES, SizeClass};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
+use std::cmp::Ordering;
+
+/// Key and value of a row beside a place in a table, if there is one.
+pub(super) type Neighbour<'a> = Option<(&'a [u8], &'a [u8])>;
 
 /// The only kind of record there is yet.
 const KIND_BLOCK: u8 = 1;
@@ -15,9 +20,9 @@ const KIND_BLOCK: u8 = 1;
 const NUMBER_MAX: u64 = 1 << 62;
 
 /// Bytes of a value of table `blocks`: kind, class, number, length.
-pub(super) const RECORD_BYTES: usize = 1 + 1 + 8 + 4;
+const RECORD_BYTES: usize = 1 + 1 + 8 + 4;
 
-pub(super) fn encode_record(record: Record) -> [u8; RECORD_BYTES] {
+pub(super) fn encode_record(hash: &Hash, record: Record) -> Row {
     let (class, number) = record.stored_extent();
     let mut bytes = [0; RECORD_BYTES];
     let (head, rest) = bytes.split_at_mut(2);
@@ -25,23 +30,35 @@ pub(super) fn encode_record(record: Record) -> [u8; RECORD_BYTES] {
     let (number_bytes, length_bytes) = rest.split_at_mut(8);
     number_bytes.copy_from_slice(&number.to_le_bytes());
     length_bytes.copy_from_slice(&record.length().to_le_bytes());
-    bytes
+    seal(hash.as_bytes(), bytes)
 }
 
-pub(super) fn decode_record(hash: &Hash, bytes: &[u8]) -> Result<Record, IndexError> {
+pub(super) fn decode_record(hash: &Hash, row: &[u8]) -> Result<Record, IndexError> {
     let damaged = |what: String| IndexError::Damaged(format!("block {hash}: {what}"));
-    let Some((&[kind, class], rest)) = bytes.split_first_chunk() else {
-        return Err(damaged(format!("a record of {} bytes instead of {RECORD_BYTES}", bytes.len())));
+    let Some(&[kind, class, ref rest @ ..]) = unseal::<RECORD_BYTES>(hash.as_bytes(), row) else {
+        return Err(damaged("its record does not match its checksum".to_owned()));
     };
     if kind != KIND_BLOCK {
         return Err(damaged(format!("its record is of kind {kind}, which this program does not know")));
     }
-    let (Some(number), Some(length), RECORD_BYTES) = (read(rest, 0), rest.get(8..).and_then(read_u32), bytes.len())
-    else {
-        return Err(damaged(format!("a record of {} bytes instead of {RECORD_BYTES}", bytes.len())));
-    };
+    let ([number @ .., _, _, _, _], [_, _, _, _, _, _, _, _, length @ ..]) = (rest, rest);
+    let (number, length) = (u64::from_le_bytes(*number), u32::from_le_bytes(*length));
     Record::from_stored(class, number, length)
         .ok_or_else(|| damaged(format!("impossible record: class {class}, number {number}, length {length}")))
+}
+
+/// Makes sure that a name that was not found is absent. Where a bit of its key has changed, the search has ended beside the row that
+/// it has become, or where rows are not in order: both neighbours must be whole, and on their side of the name.
+pub(super) fn check_absence(hash: &Hash, before: Neighbour<'_>, after: Neighbour<'_>) -> Result<(), IndexError> {
+    let lies = |neighbour: Neighbour<'_>, side: Ordering| {
+        neighbour.is_none_or(|(key, row)| {
+            decode_hash(key).is_ok_and(|other| other.cmp(hash) == side && decode_record(&other, row).is_ok())
+        })
+    };
+    if lies(before, Ordering::Less) && lies(after, Ordering::Greater) {
+        return Ok(());
+    }
+    Err(IndexError::Damaged(format!("block {hash} may be stored, but the row beside the place of its name is damaged")))
 }
 
 pub(super) fn decode_hash(bytes: &[u8]) -> Result<Hash, IndexError> {
@@ -65,13 +82,15 @@ pub(super) fn decode_macroblock(bytes: &[u8]) -> Result<u64, IndexError> {
         .map_err(|_| IndexError::Damaged(format!("a macroblock's key has {} bytes instead of 4", bytes.len())))
 }
 
-pub(super) fn decode_page_map(macroblock: u64, bytes: &[u8]) -> Result<PageMap, IndexError> {
-    bytes.try_into().map(PageMap::decode).map_err(|_| {
-        IndexError::Damaged(format!(
-            "macroblock {macroblock}: a page map of {} bytes instead of {}",
-            bytes.len(),
-            PageMap::ENCODED_BYTES
-        ))
+/// Key and value of a macroblock in table `pages`.
+pub(super) fn encode_page_map(macroblock: u64, map: PageMap) -> Result<([u8; 4], Row), IndexError> {
+    let key = encode_macroblock(macroblock)?;
+    Ok((key, seal(&key, map.encode())))
+}
+
+pub(super) fn decode_page_map(macroblock: u64, row: &[u8]) -> Result<PageMap, IndexError> {
+    unseal(&encode_macroblock(macroblock)?, row).map(PageMap::decode).ok_or_else(|| {
+        IndexError::Damaged(format!("macroblock {macroblock}: its page map does not match its checksum"))
     })
 }
 
@@ -81,7 +100,7 @@ const QUARANTINE_KEY_BYTES: usize = 1 + 8;
 const QUARANTINE_BYTES: usize = Hash::BYTES + 8;
 
 /// Key and value of an extent in table `quarantine`.
-pub(super) fn encode_quarantined(quarantined: &Quarantined) -> ([u8; QUARANTINE_KEY_BYTES], [u8; QUARANTINE_BYTES]) {
+pub(super) fn encode_quarantined(quarantined: &Quarantined) -> ([u8; QUARANTINE_KEY_BYTES], Row) {
     let mut key = [0; QUARANTINE_KEY_BYTES];
     key[0] = quarantined.extent.class().number();
     key[1..].copy_from_slice(&quarantined.extent.number().to_be_bytes());
@@ -89,11 +108,12 @@ pub(super) fn encode_quarantined(quarantined: &Quarantined) -> ([u8; QUARANTINE_
     let (hash, since) = value.split_at_mut(Hash::BYTES);
     hash.copy_from_slice(quarantined.hash.as_bytes());
     since.copy_from_slice(&quarantined.since_s.to_le_bytes());
-    (key, value)
+    (key, seal(&key, value))
 }
 
-pub(super) fn decode_quarantined(key: &[u8], value: &[u8]) -> Result<Quarantined, IndexError> {
-    let damaged = || IndexError::Damaged("table quarantine: a row that no extent can have".to_owned());
+pub(super) fn decode_quarantined(key: &[u8], row: &[u8]) -> Result<Quarantined, IndexError> {
+    let damaged = || IndexError::Damaged("table quarantine: a row that does not match its checksum".to_owned());
+    let value = unseal::<QUARANTINE_BYTES>(key, row).ok_or_else(damaged)?;
     let (class, number) = key.split_first().ok_or_else(damaged)?;
     let number = u64::from_be_bytes(number.try_into().map_err(|_| damaged())?);
     let extent = SizeClass::new(*class).and_then(|class| Extent::new(class, number)).ok_or_else(damaged)?;
@@ -102,7 +122,7 @@ pub(super) fn decode_quarantined(key: &[u8], value: &[u8]) -> Result<Quarantined
     Ok(Quarantined { extent, hash: Hash::from_bytes(*hash), since_s })
 }
 
-/// Keys of table `meta`, each with a value of 8 bytes but `store_id`, which has 16.
+/// Keys of table `meta`, each with a value of 8 bytes and a checksum, but `store_id`, which has 16.
 pub(super) mod key {
     pub const FORMAT_VERSION: &str = "format_version";
     pub const STORE_ID: &str = "store_id";
@@ -117,9 +137,10 @@ pub(super) mod key {
     pub const BYTES_ALLOCATED: &str = "bytes_allocated";
 }
 
-/// The rows of table `meta` that hold integers.
-pub(super) fn meta_rows(meta: &Meta) -> [(&'static str, u64); 10] {
-    [
+/// The rows of table `meta`.
+pub(super) fn encode_meta(meta: &Meta) -> impl Iterator<Item = (&'static str, Row)> {
+    let store_id = (key::STORE_ID, seal(key::STORE_ID.as_bytes(), meta.store_id));
+    let integers = [
         (key::FORMAT_VERSION, u64::from(FORMAT_VERSION)),
         (key::EPOCH, meta.epoch),
         (key::SEQUENCE, meta.sequence),
@@ -130,16 +151,23 @@ pub(super) fn meta_rows(meta: &Meta) -> [(&'static str, u64); 10] {
         (key::BLOCKS, meta.totals.blocks),
         (key::BYTES_STORED, meta.totals.bytes_stored),
         (key::BYTES_ALLOCATED, meta.totals.bytes_allocated),
-    ]
+    ];
+    integers
+        .into_iter()
+        .map(|(name, value)| (name, seal(name.as_bytes(), value.to_le_bytes())))
+        .chain(std::iter::once(store_id))
 }
 
 /// Reads table `meta` through `get`; `None` where it has no rows. The version is looked at before anything else.
 pub(super) fn decode_meta<'a>(
     get: impl Fn(&'static str) -> Result<Option<&'a [u8]>, IndexError>,
 ) -> Result<Option<Meta>, IndexError> {
-    let missing = |name: &str| IndexError::Damaged(format!("table meta: row {name} is missing or has a wrong length"));
-    let integer = |name| {
-        get(name)?.filter(|bytes| bytes.len() == 8).and_then(|bytes| read(bytes, 0)).ok_or_else(|| missing(name))
+    let missing = |name: &str| IndexError::Damaged(format!("table meta: row {name} is missing or damaged"));
+    let integer = |name: &'static str| {
+        get(name)?
+            .and_then(|row| unseal(name.as_bytes(), row))
+            .map(|bytes| u64::from_le_bytes(*bytes))
+            .ok_or_else(|| missing(name))
     };
     if get(key::FORMAT_VERSION)?.is_none() {
         return if get(key::STORE_ID)?.is_none() { Ok(None) } else { Err(missing(key::FORMAT_VERSION)) };
@@ -164,9 +192,11 @@ pub(super) fn decode_meta<'a>(
              sequence {sequence}, clean {clean}"
         )));
     }
-    let store_id = get(key::STORE_ID)?.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| missing(key::STORE_ID))?;
+    let store_id = get(key::STORE_ID)?
+        .and_then(|row| unseal(key::STORE_ID.as_bytes(), row))
+        .ok_or_else(|| missing(key::STORE_ID))?;
     Ok(Some(Meta {
-        store_id,
+        store_id: *store_id,
         epoch,
         sequence,
         journal_bytes,
@@ -181,17 +211,10 @@ pub(super) fn decode_meta<'a>(
     }))
 }
 
-fn read(bytes: &[u8], at: usize) -> Option<u64> {
-    bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes)
-}
-
-fn read_u32(bytes: &[u8]) -> Option<u32> {
-    bytes.try_into().ok().map(u32::from_le_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::checksum::{CHECKSUM_BYTES, checksum};
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -209,10 +232,7 @@ mod tests {
     }
 
     fn rows(meta: &Meta) -> HashMap<&'static str, Vec<u8>> {
-        let mut rows: HashMap<_, _> =
-            meta_rows(meta).into_iter().map(|(name, value)| (name, value.to_le_bytes().to_vec())).collect();
-        rows.insert(key::STORE_ID, meta.store_id.to_vec());
-        rows
+        encode_meta(meta).map(|(name, row)| (name, row.to_vec())).collect()
     }
 
     fn decode(rows: &HashMap<&'static str, Vec<u8>>) -> Result<Option<Meta>, IndexError> {
@@ -233,11 +253,33 @@ mod tests {
             assert!(decode(&short).unwrap_err().to_string().contains(name), "{name}");
         }
         let mut neither = rows.clone();
-        neither.insert(key::CLEAN, 2u64.to_le_bytes().to_vec());
+        neither.insert(key::CLEAN, seal(key::CLEAN.as_bytes(), 2u64.to_le_bytes()).to_vec());
         assert!(decode(&neither).unwrap_err().to_string().contains("clean 2"));
         let mut other = rows;
-        other.insert(key::FORMAT_VERSION, 2u64.to_le_bytes().to_vec());
+        other.insert(key::FORMAT_VERSION, seal(key::FORMAT_VERSION.as_bytes(), 2u64.to_le_bytes()).to_vec());
         assert!(matches!(decode(&other), Err(IndexError::Version { found: 2 })));
+    }
+
+    #[test]
+    fn a_name_is_absent_only_between_whole_rows_in_order() {
+        let mut hashes = [Hash::of(b"1"), Hash::of(b"2"), Hash::of(b"3")];
+        hashes.sort();
+        let rows = hashes.map(|hash| (*hash.as_bytes(), encode_record(&hash, Record::EMPTY).to_vec()));
+        let absent = |at: usize, before: Option<&([u8; 32], Vec<u8>)>, after: Option<&([u8; 32], Vec<u8>)>| {
+            let [before, after] = [before, after].map(|row| row.map(|(key, row)| (&key[..], &row[..])));
+            check_absence(&hashes[at], before, after).is_ok()
+        };
+        let [first, second, third] = [0, 1, 2].map(|at| Some(&rows[at]));
+        assert!(absent(1, first, third) && absent(1, None, None) && absent(0, None, second) && absent(2, second, None));
+        assert!(!absent(1, third, None) && !absent(1, None, first), "out of order");
+        assert!(!absent(1, second, third) && !absent(1, first, second), "it is there");
+        for flip_key in [false, true] {
+            let mut damaged = [rows[0].clone(), rows[2].clone()];
+            for (key, row) in &mut damaged {
+                if flip_key { key[31] ^= 1 } else { row[3] ^= 1 }
+            }
+            assert!(!absent(1, Some(&damaged[0]), third) && !absent(1, first, Some(&damaged[1])));
+        }
     }
 
     proptest! {
@@ -257,16 +299,20 @@ mod tests {
             let length = u32::try_from(class.bytes()).unwrap() - fill % (u32::try_from(class.bytes()).unwrap() / 2);
             let record = Record::new(Extent::new(class, number), length).unwrap();
             let hash = Hash::of(b"x");
-            prop_assert_eq!(decode_record(&hash, &encode_record(record)).unwrap(), record);
-            prop_assert_eq!(decode_record(&hash, &encode_record(Record::EMPTY)).unwrap(), Record::EMPTY);
+            for record in [record, Record::EMPTY] {
+                let row = encode_record(&hash, record);
+                prop_assert_eq!(row.len(), RECORD_BYTES + CHECKSUM_BYTES);
+                prop_assert_eq!(decode_record(&hash, &row).unwrap(), record);
+                prop_assert!(decode_record(&Hash::of(b"y"), &row).is_err(), "the name is covered too");
+            }
         }
 
         #[test]
         fn any_bytes_are_a_record_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
             let hash = Hash::of(b"x");
-            if let Ok(record) = decode_record(&hash, &bytes) {
-                let encoded = encode_record(record);
-                prop_assert_eq!(encoded.as_slice(), bytes.as_slice());
+            let row = [&bytes[..], &checksum(hash.as_bytes(), &bytes)].concat();
+            if let Ok(record) = decode_record(&hash, &row) {
+                prop_assert_eq!(&encode_record(&hash, record)[..], &row[..]);
             }
         }
     }

@@ -148,7 +148,8 @@ impl Environment {
         }
         // Exclusive use needs the right to write; a reader relies on the locks of the files beside the index.
         let access = if read_only { ffi::MDBX_RDONLY } else { ffi::MDBX_EXCLUSIVE };
-        let flags = access | ffi::MDBX_NOSUBDIR | ffi::MDBX_NORDAHEAD | ffi::MDBX_NOSTICKYTHREADS;
+        let flags =
+            access | ffi::MDBX_NOSUBDIR | ffi::MDBX_NORDAHEAD | ffi::MDBX_NOSTICKYTHREADS | ffi::MDBX_VALIDATION;
         // SAFETY: the path is a terminated string; the environment is ours alone.
         let code = unsafe { ffi::mdbx_env_open(pointer, path.as_ptr(), flags, 0o640) };
         if code != 0 {
@@ -162,6 +163,16 @@ impl Environment {
             }
         }
         Ok(environment)
+    }
+
+    /// From here on pages are believed to be well-formed: checking each one that is passed takes three times as long as a look-up.
+    /// Builds for tests go on checking, because libmdbx asserts there what is not so in a damaged page.
+    pub(super) fn trust_pages(&self) -> Result<(), IndexError> {
+        if cfg!(debug_assertions) {
+            return Ok(());
+        }
+        // SAFETY: the environment is open; this flag may be changed at any time.
+        check("opened", unsafe { ffi::mdbx_env_set_flags(self.pointer, ffi::MDBX_VALIDATION, false) })
     }
 
     /// The size that the file can grow to.
@@ -281,6 +292,17 @@ unsafe fn bytes<'a>(value: ffi::MDBX_val) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(value.iov_base.cast::<c_void>().cast(), value.iov_len) }
 }
 
+/// Key and value of a row.
+type KeyAndValue<'a> = (&'a [u8], &'a [u8]);
+
+/// What a search has found.
+pub(super) enum Sought<'a> {
+    /// The value of the key.
+    Found(&'a [u8]),
+    /// No such key: the rows on both sides of its place.
+    Absent { before: Option<KeyAndValue<'a>>, after: Option<KeyAndValue<'a>> },
+}
+
 /// A read transaction, with or without a snapshot.
 pub(super) struct ReadTransaction {
     pointer: *mut ffi::MDBX_txn,
@@ -353,6 +375,20 @@ impl ReadTransaction {
         unsafe { get(self.pointer, table, key) }
     }
 
+    /// The value of `key`, or the rows on both sides of its place.
+    pub(super) fn seek(&self, table: Table, key: &[u8]) -> Result<Sought<'_>, IndexError> {
+        if let Some(row) = self.get(table, key)? {
+            return Ok(Sought::Found(row));
+        }
+        let cursor = Cursor::open(self.pointer, table)?;
+        // SAFETY: the transaction is live; the result borrows it, so it cannot be reset or dropped meanwhile.
+        let after = unsafe { cursor.step(Some(key), ffi::MDBX_SET_RANGE) }?;
+        let back = if after.is_some() { ffi::MDBX_PREV } else { ffi::MDBX_LAST };
+        // SAFETY: as above.
+        let before = unsafe { cursor.step(None, back) }?;
+        Ok(Sought::Absent { before, after })
+    }
+
     /// Calls `each` with every row of a table in the order of keys, from the first key not below `from` on, until it says false.
     pub(super) fn for_each(
         &self,
@@ -365,21 +401,14 @@ impl ReadTransaction {
         }
         let cursor = Cursor::open(self.pointer, table)?;
         let mut step = if from.is_some() { ffi::MDBX_SET_RANGE } else { ffi::MDBX_FIRST };
-        loop {
-            let (mut key, mut row) = (from.map_or_else(empty_value, value), empty_value());
-            // SAFETY: cursor and transaction are alive; key and row receive addresses in the snapshot.
-            let code = unsafe { ffi::mdbx_cursor_get(cursor.0, &raw mut key, &raw mut row, step) };
-            if code == ffi::MDBX_NOTFOUND {
-                return Ok(());
-            }
-            check("read", code)?;
-            // SAFETY: the snapshot is not given up while `self` is borrowed.
-            let (key, row) = (unsafe { bytes(key) }, unsafe { bytes(row) });
+        // SAFETY: the snapshot is not given up while `self` is borrowed.
+        while let Some((key, row)) = unsafe { cursor.step(from, step) }? {
             if !each(key, row)? {
-                return Ok(());
+                break;
             }
             step = ffi::MDBX_NEXT;
         }
+        Ok(())
     }
 }
 
@@ -400,6 +429,27 @@ impl Cursor {
         // SAFETY: the caller's transaction is alive; `cursor` receives the new cursor.
         check("read", unsafe { ffi::mdbx_cursor_open(transaction, table.0, &raw mut cursor) })?;
         Ok(Cursor(cursor))
+    }
+
+    /// Moves as `operation` says, which may take `key`; the row there, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// The transaction must be alive and unchanged as long as the result is used.
+    unsafe fn step<'a>(
+        &self,
+        key: Option<&[u8]>,
+        operation: ffi::MDBX_cursor_op,
+    ) -> Result<Option<KeyAndValue<'a>>, IndexError> {
+        let (mut key, mut row) = (key.map_or_else(empty_value, value), empty_value());
+        // SAFETY: cursor and transaction are alive; key and row receive addresses in the snapshot.
+        let code = unsafe { ffi::mdbx_cursor_get(self.0, &raw mut key, &raw mut row, operation) };
+        if code == ffi::MDBX_NOTFOUND {
+            return Ok(None);
+        }
+        check("read", code)?;
+        // SAFETY: the bytes are in the transaction's snapshot, which outlives their use by this function's contract.
+        Ok(Some((unsafe { bytes(key) }, unsafe { bytes(row) })))
     }
 }
 

@@ -3,9 +3,10 @@
 // A panic is how it reports.
 #![allow(clippy::expect_used, clippy::indexing_slicing)]
 
+use super::checksum::{CHECKSUM_BYTES, checksum};
 use super::codec::{
-    RECORD_BYTES, decode_hash, decode_macroblock, decode_meta, decode_page_map, decode_record, encode_macroblock,
-    encode_record, key, meta_rows,
+    decode_hash, decode_macroblock, decode_meta, decode_page_map, decode_record, encode_macroblock, encode_meta,
+    encode_page_map, encode_record, key,
 };
 use super::{FORMAT_VERSION, Meta, Totals};
 use crate::extent::{Extent, MACROBLOCK_PAGES, SizeClass};
@@ -26,10 +27,20 @@ pub fn index_values(bytes: &[u8]) {
     }
 }
 
+/// Any bytes with the checksum that they need to be looked at.
+fn sealed(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    [bytes, &checksum(key, bytes)].concat()
+}
+
 fn record(bytes: &[u8]) {
     let hash = Hash::of(b"x");
-    if let Ok(record) = decode_record(&hash, bytes) {
-        assert_eq!(encode_record(record), bytes, "{record:?}");
+    assert!(
+        decode_record(&hash, bytes).is_err()
+            || bytes.ends_with(&checksum(hash.as_bytes(), &bytes[..bytes.len() - CHECKSUM_BYTES]))
+    );
+    let row = sealed(hash.as_bytes(), bytes);
+    if let Ok(record) = decode_record(&hash, &row) {
+        assert_eq!(encode_record(&hash, record)[..], row, "{record:?}");
         let end = record.extent().map_or(0, |extent| extent.offset() + extent.bytes());
         assert!(u64::from(record.length()) <= record.allocated_bytes() && i64::try_from(end).is_ok());
     }
@@ -39,8 +50,9 @@ fn record(bytes: &[u8]) {
     let number = u64::from(number) << (class % 64);
     let extent = SizeClass::new(class % 8).and_then(|class| Extent::new(class, number));
     for record in [Record::new(extent, length), Record::new(None, length)].into_iter().flatten() {
-        assert_eq!(decode_record(&hash, &encode_record(record)).expect("its own"), record);
-        assert!(decode_record(&hash, &encode_record(record)[..RECORD_BYTES - 1]).is_err());
+        let row = encode_record(&hash, record);
+        assert_eq!(decode_record(&hash, &row).expect("its own"), record);
+        assert!(decode_record(&hash, &row[..row.len() - 1]).is_err());
     }
 }
 
@@ -67,10 +79,11 @@ fn macroblock(bytes: &[u8]) {
 }
 
 fn page_map(bytes: &[u8]) {
-    let Ok(map) = decode_page_map(3, bytes) else {
+    let row = sealed(&encode_macroblock(3).expect("below the last"), bytes);
+    let Ok(map) = decode_page_map(3, &row) else {
         return assert_ne!(bytes.len(), PageMap::ENCODED_BYTES);
     };
-    assert_eq!(map.encode(), bytes);
+    assert_eq!(encode_page_map(3, map).expect("below the last").1[..], row);
     // Free extents and occupied pages tile the macroblock.
     let mut tiled = map;
     map.free_extents(3, &mut |extent| assert!(extent.macroblock() == 3 && tiled.occupy(extent)));
@@ -89,7 +102,7 @@ fn meta(bytes: &[u8]) {
         values = rest;
         if missing & 1 << at == 0 {
             let length = value.len().saturating_sub(usize::from(short >> at & 1));
-            rows.insert(name, value[..length].to_vec());
+            rows.insert(name, sealed(name.as_bytes(), &value[..length]));
         }
     }
     let decode = |rows: &HashMap<&'static str, Vec<u8>>| decode_meta(|name| Ok(rows.get(name).map(Vec::as_slice)));
@@ -103,15 +116,14 @@ fn meta(bytes: &[u8]) {
     }
 }
 
-/// All rows, with their lengths.
+/// All rows, with the lengths of their values.
 fn names() -> Vec<(&'static str, usize)> {
     let meta = possible_meta(&[0; 80]).expect("bytes enough");
-    meta_rows(&meta).into_iter().map(|(name, _)| (name, 8)).chain([(key::STORE_ID, 16)]).collect()
+    encode_meta(&meta).map(|(name, row)| (name, row.len() - CHECKSUM_BYTES)).collect()
 }
 
 fn encode(meta: &Meta) -> HashMap<&'static str, Vec<u8>> {
-    let rows = meta_rows(meta).into_iter().map(|(name, value)| (name, value.to_le_bytes().to_vec()));
-    rows.chain([(key::STORE_ID, meta.store_id.to_vec())]).collect()
+    encode_meta(meta).map(|(name, row)| (name, row.to_vec())).collect()
 }
 
 /// Values that a checkpoint could have written.

@@ -1,6 +1,6 @@
-//! The index in libmdbx: three tables, see `docs/format.md`.
+//! The index in libmdbx: four tables, see `docs/format.md`.
 
-use super::environment::{Environment, ReadTransaction, Table, WriteTransaction};
+use super::environment::{Environment, ReadTransaction, Sought, Table, WriteTransaction};
 use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
@@ -15,7 +15,7 @@ const TABLES_MAX: u64 = 16;
 
 /// A name whose leaf page is copied takes a page and its share of the branches above it.
 const BYTES_WRITTEN_PER_NAME: u64 = 4096 + 512;
-/// What a name takes: key, value and their overhead are 56 bytes, in pages that are 60 to 70 % full.
+/// What a name takes: key, value and their overhead are 60 bytes, in pages that are 60 to 70 % full.
 const BYTES_PER_NAME: u64 = 96;
 /// Pages that every change writes, whatever it changes.
 const BYTES_PER_CHANGE: u64 = 1 << 20;
@@ -49,7 +49,8 @@ impl Tables {
 }
 
 impl MdbxIndex {
-    /// Opens the index file at `path`, creating it where it is missing.
+    /// Opens the index file at `path`, creating it where it is missing. Every page that is used is checked, until
+    /// [`MdbxIndex::trust_pages`].
     ///
     /// # Errors
     ///
@@ -78,6 +79,15 @@ impl MdbxIndex {
 }
 
 impl MdbxIndex {
+    /// No more checks of whole pages, for speed: the store was opened, and rows have checksums.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    pub fn trust_pages(&self) -> Result<(), IndexError> {
+        self.environment.trust_pages()
+    }
+
     /// Bytes of the pages that the tables consist of now.
     fn live_bytes(&self) -> Result<u64, IndexError> {
         let mut transaction = self.environment.reader()?;
@@ -178,8 +188,10 @@ impl MdbxReader {
 impl IndexReader for MdbxReader {
     fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError> {
         let blocks = self.tables.blocks;
-        let row = self.snapshot(generation)?.get(blocks, hash.as_bytes())?;
-        row.map(|row| codec::decode_record(hash, row)).transpose()
+        match self.snapshot(generation)?.seek(blocks, hash.as_bytes())? {
+            Sought::Found(row) => codec::decode_record(hash, row).map(Some),
+            Sought::Absent { before, after } => codec::check_absence(hash, before, after).map(|()| None),
+        }
     }
 
     fn rest(&mut self) {
@@ -246,7 +258,9 @@ impl IndexTransaction for MdbxTransaction<'_> {
 
     fn set_block(&mut self, hash: &Hash, record: Option<Record>) -> Result<(), IndexError> {
         match record {
-            Some(record) => self.transaction.put(self.tables.blocks, hash.as_bytes(), &codec::encode_record(record)),
+            Some(record) => {
+                self.transaction.put(self.tables.blocks, hash.as_bytes(), &codec::encode_record(hash, record))
+            }
             None => self.transaction.delete(self.tables.blocks, hash.as_bytes()),
         }
     }
@@ -259,11 +273,11 @@ impl IndexTransaction for MdbxTransaction<'_> {
     }
 
     fn set_page_map(&mut self, macroblock: u64, map: PageMap) -> Result<(), IndexError> {
-        let key = codec::encode_macroblock(macroblock)?;
+        let (key, row) = codec::encode_page_map(macroblock, map)?;
         if map.is_empty() {
             self.transaction.delete(self.tables.pages, &key)
         } else {
-            self.transaction.put(self.tables.pages, &key, &map.encode())
+            self.transaction.put(self.tables.pages, &key, &row)
         }
     }
 
@@ -277,10 +291,8 @@ impl IndexTransaction for MdbxTransaction<'_> {
     }
 
     fn set_meta(&mut self, meta: &Meta) -> Result<(), IndexError> {
-        for (name, value) in codec::meta_rows(meta) {
-            self.transaction.put(self.tables.meta, name.as_bytes(), &value.to_le_bytes())?;
-        }
-        self.transaction.put(self.tables.meta, codec::key::STORE_ID.as_bytes(), &meta.store_id)
+        codec::encode_meta(meta)
+            .try_for_each(|(name, row)| self.transaction.put(self.tables.meta, name.as_bytes(), &row))
     }
 
     fn commit(self) -> Result<(), IndexError> {

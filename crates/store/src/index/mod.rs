@@ -3,6 +3,7 @@
 //! This is a seam, as narrow as it can be: libmdbx stands behind it ([`MdbxIndex`]), and a model with the same commit semantics in
 //! simulations. What crosses it is typed and validated here, since libmdbx stores whatever bytes it is given.
 
+mod checksum;
 mod codec;
 mod environment;
 #[cfg(any(test, feature = "fuzzing"))]

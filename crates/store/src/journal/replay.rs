@@ -121,12 +121,9 @@ async fn next_in_chain<F: BlockFile>(
     Ok(None)
 }
 
-/// True where the frame that `meta` continues, if there ever was one, still ends where the next one would begin. It is overwritten only
-/// after the journal has gone round, and then the chain is not empty.
+/// True where the frame that `meta` continues still ends where the next one would begin. It is overwritten only after the journal has
+/// gone round, and then the chain is not empty. A new journal begins with a frame without records, so there always is one.
 async fn holds_last_frame<F: BlockFile>(window: &mut Window<'_, F>, meta: &Meta) -> Result<bool, ReplayError> {
-    if meta.journal_crc == 0 {
-        return Ok(true);
-    }
     // A frame that fills the journal to its end leaves the next one at 0.
     let end = if meta.journal_offset == 0 { meta.journal_bytes } else { meta.journal_offset };
     let mut offset = end.saturating_sub(FRAME_BYTES_MAX as u64);

@@ -32,8 +32,8 @@ fn a_damaged_journal_opens_read_only_and_says_what_is_lost() {
     let settings = Settings { checkpoint_names: 1000, ..small_settings(2) };
     let mut world = World::new(8, 12, settings);
     boot(&mut world, async |world, open| put_all(world, &open).await);
-    // The first frame of the epoch lies at 0: nothing was checkpointed but the empty store.
-    world.disk.corrupt(JOURNAL, 200, 1);
+    // The first frame of the epoch: only the empty store was checkpointed.
+    world.disk.corrupt(JOURNAL, world.journal_offset() + 200, 1);
     let report = world.check().unwrap();
     assert!(report.faults.iter().any(|fault| fault.contains("the journal is damaged")), "{:?}", report.faults);
     for _ in 0..2 {
@@ -80,7 +80,7 @@ fn an_old_frame_with_the_same_sequence_number_is_dead() {
         open.put(0, &world.blocks[1]).await.unwrap();
         open.put(0, &world.blocks[2]).await.unwrap();
     });
-    world.disk.corrupt(JOURNAL, 200, 1);
+    world.disk.corrupt(JOURNAL, world.journal_offset() + 200, 1);
     boot(&mut world, async |world, open| {
         assert_eq!(open.shared.health.read_only(), None);
         assert!(!open.get(0, &world.blocks[2]).await.unwrap());
@@ -109,7 +109,7 @@ fn a_lost_removal_does_not_lead_to_another_blocks_bytes() {
         }
         removal_at
     });
-    world.disk.corrupt(JOURNAL, removal_at + 100, 1);
+    world.disk.corrupt(JOURNAL, world.journal_offset() + removal_at + 100, 1);
     boot(&mut world, async |world, open| {
         assert!(open.shared.health.read_only().is_some());
         assert_eq!(outcome(&open, &world.blocks[0]).await, "refused");
@@ -164,6 +164,35 @@ fn an_unreadable_block_of_the_last_frame_does_not_keep_the_store_closed() {
     });
 }
 
+/// Moves the map of the first macroblock to the next: as many pages are occupied, but not those where the blocks lie.
+fn shift_page_maps(world: &World) {
+    world.index.change_page_maps(|maps| {
+        let first = maps.remove(&0).unwrap();
+        assert!(maps.insert(1, first).is_none());
+    });
+}
+
+/// Page maps that were lost: every block can be read, and nothing is written over one.
+#[test]
+fn lost_page_maps_open_read_only() {
+    let mut world = World::new(17, 8, small_settings(1));
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        open.stop().await;
+    });
+    world.index.change_page_maps(|maps| {
+        maps.pop_last().unwrap();
+    });
+    boot(&mut world, async |world, open| {
+        let reason = open.shared.health.read_only().unwrap();
+        assert!(reason.contains("are marked occupied"), "{reason}");
+        for block in &world.blocks {
+            assert_eq!(outcome(&open, block).await, "there");
+            assert!(open.put(0, block).await.is_err());
+        }
+    });
+}
+
 /// Rows of the index that contradict each other: a removal is refused, and the store opens again.
 #[test]
 fn a_damaged_index_costs_the_blocks_it_contradicts() {
@@ -173,7 +202,7 @@ fn a_damaged_index_costs_the_blocks_it_contradicts() {
         put_all(world, &open).await;
         open.stop().await;
     });
-    world.index.clear_page_maps();
+    shift_page_maps(&world);
     assert!(world.check().unwrap().fault_count > 0);
     for _ in 0..2 {
         boot(&mut world, async |world, open| {
@@ -200,7 +229,7 @@ fn a_journal_that_the_index_cannot_take_opens_read_only() {
         if full {
             world.index.set_full(true);
         } else {
-            world.index.clear_page_maps();
+            shift_page_maps(&world);
         }
         boot(&mut world, async |world, open| {
             let reason = open.shared.health.read_only().unwrap();

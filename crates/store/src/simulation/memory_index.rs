@@ -36,10 +36,12 @@ impl MemoryIndex {
         self.full.store(full, Ordering::Relaxed);
     }
 
-    /// Loses all page maps behind everybody's back.
-    pub(crate) fn clear_page_maps(&self) {
+    /// Puts other page maps into the place of the committed ones, behind everybody's back.
+    pub(crate) fn change_page_maps(&self, change: impl FnOnce(&mut BTreeMap<u64, PageMap>)) {
         let mut committed = self.committed.lock().unwrap();
-        *committed = Arc::new(Tables { pages: BTreeMap::new(), ..Tables::clone(&committed) });
+        let mut tables = Tables::clone(&committed);
+        change(&mut tables.pages);
+        *committed = Arc::new(tables);
     }
 
     fn check_space(&self) -> Result<(), IndexError> {
