@@ -23,6 +23,9 @@ const GROWTH_PACE: Duration = Duration::from_secs(1);
 /// After growth was refused it is tried again only after this time: space may have been made on the disk.
 const GROWTH_RETRY: Duration = Duration::from_secs(1);
 
+/// Where the file cannot grow a request gets at most one part in this many of what is free.
+const SHARE_OF_THE_LAST: u64 = 16;
+
 /// A request for extents that could not be answered yet.
 #[derive(Clone, Copy)]
 pub(crate) struct Starved {
@@ -97,8 +100,15 @@ impl Space {
         &self.allocator
     }
 
-    /// Hands out blank extents: at least one, or none where there is no space now.
+    /// Hands out blank extents: at least one, or none where there is no space now. Where the file cannot grow, nobody gets more than a
+    /// share of what is left, however much was asked for: others wait for the rest.
     pub(crate) fn allocate(&mut self, class: SizeClass, count: u32) -> Vec<ExtentRun> {
+        let count = if self.cannot_grow() {
+            let share = self.allocator.free_bytes() / SHARE_OF_THE_LAST / class.bytes();
+            count.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
+        } else {
+            count
+        };
         let mut runs = Vec::new();
         self.allocator.allocate(class, count, &mut runs);
         for extent in runs.iter().copied().flatten() {
@@ -241,9 +251,14 @@ impl Space {
 
     /// True where the file cannot grow and little is free: pools should keep next to nothing.
     pub(crate) fn is_short(&self) -> bool {
+        self.cannot_grow() && self.allocator.free_bytes() < self.allocator.file_bytes() / 16
+    }
+
+    /// True where the capacity is reached, or the disk gave less than was asked when the file was to grow.
+    fn cannot_grow(&self) -> bool {
         let full =
             self.capacity_bytes.is_some_and(|capacity| self.allocator.file_bytes() + MACROBLOCK_BYTES > capacity);
-        (full || self.growth_refused.is_some()) && self.allocator.free_bytes() < self.allocator.file_bytes() / 16
+        full || self.growth_refused.is_some()
     }
 
     /// The workers were asked; `answers` will come.

@@ -9,6 +9,7 @@ use crate::StoreError;
 use crate::extent::MACROBLOCK_BYTES;
 use crate::session::Stored;
 use crate::settings::{DataSync, Durability, Settings};
+use std::rc::Rc;
 use std::time::Duration;
 
 #[test]
@@ -179,6 +180,48 @@ fn a_worker_that_hoards_gives_back() {
         assert_eq!(fill(world, &open).await, 16);
         open.stop().await;
     });
+}
+
+/// Little was freed on a full store, and every worker wants some of it: nobody's pool takes more than its share, so nobody is refused
+/// what there is space for.
+#[test]
+fn what_is_freed_on_a_full_store_is_shared() {
+    let settings = Settings { capacity_bytes: Some(8 << 20), ..small_settings(2) };
+    let mut world = World::new(18, 0, settings);
+    // A page, and every eighth of them 64 KiB; numbers in the bytes make names differ.
+    let block = |number: u64| Block::new(number.to_le_bytes().repeat(if number % 8 == 7 { 8192 } else { 2 }));
+    world.blocks = (0..4000).map(block).collect();
+    boot(&mut world, async |world, open| {
+        let open = Rc::new(open);
+        let mut batches = world.blocks.chunks(64);
+        // Many at a time let the pools grow.
+        while put_at_once(&open, batches.next().unwrap()).await == 0 {}
+        for freed in world.blocks.chunks(48).take(8) {
+            for block in freed {
+                assert!(open.sessions[0].delete(&block.hash).await.unwrap());
+            }
+            assert_eq!(put_at_once(&open, freed).await, 0, "there is space for all");
+        }
+        Rc::into_inner(open).unwrap().stop().await;
+    });
+}
+
+/// Stores blocks, all at once, half of them by each of two workers; returns how many found no space.
+async fn put_at_once(open: &Rc<Open>, blocks: &[Block]) -> usize {
+    let put = |(number, block): (usize, &Block)| {
+        let (open, block) = (Rc::clone(open), block.clone());
+        open.ring.clone().spawn(async move { open.put(number % 2, &block).await })
+    };
+    let puts: Vec<_> = blocks.iter().enumerate().map(put).collect();
+    let mut refused = 0;
+    for put in puts {
+        match put.await {
+            Ok(_) => {}
+            Err(StoreError::NoSpace) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    refused
 }
 
 /// While the index has no space, names stay in the journal: new ones are refused, removals go on.

@@ -41,6 +41,7 @@ pub(crate) struct World {
 }
 
 /// A block that clients store.
+#[derive(Clone)]
 pub(crate) struct Block {
     pub(crate) hash: Hash,
     pub(crate) bytes: Vec<u8>,
