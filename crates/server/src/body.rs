@@ -80,7 +80,7 @@ async fn begin(connection: &mut Connection, head: &Head) -> Result<(), BodyError
         connection.send(CONTINUE.to_vec(), 0..CONTINUE.len(), false).await?;
     }
     connection.deadline.set(connection.worker.limits.body_timeout);
-    match connection.deadline.limit(connection.socket.readable()).await {
+    match connection.deadline.limit(connection.transport.readable()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(BodyError::Broken),
         Err(Elapsed) => Err(too_slow(connection, 0)),
@@ -154,7 +154,7 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
     }
     connection.input.use_up(filled);
     while filled < bytes {
-        let receiving = connection.socket.receive(buffer, filled..bytes);
+        let receiving = connection.transport.receive(buffer, filled..bytes);
         let Ok((received, returned)) = pace.limit(connection, receiving).await else {
             return Err(too_slow(connection, filled));
         };
@@ -187,7 +187,7 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
     let mut received = Vec::new();
     while !block.decoder.is_done() {
         received.resize(CHUNKED_RECEIVE_BYTES, 0);
-        let receiving = connection.socket.receive(received, 0..CHUNKED_RECEIVE_BYTES);
+        let receiving = connection.transport.receive(received, 0..CHUNKED_RECEIVE_BYTES);
         let Ok((result, returned)) = pace.limit(connection, receiving).await else {
             return Err(too_slow(connection, block.filled));
         };

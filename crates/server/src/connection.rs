@@ -7,12 +7,16 @@ use crate::reply::{self, Persistence, ReplyContext};
 use crate::request::{BodyFraming, Head, Method, parse_head};
 use crate::routes;
 use crate::status::{Problem, Status};
+use crate::tls::TlsStream;
+use crate::transport::Transport;
 use crate::worker::Worker;
 use buddy_ring::{Deadline, IoBuffer, SendAmount, Socket};
+use rustls::server::ServerConfig;
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{DerefMut, Range};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The connection is of no more use: broken, ended by the client, or too slow.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ enum NextHead {
 /// A connection.
 pub(crate) struct Connection {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) socket: Socket,
+    pub(crate) transport: Transport,
     pub(crate) input: Input,
     /// When the client must have moved.
     pub(crate) deadline: Deadline,
@@ -49,12 +53,19 @@ impl From<Persistence> for GoesOn {
     }
 }
 
-/// Serves a connection until it ends.
-pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, key: usize) {
-    let mut connection = Connection::new(worker, socket, key);
+/// Serves a connection until it ends; through TLS where `tls` says how.
+pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<ServerConfig>>, key: usize) {
+    let transport = match tls {
+        None => Transport::Plain(socket),
+        Some(config) => match secure(worker, socket, config).await {
+            Some(stream) => Transport::Tls(stream),
+            None => return,
+        },
+    };
+    let mut connection = Connection::new(worker, transport, key);
     loop {
         let goes_on = match connection.next_head().await {
-            NextHead::Ended => return,
+            NextHead::Ended => return connection.finish().await,
             NextHead::Refused(problem) => connection.refuse_unread(&problem).await,
             NextHead::Head(head) => connection.answer(&head).await,
         };
@@ -66,10 +77,24 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, key: usize) {
     }
 }
 
+/// Agrees on keys with a client, within the time for a head.
+async fn secure(worker: &Worker, socket: Socket, config: Arc<ServerConfig>) -> Option<Box<TlsStream>> {
+    let stream = Box::new(TlsStream::new(socket, config).ok()?);
+    let shaking_hands = stream.shake_hands(&worker.receive_buffers);
+    match worker.ring.timeout(worker.limits.head_timeout, shaking_hands).await {
+        Ok(Ok(())) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a client could not agree on TLS");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
 /// Tells a client that there are too many.
 pub(crate) async fn refuse_crowd(worker: &Rc<Worker>, socket: Socket) {
     let limit = worker.limits.connections_max;
-    let mut connection = Connection::new(worker, socket, usize::MAX);
+    let mut connection = Connection::new(worker, Transport::Plain(socket), usize::MAX);
     let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, format!("there are {limit} connections already"));
     problem.retry_after_s = Some(1);
     if connection.refuse_unread(&problem).await.is_ok() {
@@ -84,9 +109,9 @@ enum HeadEnd {
 }
 
 impl Connection {
-    fn new(worker: &Rc<Worker>, socket: Socket, key: usize) -> Connection {
+    fn new(worker: &Rc<Worker>, transport: Transport, key: usize) -> Connection {
         let deadline = Deadline::new(&worker.ring, worker.limits.idle_timeout);
-        Connection { worker: Rc::clone(worker), socket, input: Input::default(), deadline, key }
+        Connection { worker: Rc::clone(worker), transport, input: Input::default(), deadline, key }
     }
 
     /// Receives until a head is complete.
@@ -139,7 +164,7 @@ impl Connection {
         if !begun {
             self.worker.set_idle(self.key, true);
         }
-        let receiving = self.input.receive(&self.worker.receive_buffers, &self.socket);
+        let receiving = self.input.receive(&self.worker.receive_buffers, &self.transport);
         let received = self.deadline.limit(receiving).await;
         if !begun {
             self.worker.set_idle(self.key, false);
@@ -201,11 +226,14 @@ impl Connection {
     }
 
     /// Sends a range of a buffer. The client must take some of it every so often.
-    pub(crate) async fn send<B: IoBuffer>(&self, buffer: B, range: Range<usize>, more: bool) -> Result<B, Broken> {
+    pub(crate) async fn send<B>(&self, buffer: B, range: Range<usize>, more: bool) -> Result<B, Broken>
+    where
+        B: IoBuffer + DerefMut<Target = [u8]>,
+    {
         let (mut buffer, mut range) = (buffer, range);
         let amount = if range.len() <= WHOLE_SEND_BYTES_MAX { SendAmount::All } else { SendAmount::Some };
         while !range.is_empty() {
-            let sending = self.socket.send(buffer, range.clone(), amount, more);
+            let sending = self.transport.send(buffer, range.clone(), amount, more);
             let (sent, returned) = self.while_client_takes(sending).await?;
             buffer = returned;
             match sent {
@@ -226,7 +254,7 @@ impl Connection {
             if let Ok(output) = self.deadline.limit(operation.as_mut()).await {
                 return Ok(output);
             }
-            let now = self.socket.unconfirmed_bytes();
+            let now = self.transport.socket().unconfirmed_bytes();
             if now.is_none() || now == unconfirmed {
                 return Err(Broken);
             }
@@ -266,7 +294,7 @@ impl Connection {
                 return Ok(true);
             }
             self.deadline.set(self.worker.limits.body_timeout);
-            let receiving = self.input.receive(&self.worker.receive_buffers, &self.socket);
+            let receiving = self.input.receive(&self.worker.receive_buffers, &self.transport);
             match self.deadline.limit(receiving).await {
                 Ok(Ok(true)) => {}
                 Ok(_) => return Err(Broken),
@@ -275,15 +303,21 @@ impl Connection {
         }
     }
 
+    /// Tells the client that nothing more will be sent, unless it takes nothing any more. Sets the deadline for what follows.
+    async fn finish(&self) {
+        self.deadline.set(LINGER);
+        // A client that does not listen is not waited for.
+        let _ = self.deadline.limit(self.transport.finish_sending()).await;
+    }
+
     /// Ends a connection whose client may still be sending: closing at once would reset it, and what was sent might be lost.
     async fn linger(mut self) {
-        self.socket.finish_sending();
-        self.deadline.set(LINGER);
+        self.finish().await;
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX {
             discarded += self.input.unused().len();
             self.input.use_up(self.input.unused().len());
-            let receiving = self.input.receive(&self.worker.receive_buffers, &self.socket);
+            let receiving = self.input.receive(&self.worker.receive_buffers, &self.transport);
             match self.deadline.limit(receiving).await {
                 Ok(Ok(true)) => {}
                 _ => return,

@@ -12,7 +12,7 @@ use crate::reply::{self, Persistence, ReplyContext};
 use crate::request::{Head, Method};
 use crate::routes::no_block;
 use crate::status::{Problem, Status};
-use buddy_ring::Buffer;
+use buddy_ring::{Buffer, Socket};
 use buddy_store::extent::Extent;
 use buddy_store::{Found, Hash};
 use std::future::Future;
@@ -124,10 +124,11 @@ impl BlockReply<'_> {
 
     async fn send_large(&self, found: Found, extent: Extent) -> Result<(), BodyError> {
         let session = &self.connection.worker.session;
-        if let Some(file) = session.cached_descriptor(&found)
+        if let Some(socket) = self.connection.transport.plain_socket()
+            && let Some(file) = session.cached_descriptor(&found)
             && is_cached(file, extent.offset(), u64::from(self.length))
         {
-            return Ok(self.send_pages(found, extent, file).await?);
+            return Ok(self.send_pages(found, extent, file, socket).await?);
         }
         let (found, buffer) = self.take_buffer(found, self.length as usize).await?;
         let buffer = self.read(found, buffer, 0).await?;
@@ -138,7 +139,13 @@ impl BlockReply<'_> {
 
     /// Sends pages of the page cache. The read is over when the last byte is in the socket; one that lasts holds only its own
     /// extent.
-    async fn send_pages(&self, mut found: Found, extent: Extent, file: BorrowedFd<'_>) -> Result<(), Broken> {
+    async fn send_pages(
+        &self,
+        mut found: Found,
+        extent: Extent,
+        file: BorrowedFd<'_>,
+        socket: &Socket,
+    ) -> Result<(), Broken> {
         let worker = &self.connection.worker;
         let began = worker.ring.now();
         self.pinning(began, &mut found, self.send_head(true)).await?;
@@ -146,11 +153,11 @@ impl BlockReply<'_> {
         let end = offset + u64::from(self.length);
         while offset < end {
             let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            match self.connection.socket.send_file(file, &mut offset, left) {
+            match socket.send_file(file, &mut offset, left) {
                 Ok(0) => return Err(Broken),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let writable = self.connection.while_client_takes(self.connection.socket.writable());
+                    let writable = self.connection.while_client_takes(socket.writable());
                     self.pinning(began, &mut found, writable).await?.map_err(|_| Broken)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -3,13 +3,14 @@
 //! Bytes arrive in buffers that the kernel picked. A head that is not complete in one is moved to memory of the connection's own,
 //! so that a client that sends slowly holds its own few bytes and not a buffer that others need.
 
-use buddy_ring::{ReceiveBuffers, ReceivedChunk, Socket};
+use crate::transport::{Received, Transport};
+use buddy_ring::ReceiveBuffers;
 use std::io;
 
 /// Received bytes, in one of two places.
 #[derive(Default)]
 pub(crate) struct Input {
-    chunk: Option<ReceivedChunk>,
+    chunk: Option<Received>,
     /// Where the unused bytes of the chunk begin.
     chunk_at: usize,
     /// Bytes moved out of chunks; not empty: the chunk is gone.
@@ -53,9 +54,9 @@ impl Input {
     }
 
     /// Waits for more bytes. False at the end of the stream.
-    pub(crate) async fn receive(&mut self, buffers: &ReceiveBuffers, socket: &Socket) -> io::Result<bool> {
+    pub(crate) async fn receive(&mut self, buffers: &ReceiveBuffers, transport: &Transport) -> io::Result<bool> {
         self.release_buffer();
-        let chunk = buffers.receive(socket).await?;
+        let chunk = transport.receive_waiting(buffers).await?;
         if chunk.is_empty() {
             return Ok(false);
         }

@@ -10,6 +10,7 @@
 //! | `connection` | one connection, from head to reply |
 //! | `body` | receiving a block |
 //! | `routes`, `get`, `stats` | what each method does with each target |
+//! | `transport`, `tls` | what carries a connection |
 //! | `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `phase` | starting, serving, draining |
@@ -37,7 +38,10 @@ pub mod server;
 mod stats;
 pub mod status;
 pub mod target;
+mod tls;
+mod transport;
 mod worker;
 
 pub use limits::HttpLimits;
 pub use server::{ServeError, Server};
+pub use tls::{TlsError, TlsFiles};

@@ -204,7 +204,7 @@ impl Worker {
         let worker = Rc::clone(worker);
         let ring = worker.ring.clone();
         ring.spawn(async move {
-            connection::serve(&worker, socket, key).await;
+            connection::serve(&worker, socket, None, key).await;
             worker.connections.borrow_mut().try_remove(key);
             worker.state.connection_closed(worker.number);
             worker.trim_later();

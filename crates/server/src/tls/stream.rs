@@ -1,0 +1,226 @@
+//! One connection through TLS.
+//!
+//! rustls turns bytes from the wire into bytes of the conversation and back, without doing any I/O; both directions pass through
+//! small buffers that are given up when they are empty, so that an idle connection holds nothing but its keys.
+
+use buddy_ring::{IoBuffer, ReceiveBuffers, SendAmount, Socket};
+use rustls::ServerConnection;
+use rustls::server::ServerConfig;
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::ops::{DerefMut, Range};
+use std::sync::Arc;
+
+/// Bytes that one send encrypts at most: records of 16 KiB each (RFC 8446 section 5.1).
+const SEND_BYTES_MAX: usize = 64 * 1024;
+/// Records that were made and not sent yet take no more than that, and what a handshake needs.
+const RECORDS_BYTES_MAX: usize = 2 * SEND_BYTES_MAX;
+/// The body of a request is received in pieces of up to this size.
+const RECEIVE_BYTES: usize = 32 * 1024;
+
+/// A connection through TLS, used through the ring of this thread.
+pub(crate) struct TlsStream {
+    socket: Socket,
+    session: RefCell<ServerConnection>,
+    incoming: RefCell<Incoming>,
+}
+
+/// Bytes from the wire that rustls has not taken yet.
+#[derive(Default)]
+struct Incoming {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Incoming {
+    fn unused(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    fn use_up(&mut self, count: usize) {
+        self.at += count;
+        if self.at >= self.bytes.len() {
+            *self = Incoming::default();
+        }
+    }
+}
+
+impl TlsStream {
+    /// A connection on which nothing was said yet.
+    ///
+    /// # Errors
+    ///
+    /// What rustls says.
+    pub(crate) fn new(socket: Socket, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
+        let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
+        session.set_buffer_limit(Some(RECORDS_BYTES_MAX));
+        Ok(TlsStream { socket, session: RefCell::new(session), incoming: RefCell::default() })
+    }
+
+    /// The socket below, for what does not touch its bytes.
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Agrees with the client on keys.
+    ///
+    /// # Errors
+    ///
+    /// The system's, or what is wrong with what the client said; it was told.
+    pub(crate) async fn shake_hands(&self, buffers: &ReceiveBuffers) -> io::Result<()> {
+        loop {
+            self.flush().await?;
+            if !self.session.borrow().is_handshaking() {
+                return Ok(());
+            }
+            let ended = !self.receive_records(Some(buffers)).await?;
+            if ended {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            while self.session.borrow().is_handshaking() && self.process_some().await? {}
+        }
+    }
+
+    /// Receives into `range` of `buffer` what is there, waiting for the first byte; 0 at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// The system's, or what is wrong with what the client sent; it was told.
+    pub(crate) async fn receive<B>(&self, mut buffer: B, range: Range<usize>) -> (io::Result<usize>, B)
+    where
+        B: IoBuffer + DerefMut<Target = [u8]>,
+    {
+        let here = match self.wait_for_plaintext(None).await {
+            Ok(here) => here,
+            Err(error) => return (Err(error), buffer),
+        };
+        let end = range.end.min(range.start.saturating_add(here));
+        let Some(target) = buffer.get_mut(range.start..end) else {
+            return (Err(ErrorKind::InvalidInput.into()), buffer);
+        };
+        let received = if here == 0 { Ok(0) } else { self.session.borrow_mut().reader().read(target) };
+        (received, buffer)
+    }
+
+    /// Receives what is there, for who may wait long: no memory is held before bytes arrive. Empty at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`TlsStream::receive`].
+    pub(crate) async fn receive_waiting(&self, buffers: &ReceiveBuffers) -> io::Result<Vec<u8>> {
+        let mut received = vec![0; self.wait_for_plaintext(Some(buffers)).await?];
+        self.session.borrow_mut().reader().read_exact(&mut received)?;
+        Ok(received)
+    }
+
+    /// Waits until something was decrypted; returns how many bytes, 0 at the end of the stream.
+    async fn wait_for_plaintext(&self, buffers: Option<&ReceiveBuffers>) -> io::Result<usize> {
+        loop {
+            let state = self.session.borrow_mut().process_new_packets().map_err(invalid)?;
+            if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+                return Ok(state.plaintext_bytes_to_read());
+            }
+            // rustls takes no more before what it has decrypted was read: one piece at a time.
+            if !self.process_some().await? && !self.receive_records(buffers).await? {
+                // The client went without a farewell. HTTP/1.1 says itself where a message ends.
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Waits until there is something to receive, or the connection has ended.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        let here = self.session.borrow_mut().process_new_packets().map_err(invalid)?.plaintext_bytes_to_read();
+        if here > 0 || !self.incoming.borrow().unused().is_empty() { Ok(()) } else { self.socket.readable().await }
+    }
+
+    /// Waits for bytes from the wire. False at their end.
+    async fn receive_records(&self, buffers: Option<&ReceiveBuffers>) -> io::Result<bool> {
+        let bytes = match buffers {
+            Some(buffers) => buffers.receive(&self.socket).await?.to_vec(),
+            None => {
+                let (received, mut bytes) = self.socket.receive(vec![0; RECEIVE_BYTES], 0..RECEIVE_BYTES).await;
+                bytes.truncate(received?);
+                bytes
+            }
+        };
+        let more = !bytes.is_empty();
+        self.incoming.replace(Incoming { bytes, at: 0 });
+        Ok(more)
+    }
+
+    /// Lets rustls have some of the bytes that have arrived, and sends what it has to say to that. False where there are none.
+    async fn process_some(&self) -> io::Result<bool> {
+        let outcome = {
+            let mut incoming = self.incoming.borrow_mut();
+            if incoming.unused().is_empty() {
+                return Ok(false);
+            }
+            let mut session = self.session.borrow_mut();
+            let taken = session.read_tls(&mut incoming.unused())?;
+            incoming.use_up(taken);
+            session.process_new_packets().map(drop)
+        };
+        // Keys are renewed, tickets handed out, and refusals explained by what is sent here.
+        let flushed = self.flush().await;
+        match outcome {
+            Ok(()) => flushed.map(|()| true),
+            Err(error) => Err(invalid(error)),
+        }
+    }
+
+    /// Encrypts and sends `range` of `buffer`, or the first part of it; returns how much. `more`: other bytes follow at once and
+    /// travel with these.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) async fn send<B>(&self, buffer: B, range: Range<usize>, more: bool) -> (io::Result<usize>, B)
+    where
+        B: IoBuffer + DerefMut<Target = [u8]>,
+    {
+        let end = range.end.min(range.start.saturating_add(SEND_BYTES_MAX));
+        let Some(part) = buffer.get(range.start..end) else { return (Err(ErrorKind::InvalidInput.into()), buffer) };
+        let written = self.session.borrow_mut().writer().write(part);
+        if more && matches!(written, Ok(count) if count == range.len()) {
+            return (written, buffer);
+        }
+        match self.flush().await {
+            Ok(()) => (written, buffer),
+            Err(error) => (Err(error), buffer),
+        }
+    }
+
+    /// Says that nothing more will be sent (RFC 8446 section 6.1).
+    pub(crate) async fn say_goodbye(&self) {
+        self.session.borrow_mut().send_close_notify();
+        // A connection that is broken already needs no farewell.
+        let _ = self.flush().await;
+    }
+
+    /// Sends every record that was made.
+    async fn flush(&self) -> io::Result<()> {
+        while self.session.borrow().wants_write() {
+            let mut records = Vec::with_capacity(RECEIVE_BYTES);
+            self.session.borrow_mut().write_tls(&mut records)?;
+            let mut range = 0..records.len();
+            while !range.is_empty() {
+                let (sent, returned) = self.socket.send(records, range.clone(), SendAmount::All, false).await;
+                records = returned;
+                match sent? {
+                    0 => return Err(ErrorKind::WriteZero.into()),
+                    sent => range.start += sent,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}
