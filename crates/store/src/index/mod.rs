@@ -4,6 +4,7 @@
 //! simulations. What crosses it is typed and validated here, since libmdbx stores whatever bytes it is given.
 
 mod codec;
+mod creation;
 mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
