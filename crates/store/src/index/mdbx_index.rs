@@ -1,5 +1,6 @@
 //! The index in libmdbx: four tables, see `docs/format.md`.
 
+use super::creation;
 use super::environment::{Environment, ReadTransaction, Sought, Table, WriteTransaction};
 use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
 use crate::hash::Hash;
@@ -49,13 +50,18 @@ impl Tables {
 }
 
 impl MdbxIndex {
-    /// Opens the index file at `path`, creating it where it is missing. Every page that is used is checked, until
+    /// Opens the index file at `path`, creating it where it is missing or empty. Every page that is used is checked, until
     /// [`MdbxIndex::trust_pages`].
     ///
     /// # Errors
     ///
     /// [`IndexError`]
     pub fn open(path: &Path) -> Result<MdbxIndex, IndexError> {
+        creation::make_if_new(path, |path| MdbxIndex::open_or_create(path).map(drop))?;
+        MdbxIndex::open_or_create(path)
+    }
+
+    fn open_or_create(path: &Path) -> Result<MdbxIndex, IndexError> {
         let environment = Environment::open(path, TABLES_MAX, false)?;
         let mut transaction = environment.writer()?;
         let tables = Tables::open(|name| transaction.table(name))?;

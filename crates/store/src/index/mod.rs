@@ -5,6 +5,7 @@
 
 mod checksum;
 mod codec;
+mod creation;
 mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
