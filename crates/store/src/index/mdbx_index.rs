@@ -241,6 +241,24 @@ impl IndexReader for MdbxReader {
         Ok(names)
     }
 
+    fn blocks_after(
+        &mut self,
+        after: Option<&Hash>,
+        count: usize,
+        generation: u64,
+    ) -> Result<Vec<(Hash, Record)>, IndexError> {
+        let table = self.tables.blocks;
+        let mut blocks = Vec::with_capacity(count);
+        self.snapshot(generation)?.for_each(table, after.map(|hash| &hash.as_bytes()[..]), |key, row| {
+            let hash = codec::decode_hash(key)?;
+            if Some(&hash) != after {
+                blocks.push((hash, codec::decode_record(&hash, row)?));
+            }
+            Ok(blocks.len() < count)
+        })?;
+        Ok(blocks)
+    }
+
     fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
         let blocks = self.tables.blocks;
         self.fresh()?.for_each(blocks, None, |key, row| {
