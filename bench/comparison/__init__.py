@@ -1,4 +1,5 @@
-"""The parts of bench/compare: `system` (tools, machine, room on the disk), `process`, `servers`, `load` (wrk, fio), `report`."""
+"""The parts of bench/compare: `system` (tools, machine, room on the disk), `process`, `servers`, `load` (requests), `disk`
+(fio), `figures` (medians), `report` (Markdown), `charts` (SVG)."""
 
 
 class Failure(Exception):

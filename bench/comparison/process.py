@@ -28,8 +28,8 @@ def stop(process):
         process.wait()
 
 
-def run(command, every_second=lambda: None):
-    """Runs `command` to its end and returns what it printed."""
+def run(command, every_second=lambda: None, accepted=(0,)):
+    """Runs `command` to its end and returns what it printed. Its exit status must be one of `accepted`."""
     process = start(command, subprocess.PIPE)
     try:
         while True:
@@ -40,6 +40,6 @@ def run(command, every_second=lambda: None):
                 every_second()
     finally:
         stop(process)
-    if process.returncode != 0:
+    if process.returncode not in accepted:
         raise Failure(f"{command[0]} ended with {process.returncode}: {' '.join(output.split())[:500]}")
     return output

@@ -1,93 +1,149 @@
-"""The report in Markdown. A figure is the median of the rounds without errors; rounds with errors are listed below the tables."""
+"""The report in Markdown, and its place in a document."""
 
-from statistics import median
+import os
 
-from .load import disk_block, failed
+from . import Failure
+from .disk import TESTS
+from .load import failed
 
 NONE = "–"
+BEGIN, END = "<!-- bench/compare: begin -->", "<!-- bench/compare: end -->"
 
 
-def markdown(measurements, disk, notes, machine):
-    keys = sorted({(each["size"], each["operation"]) for each in measurements}, key=lambda key: (key[0], key[1] != "PUT"))
-    lines = [
-        "| block | request | ours /s | nginx /s | ours : nginx | ours p50 / p99 ms | nginx p50 / p99 ms "
-        "| ours CPU µs | nginx CPU µs | ours MiB | nginx MiB | wrk busy, ours / nginx |",
-        "| ---: | --- | " + " | ".join(["---:"] * 10) + " |",
-    ]
-    for size, operation in keys:
-        ours, nginx = (of_server(measurements, size, operation, server) for server in ("ours", "nginx"))
-        rate, latency = "requests_per_second", "latency_us"
-        lines.append(row(
-            f"{size:,}", operation, figure(ours, rate), figure(nginx, rate), ratio(middle(ours, rate), middle(nginx, rate)),
-            f"{figure(ours, latency, 'p50')} / {figure(ours, latency, 'p99')}",
-            f"{figure(nginx, latency, 'p50')} / {figure(nginx, latency, 'p99')}",
-            figure(ours, "cpu_us_per_request"), figure(nginx, "cpu_us_per_request"),
-            figure(ours, "memory_bytes"), figure(nginx, "memory_bytes"),
-            f"{figure(ours, 'client_busy')} / {figure(nginx, 'client_busy')}"))
-    if disk:
-        lines += disk_table(measurements, disk)
-    notes = notes + [error_note(each) for each in measurements if failed(each)]
+def markdown(figures, notes, machine, charts):
+    """`charts` are (path, title)."""
+    parts = [machine_line(machine)]
+    parts += [f"![{title}]({path})" for path, title in charts]
+    kinds = figures.kinds()
+    connections = max((kind[2] for kind in kinds), default=0)
+    parts.append(f"Over {connections} connections:\n\n" + rates_table(figures, [kind for kind in kinds if kind[2] != 1]))
+    parts.append(usage_table(figures, [kind for kind in kinds if kind[2] != 1]))
+    if figures.disk:
+        parts.append("The disk by itself, in the same rounds (fio, direct writes):\n\n" + disk_table(figures))
+    parts.append("Over one connection:\n\n" + single_table(figures, [kind for kind in kinds if kind[2] == 1]))
+    notes = notes + [error_note(each) for each in figures.measurements if failed(each)]
     if notes:
-        lines += [""] + [f"- {note}" for note in notes]
-    return "\n".join(lines + ["", machine_line(machine)])
+        parts.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(parts)
 
 
-def disk_table(measurements, disk):
-    lines = [
-        "",
-        "| block | fio sequential /s | fio random /s | our PUT : sequential | our PUT : random "
-        "| meanwhile 4 KiB sequential /s | 4 KiB random /s |",
-        "| " + " | ".join(["---:"] * 7) + " |",
-    ]
-    for size in sorted({each["size"] for each in disk}):
-        of_size, of_4k = ([median(each["iops"] for each in disk if (each["size"], each["block"], each["pattern"]) == key)
-                           for key in ((size, block, "write"), (size, block, "randwrite"))] for block in (disk_block(size), 4096))
-        ours = middle(of_server(measurements, size, "PUT", "ours"), "requests_per_second")
-        lines.append(row(f"{size:,}", *(f"{iops:,.0f}" for iops in of_size), *(ratio(ours, iops) for iops in of_size),
-                         *(f"{iops:,.0f}" for iops in of_4k)))
-    return lines
+def rates_table(figures, kinds):
+    lines = table("block", "request", "ours /s", "nginx /s", "Redis /s", "ours : nginx", "ours : Redis", "ours : disk")
+    for operation, size, connections in kinds:
+        ours, nginx, redis = (figures.middle(operation, size, server, connections, name="requests_per_second")
+                              for server in ("ours", "nginx", "redis"))
+        test = next((test for test, block, pattern, depth in TESTS if (block, pattern) == (size, "randwrite") and depth > 1), None)
+        disk = figures.disk_middle(test, "iops") if operation == "PUT" else None
+        lines.append(row(f"{size:,}", operation, number(ours), number(nginx), number(redis), ratio(ours, nginx), ratio(ours, redis),
+                         ratio(ours, disk)))
+    return "\n".join(lines)
 
 
-def of_server(measurements, size, operation, server):
-    return [each for each in measurements
-            if (each["size"], each["operation"], each["server"]) == (size, operation, server) and not failed(each)]
+def usage_table(figures, kinds):
+    lines = table("block", "request", "p50 / p99 ms: ours", "nginx", "Redis", "CPU µs: ours", "nginx", "Redis", "MiB: ours", "nginx",
+                  "Redis", "client CPU µs, busy")
+    for operation, size, connections in kinds:
+        kind = (operation, size)
+        latency, cpu, memory = [], [], []
+        for server in ("ours", "nginx", "redis"):
+            def middle(name, part=None):
+                return figures.middle(*kind, server, connections, name=name, part=part)
+            latency.append(f"{ms(middle('latency_us', 'p50'))} / {ms(middle('latency_us', 'p99'))}")
+            cpu.append(number(middle("cpu_us_per_request"), 1))
+            memory.append(mebibytes(middle("memory_bytes")))
+        busy = figures.middle(*kind, "ours", connections, name="client_busy")
+        client = figures.middle(*kind, "ours", connections, name="client_cpu_us_per_request")
+        lines.append(row(f"{size:,}", operation, *(NONE if each == f"{NONE} / {NONE}" else each for each in latency), *cpu, *memory,
+                         f"{number(client, 1)}, {NONE if busy is None else f'{busy:.0%}'}"))
+    return "\n".join(lines)
 
 
-def middle(rounds, name, part=None):
-    return median(each[name][part] if part else each[name] for each in rounds) if rounds else None
+def disk_table(figures):
+    lines = table("test", "writes /s", "MB/s", "p50 µs")
+    for test, *_ in TESTS:
+        rate = figures.disk_middle(test, "bytes_per_second")
+        lines.append(row(test, number(figures.disk_middle(test, "iops")), number(rate and rate / 1e6),
+                         number(figures.disk_middle(test, "p50_us"))))
+    return "\n".join(lines)
 
 
-def figure(rounds, name, part=None):
-    value = middle(rounds, name, part)
-    if value is None:
-        return NONE
-    return {"requests_per_second": lambda: f"{value:,.0f}",
-            "latency_us": lambda: f"{value / 1000:.2f}",
-            "cpu_us_per_request": lambda: f"{value:.1f}",
-            "memory_bytes": lambda: f"{value / (1 << 20):.1f}",
-            "client_busy": lambda: f"{value:.0%}"}[name]()
+def single_table(figures, kinds):
+    """Latencies: a durable PUT beside a durable write of the disk, a GET beside nginx's."""
+    lines = table("block", "request", "p50 µs: ours", "nginx", "ours : nginx", "one durable direct write", "ours : write")
+    for operation, size, connections in kinds:
+        ours, nginx = (figures.middle(operation, size, server, connections, name="latency_us", part="p50")
+                       for server in ("ours", "nginx"))
+        write = figures.disk_middle("4 KiB synchronous, depth 1", "p50_us") if (operation, size) == ("PUT", 4096) else None
+        lines.append(row(f"{size:,}", operation, number(ours), number(nginx), ratio(ours, nginx), number(write), ratio(ours, write)))
+    return "\n".join(lines)
 
 
-def ratio(ours, other):
-    return f"{ours / other:.2f}" if ours and other else NONE
+def table(*heads):
+    return [row(*heads), row(*("---" if head in ("request", "test") else "---:" for head in heads))]
 
 
 def row(*cells):
     return "| " + " | ".join(cells) + " |"
 
 
+def number(value, digits=0):
+    return NONE if value is None else f"{value:,.{digits}f}"
+
+
+def ms(us):
+    return NONE if us is None else f"{us / 1000:.2f}"
+
+
+def mebibytes(value):
+    return NONE if value is None else f"{value / (1 << 20):,.1f}"
+
+
+def ratio(ours, other):
+    return f"{ours / other:.2f}" if ours and other else NONE
+
+
 def error_note(measurement):
     errors = ", ".join(f"{name} {count}" for name, count in measurement["errors"].items() if count) or "no answer at all"
-    return ("**errors**, not in the figures: {operation} of {size} bytes, {server}, round {round}: "
-            .format(**measurement) + f"{errors} of {measurement['requests']} answers")
+    return ("**errors**, not in the figures: {operation} of {size} bytes, {server}, {connections} connections, round {round}: "
+            .format(**measurement) + f"{errors}, of {measurement['requests']} answers")
 
 
 def machine_line(machine):
-    return ("{processor}, {cores} cores, {gib:.0f} GiB; Linux {kernel}, {file_system}; buddy-blocks {buddy_blocks}, nginx {nginx}, "
-            "wrk {wrk}, fio {fio}; {date}; `{command}`").format(gib=machine["memory_bytes"] / (1 << 30), **machine)
+    return ("{date}, {processor}, {cores} cores, {gib:.0f} GiB; Linux {kernel}, {file_system}, TCP {congestion_control}; buddy-blocks "
+            "{buddy_blocks} ({commit}), nginx {nginx}, Redis {redis}, fio {fio}. Medians of {rounds} round{plural} of {seconds} s; `{command}`."
+            ).format(gib=machine["memory_bytes"] / (1 << 30), plural="" if machine["rounds"] == 1 else "s", **machine)
 
 
 def progress(measurement):
-    line = ("{size} round {round}: {operation} {server}: {requests_per_second:.0f}/s, {cpu_us_per_request:.1f} µs CPU, "
-            "p99 {p99:.2f} ms").format(p99=measurement["latency_us"]["p99"] / 1000, **measurement)
+    line = ("round {round}: {operation} of {size}, {server}, {connections} connections: {requests_per_second:.0f}/s, p50 {p50:.0f} µs, "
+            "{cpu_us_per_request:.1f} µs CPU").format(p50=measurement["latency_us"]["p50"], **measurement)
     return line + (f", ERRORS {measurement['errors']}" if failed(measurement) else "")
+
+
+class Document:
+    """A file in which the report stands between two comments; everything around them stays as it is."""
+
+    def __init__(self, path):
+        self.path = path
+        self.before, self.after = self.read()
+
+    def read(self):
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                text = file.read()
+        except OSError as error:
+            raise Failure(f"--report: {error}") from error
+        if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+            raise Failure(f"--report: {self.path} needs a line \"{BEGIN}\" and behind it a line \"{END}\", once each")
+        return text[:text.index(BEGIN)], text[text.index(END):]
+
+    def charts(self):
+        """The directory of the charts, beside the document and named like it."""
+        return os.path.splitext(self.path)[0]
+
+    def write(self, report):
+        self.before, self.after = self.read()  # It may have been edited meanwhile.
+        partial = self.path + ".partial"
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(f"{self.before}{BEGIN}\n\n{report}\n\n{self.after}")
+        os.replace(partial, self.path)

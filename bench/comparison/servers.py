@@ -1,4 +1,4 @@
-"""The two servers, and what the kernel says that they use. Both are alone on their port, with the same number of workers."""
+"""The servers, and what the kernel says that they use. Ours and nginx have the same number of workers."""
 
 import http.client
 import json
@@ -42,14 +42,15 @@ http {{
 """
 
 
-def ours(binary, home, workers):
+def ours(binary, home, workers, congestion_control):
     port = free_port()
     command = [binary, "serve", "--data", os.path.join(home, "data"), "--listen", f"127.0.0.1:{port}",
-               "--workers", str(workers), "--log-level", "warn"]
-    return Server(command, home, port, "/-/ready", children=0)
+               "--workers", str(workers), "--congestion-control", congestion_control, "--log-level", "warn"]
+    return HttpServer("ours", command, home, port, "/-/ready", children=0)
 
 
 def nginx(program, home, workers, connections):
+    """It has no setting for the congestion control: it uses the system's, which ours is told to use, too."""
     port = free_port()
     for number in range(256):
         os.makedirs(os.path.join(home, "root", f"{number:02x}"), exist_ok=True)
@@ -58,7 +59,15 @@ def nginx(program, home, workers, connections):
     configuration = os.path.join(home, "nginx.conf")
     with open(configuration, "w", encoding="utf-8") as file:
         file.write(NGINX_CONFIGURATION.format(user=user, workers=workers, home=home, port=port, files=2 * connections + 512))
-    return Server([program, "-c", configuration, "-p", home], home, port, "/", children=workers)
+    return HttpServer("nginx", [program, "-c", configuration, "-p", home], home, port, "/", children=workers)
+
+
+def redis(program, home):
+    """Every SET is flushed before it is answered. Its log is not rewritten meanwhile, which would cost it a lot."""
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", home, "--save", "", "--appendonly", "yes",
+               "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0", "--loglevel", "warning"]
+    return Redis("redis", command, home, port)
 
 
 def free_port():
@@ -70,8 +79,10 @@ def free_port():
 class Server:
     """A running server, within a `with`."""
 
-    def __init__(self, command, home, port, ready_path, children):
-        self.command, self.home, self.port, self.ready_path, self.children = command, home, port, ready_path, children
+    children = 0
+
+    def __init__(self, name, command, home, port):
+        self.name, self.command, self.home, self.port = name, command, home, port
         self.log = os.path.join(home, "log")
 
     def __enter__(self):
@@ -95,6 +106,26 @@ class Server:
                     raise Failure(f"{os.path.basename(self.command[0])} does not serve: {log.read()[-1000:].strip()}")
             time.sleep(0.05)
 
+    def processes(self):
+        """The process and its children."""
+        found = [self.process.pid]
+        if self.children:
+            for entry in filter(str.isdecimal, os.listdir("/proc")):
+                try:
+                    if int(stat_fields(entry)[1]) == self.process.pid:
+                        found.append(int(entry))
+                except OSError:
+                    pass  # It has ended since.
+        return found
+
+
+class HttpServer(Server):
+    """Ours, or nginx. What it uses, the generator looks at."""
+
+    def __init__(self, name, command, home, port, ready_path, children):
+        super().__init__(name, command, home, port)
+        self.ready_path, self.children = ready_path, children
+
     def answers(self):
         try:
             return self.get(self.ready_path)[0] < 500
@@ -112,44 +143,40 @@ class Server:
 
     def stored(self):
         """How many blocks there are."""
-        if self.children == 0:
+        if self.name == "ours":
             return json.loads(self.get("/-/stats")[1])["blocks"]
         return sum(len(files) for _, _, files in os.walk(os.path.join(self.home, "root")))
 
-    def processes(self):
-        """The process and its children. A child that dies takes its share of the figures along; `cpu_seconds` notices."""
-        found = [self.process.pid]
-        if self.children:
-            for entry in filter(str.isdecimal, os.listdir("/proc")):
-                try:
-                    if int(stat_fields(entry)[1]) == self.process.pid:
-                        found.append(int(entry))
-                except OSError:
-                    pass  # It has ended since.
-        return found
+
+class Redis(Server):
+    def answers(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def appended_bytes(self):
+        """What its log of writes holds."""
+        directory = os.path.join(self.home, "appendonlydir")
+        return sum(os.path.getsize(os.path.join(directory, name)) for name in os.listdir(directory))
 
     def cpu_seconds(self):
         """Of all threads, in user mode and in the kernel on their behalf, since the start."""
-        processes = self.processes()
-        if self.process.poll() is not None or len(processes) != 1 + self.children:
-            raise Failure(f"{os.path.basename(self.command[0])} has lost a process while it was measured")
-        ticks = 0
-        for pid in processes:
-            fields = stat_fields(pid)
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / TICKS_PER_SECOND
+        if self.process.poll() is not None:
+            raise Failure("redis-server has ended while it was measured")
+        fields = stat_fields(self.process.pid)
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
     def memory_bytes(self):
         """Of its own: not what the page cache holds, and not what is mapped from files."""
-        total = 0
-        for pid in self.processes():
-            try:
-                with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-                    lines = dict(line.split(":", 1) for line in file)
-                total += sum(int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem") if name in lines)
-            except OSError:
-                pass
-        return total
+        try:
+            with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as file:
+                lines = dict(line.split(":", 1) for line in file)
+        except OSError:
+            return 0
+        return sum(int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem") if name in lines)
 
 
 def stat_fields(pid):

@@ -1,6 +1,7 @@
 """The machine: the programs needed, what the report says about it, and how much may be written to its disk."""
 
 import datetime
+import importlib.util
 import os
 import platform
 import re
@@ -11,30 +12,36 @@ import subprocess
 from . import Failure
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PACKAGES = {"wrk": "wrk", "nginx": "nginx-light", "fio": "fio"}
+PACKAGES = {"nginx": "nginx-light", "redis-server": "redis-server", "redis-benchmark": "redis-tools", "fio": "fio"}
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
-# What PUT may write at most, far more than one thread of wrk can send. Not measured: a bound to keep the disk from filling up.
+# What PUT may write at most, far more than one thread can send. Not measured: a bound to keep the disk from filling up.
 PUT_REQUESTS_PER_SECOND_MAX = 200_000
 PUT_BYTES_PER_SECOND_MAX = 4 << 30
 LARGE_PUT_BYTES_MAX = 16 << 30  # in one measurement, without --large-puts
 
 
 def find_tools():
-    """The paths of wrk, nginx and fio, which root gets installed."""
-    missing = [PACKAGES[name] for name in PACKAGES if find(name) is None]
+    """The paths of nginx, Redis and fio, which root gets installed, with matplotlib for the charts."""
+    missing = missing_packages()
     if missing and os.geteuid() == 0 and find("apt-get"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
             if subprocess.run([find("apt-get"), *command], env=environment, stdout=2).returncode != 0:
                 raise Failure(f"apt-get {' '.join(command)} failed")
-        missing = [PACKAGES[name] for name in PACKAGES if find(name) is None]
+        importlib.invalidate_caches()
+        missing = missing_packages()
     if missing:
         raise Failure(f"needs what is not installed: apt-get install --no-install-recommends {' '.join(missing)}")
     tools = {name: find(name) for name in PACKAGES}
     if "http_dav_module" not in printed(tools["nginx"], "-V"):
         raise Failure(f"{tools['nginx']} was built without ngx_http_dav_module: install nginx-light of Debian")
     return tools
+
+
+def missing_packages():
+    programs = [package for name, package in PACKAGES.items() if find(name) is None]
+    return programs + ([] if importlib.util.find_spec("matplotlib") else ["python3-matplotlib"])
 
 
 def find(name):
@@ -94,14 +101,30 @@ def describe(tools, binary, directory, command_line):
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)")) * 1024,
         "kernel": platform.release(),
+        "congestion_control": congestion_control(),
         "file_system": file_system(directory),
         "buddy_blocks": version(binary, "--version"),
+        "commit": commit(),
         "nginx": version(tools["nginx"], "-v"),
-        "wrk": version(tools["wrk"], "-v"),
+        "redis": version(tools["redis-server"], "--version"),
         "fio": version(tools["fio"], "--version"),
         "date": datetime.date.today().isoformat(),
         "command": command_line.strip(),
     }
+
+
+def commit():
+    """Which one was built, where the source is under git."""
+    git = find("git")
+    if git is None:
+        return "unknown commit"
+    described = printed(git, "-C", REPOSITORY, "describe", "--always", "--dirty", "--abbrev=12").strip()
+    return described if re.fullmatch(r"[\w.-]+", described) else "unknown commit"
+
+
+def congestion_control():
+    """The system's, for TCP: what connections have unless they are told otherwise."""
+    return first_match("/proc/sys/net/ipv4/tcp_congestion_control", r"^(\S+)$") or "unknown"
 
 
 def file_system(directory):

@@ -4,9 +4,10 @@
 //! | --- | --- |
 //! | `options`, `values` | what `serve` can be told, and how it is written |
 //! | `environment` | variables that nothing reads are mistakes |
-//! | `serve`, `check` | the commands |
+//! | `serve`, `check`, `bench` | the commands |
 //! | `logging` | messages for the operator |
 
+mod bench;
 mod check;
 mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -33,6 +34,7 @@ struct Arguments {
 enum Command {
     Serve(Box<options::ServeArguments>),
     Check(check::CheckArguments),
+    Bench(Box<bench::BenchArguments>),
 }
 
 /// Does what the command line says.
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         None => show_help(),
         Some(Command::Serve(arguments)) => serve::run(*arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
+        Some(Command::Bench(arguments)) => bench::run(*arguments),
     };
     outcome.unwrap_or_else(|failure| {
         complain(&failure);

@@ -5,6 +5,7 @@
 use crate::Failure;
 use crate::values::{Bytes, Span};
 use buddy_server::HttpLimits;
+use buddy_server::cors::Cors;
 use buddy_store::extent::SIZE_CLASSES;
 use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, Settings, VerifyReads};
 use clap::{Args, ValueEnum};
@@ -113,6 +114,10 @@ serve_options! {
     /// Time that requests under way have to finish when the server stops [default: 30s]
     #[arg(long, env = "BUDDY_DRAIN_TIMEOUT", value_name = "TIME")]
     drain_timeout: Span,
+    /// Pages in browsers that may use the server, by origin (`https://example.org`), several with commas between them, or `*`
+    /// for all [default: none]
+    #[arg(long, env = "BUDDY_CORS_ORIGIN", value_name = "ORIGIN,…")]
+    cors_origin: String,
     /// TCP congestion control of connections [default: the system's]
     #[arg(long, env = "BUDDY_CONGESTION_CONTROL", value_name = "NAME")]
     congestion_control: String,
@@ -266,6 +271,7 @@ impl ServeOptions {
                 within("receive-buffers", buffers, 1, 32_768)?
             },
             congestion_control: self.congestion_control,
+            cors: cors(self.cors_origin.as_deref())?,
             ..defaults
         };
         Ok(ServeConfig {
@@ -277,6 +283,11 @@ impl ServeOptions {
             log_format: self.log_format.unwrap_or_default(),
         })
     }
+}
+
+fn cors(origins: Option<&str>) -> Result<Cors, Failure> {
+    let origins = origins.into_iter().flat_map(|origins| origins.split(',').map(str::trim));
+    Cors::new(origins).map_err(|error| Failure(format!("cors-origin: {error}")))
 }
 
 /// A number between two limits.

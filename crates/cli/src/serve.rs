@@ -30,9 +30,9 @@ pub(crate) fn run(arguments: ServeArguments) -> Outcome {
     stop_on_signal(Arc::clone(&drain))?;
     let server = Server::start(config.listen, &config.data, &config.settings, &config.limits)
         .map_err(|error| failed_to_start(&config, &error))?;
-    announce(&config, &server);
-    // Set once, here.
+    // Set once, here; before anybody is told that there is a server, and stops it.
     let _ = drain.set(server.drain());
+    announce(&config, &server);
     server.wait();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

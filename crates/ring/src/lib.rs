@@ -16,10 +16,12 @@
 //! | `buffer` | page-aligned buffers from a bounded pool |
 //! | `file` | reading, writing and flushing files |
 //! | `socket` | listening, accepting, receiving, sending, sending a file's pages |
+//! | `connect` | connecting to somebody who listens |
 //! | `wait_line` | first come, first served for what there is only so much of |
 //! | `receive` | buffers that the kernel picks only when bytes have arrived |
 
 mod buffer;
+mod connect;
 mod driver;
 mod file;
 mod operation;

@@ -179,7 +179,11 @@ impl Socket {
     /// Uses a connected socket that another thread has accepted.
     #[must_use]
     pub fn new(ring: &Ring, descriptor: OwnedFd) -> Socket {
-        Socket { ring: ring.clone(), descriptor: Arc::new(descriptor) }
+        Socket::shared(ring, Arc::new(descriptor))
+    }
+
+    pub(crate) fn shared(ring: &Ring, descriptor: Arc<OwnedFd>) -> Socket {
+        Socket { ring: ring.clone(), descriptor }
     }
 
     /// The descriptor, to be used through another ring; `None` while operations or clones hold it.
@@ -210,6 +214,36 @@ impl Socket {
         let entry = opcode::Recv::new(self.target(), pointer, length).build();
         // SAFETY: the entry names a part of the buffer and this descriptor.
         unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
+    }
+
+    /// Like [`Socket::receive`], for bytes that are not there yet: a first attempt that would find nothing is left out.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn receive_later<B: IoBuffer>(&self, mut buffer: B, range: Range<usize>) -> (io::Result<usize>, B) {
+        let (pointer, length) = match part(&mut buffer, &range) {
+            Ok(part) => part,
+            Err(error) => return (Err(error), buffer),
+        };
+        let entry = opcode::Recv::new(self.target(), pointer, length).ioprio(RECVSEND_POLL_FIRST).build();
+        // SAFETY: the entry names a part of the buffer and this descriptor.
+        unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
+    }
+
+    /// Receives up to `length` bytes and lets the kernel throw them away, uncopied, waiting for the first; returns how many, 0 at
+    /// the end of the stream. Of a TCP socket.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn discard(&self, length: usize) -> io::Result<usize> {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        // tcp(7): with MSG_TRUNC nothing is written into the buffer, so there needs to be none.
+        let entry = opcode::Recv::new(self.target(), std::ptr::null_mut(), length).flags(libc::MSG_TRUNC).build();
+        // SAFETY: the entry names this descriptor and no memory: a socket that wrote all the same would meet a null pointer,
+        // which the kernel reports as an error.
+        unsafe { transfer(&self.ring, &self.descriptor, entry, Vec::new()) }.await.0
     }
 
     /// Sends `range` of `buffer`, or as much of it as `amount` says; returns how much. `more`: other bytes follow at once.

@@ -9,7 +9,8 @@ use crate::limits::{BODY_BYTES_PER_SECOND_MIN, CHUNKED_BYTES_FIRST};
 use crate::reply::CONTINUE;
 use crate::request::{BodyFraming, Head, too_large};
 use crate::status::{Problem, Status};
-use buddy_ring::{Buffer, Elapsed};
+use crate::worker::Worker;
+use buddy_ring::{Buffer, Deadline, Elapsed};
 use buddy_store::{BLOCK_BYTES_MAX, Hash, Hasher};
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -72,7 +73,7 @@ pub(crate) async fn receive(connection: &mut Connection, head: &Head) -> Result<
 }
 
 /// Waits for the first byte of a body, after telling a client that waits for it to go on.
-async fn begin(connection: &mut Connection, head: &Head) -> Result<(), BodyError> {
+pub(crate) async fn begin(connection: &mut Connection, head: &Head) -> Result<(), BodyError> {
     if !connection.input.unused().is_empty() {
         return Ok(());
     }
@@ -80,7 +81,7 @@ async fn begin(connection: &mut Connection, head: &Head) -> Result<(), BodyError
         connection.send(CONTINUE.to_vec(), 0..CONTINUE.len(), false).await?;
     }
     connection.deadline.set(connection.worker.limits.body_timeout);
-    match connection.deadline.limit(connection.transport.readable()).await {
+    match connection.deadline.limit(connection.stream.readable()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(BodyError::Broken),
         Err(Elapsed) => Err(too_slow(connection, 0)),
@@ -88,7 +89,7 @@ async fn begin(connection: &mut Connection, head: &Head) -> Result<(), BodyError
 }
 
 /// A buffer for a block of up to `bytes`. Where there is none now, what the connection holds is given up before it waits.
-async fn take_buffer(connection: &mut Connection, bytes: usize) -> Result<Buffer, BodyError> {
+pub(crate) async fn take_buffer(connection: &mut Connection, bytes: usize) -> Result<Buffer, BodyError> {
     let buffers = connection.worker.upload_buffers.clone();
     connection.worker.trim_later();
     let taken = match buffers.try_take(bytes) {
@@ -119,21 +120,26 @@ fn no_memory(detail: &str) -> BodyError {
 }
 
 /// How long a body may take on the whole.
-struct Pace {
+pub(crate) struct Pace {
     end: Instant,
 }
 
 impl Pace {
-    fn new(connection: &Connection, bytes: u32) -> Pace {
+    pub(crate) fn new(connection: &Connection, bytes: u32) -> Pace {
         let allowed = Duration::from_secs(u64::from(bytes / BODY_BYTES_PER_SECOND_MIN));
         Pace { end: connection.worker.ring.now() + connection.worker.limits.body_timeout + allowed }
     }
 
     /// Runs a receive until there is no progress for too long, or the whole takes too long.
-    async fn limit<F: Future>(&self, connection: &Connection, receiving: F) -> Result<F::Output, Elapsed> {
-        let left = self.end.saturating_duration_since(connection.worker.ring.now());
-        connection.deadline.set(connection.worker.limits.body_timeout.min(left));
-        connection.deadline.limit(receiving).await
+    pub(crate) async fn limit<F: Future>(
+        &self,
+        worker: &Worker,
+        deadline: &Deadline,
+        receiving: F,
+    ) -> Result<F::Output, Elapsed> {
+        let left = self.end.saturating_duration_since(worker.ring.now());
+        deadline.set(worker.limits.body_timeout.min(left));
+        deadline.limit(receiving).await
     }
 }
 
@@ -154,8 +160,8 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
     }
     connection.input.use_up(filled);
     while filled < bytes {
-        let receiving = connection.transport.receive(buffer, filled..bytes);
-        let Ok((received, returned)) = pace.limit(connection, receiving).await else {
+        let receiving = connection.stream.receive(buffer, filled..bytes);
+        let Ok((received, returned)) = pace.limit(&connection.worker, &connection.deadline, receiving).await else {
             return Err(too_slow(connection, filled));
         };
         buffer = returned;
@@ -187,8 +193,8 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
     let mut received = Vec::new();
     while !block.decoder.is_done() {
         received.resize(CHUNKED_RECEIVE_BYTES, 0);
-        let receiving = connection.transport.receive(received, 0..CHUNKED_RECEIVE_BYTES);
-        let Ok((result, returned)) = pace.limit(connection, receiving).await else {
+        let receiving = connection.stream.receive(received, 0..CHUNKED_RECEIVE_BYTES);
+        let Ok((result, returned)) = pace.limit(&connection.worker, &connection.deadline, receiving).await else {
             return Err(too_slow(connection, block.filled));
         };
         received = returned;
@@ -252,7 +258,7 @@ impl ChunkedBlock {
     }
 }
 
-fn too_slow(connection: &Connection, received: usize) -> BodyError {
+pub(crate) fn too_slow(connection: &Connection, received: usize) -> BodyError {
     let seconds = connection.worker.limits.body_timeout.as_secs_f32();
     BodyError::unread(Problem::fatal(
         Status::REQUEST_TIMEOUT,

@@ -3,12 +3,13 @@
 use crate::body::BodyError;
 use crate::input::Input;
 use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX, WHOLE_SEND_BYTES_MAX};
+use crate::pieces::Pieces;
 use crate::reply::{self, Persistence, ReplyContext};
 use crate::request::{BodyFraming, Head, Method, parse_head};
 use crate::routes;
 use crate::status::{Problem, Status};
+use crate::stream::Stream;
 use crate::tls::TlsStream;
-use crate::transport::Transport;
 use crate::worker::Worker;
 use buddy_ring::{Deadline, IoBuffer, SendAmount, Socket};
 use rustls::server::ServerConfig;
@@ -33,7 +34,7 @@ enum NextHead {
 /// A connection.
 pub(crate) struct Connection {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) transport: Transport,
+    pub(crate) stream: Stream,
     pub(crate) input: Input,
     /// When the client must have moved.
     pub(crate) deadline: Deadline,
@@ -55,14 +56,14 @@ impl From<Persistence> for GoesOn {
 
 /// Serves a connection until it ends; through TLS where `tls` says how.
 pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<ServerConfig>>, key: usize) {
-    let transport = match tls {
-        None => Transport::Plain(socket),
+    let stream = match tls {
+        None => Stream::Plain(socket),
         Some(config) => match secure(worker, socket, config).await {
-            Some(stream) => Transport::Tls(stream),
+            Some(stream) => Stream::Tls(stream),
             None => return,
         },
     };
-    let mut connection = Connection::new(worker, transport, key);
+    let mut connection = Connection::new(worker, stream, key);
     loop {
         let goes_on = match connection.next_head().await {
             NextHead::Ended => return connection.finish().await,
@@ -94,7 +95,7 @@ async fn secure(worker: &Worker, socket: Socket, config: Arc<ServerConfig>) -> O
 /// Tells a client that there are too many.
 pub(crate) async fn refuse_crowd(worker: &Rc<Worker>, socket: Socket) {
     let limit = worker.limits.connections_max;
-    let mut connection = Connection::new(worker, Transport::Plain(socket), usize::MAX);
+    let mut connection = Connection::new(worker, Stream::Plain(socket), usize::MAX);
     let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, format!("there are {limit} connections already"));
     problem.retry_after_s = Some(1);
     if connection.refuse_unread(&problem).await.is_ok() {
@@ -109,9 +110,9 @@ enum HeadEnd {
 }
 
 impl Connection {
-    fn new(worker: &Rc<Worker>, transport: Transport, key: usize) -> Connection {
+    fn new(worker: &Rc<Worker>, stream: Stream, key: usize) -> Connection {
         let deadline = Deadline::new(&worker.ring, worker.limits.idle_timeout);
-        Connection { worker: Rc::clone(worker), transport, input: Input::default(), deadline, key }
+        Connection { worker: Rc::clone(worker), stream, input: Input::default(), deadline, key }
     }
 
     /// Receives until a head is complete.
@@ -164,7 +165,7 @@ impl Connection {
         if !begun {
             self.worker.set_idle(self.key, true);
         }
-        let receiving = self.input.receive(&self.worker.receive_buffers, &self.transport);
+        let receiving = self.input.receive(&self.worker.receive_buffers, &self.stream);
         let received = self.deadline.limit(receiving).await;
         if !begun {
             self.worker.set_idle(self.key, false);
@@ -207,22 +208,35 @@ impl Connection {
         write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
     ) -> Result<GoesOn, Broken> {
         let persistence = self.persistence(head);
-        self.reply_with(persistence, head.method == Method::Head, write).await?;
+        self.reply_with(persistence, Some(head), write).await?;
         Ok(persistence.into())
     }
 
+    /// `head`: the request, where it could be read as one.
     async fn reply_with(
         &self,
         persistence: Persistence,
-        is_head: bool,
+        head: Option<&Head>,
         write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
     ) -> Result<(), Broken> {
         let mut scratch = self.worker.take_scratch();
-        self.worker.with_date(|date| write(&mut scratch, ReplyContext { date, persistence, is_head }));
+        self.with_context(persistence, head, |context| write(&mut scratch, context));
         let length = scratch.len();
         let scratch = self.send(scratch, 0..length, false).await?;
         self.worker.give_scratch(scratch);
         Ok(())
+    }
+
+    /// Works with what all replies to one request have in common.
+    pub(crate) fn with_context<T>(
+        &self,
+        persistence: Persistence,
+        head: Option<&Head>,
+        work: impl FnOnce(ReplyContext<'_>) -> T,
+    ) -> T {
+        let is_head = head.is_some_and(|head| head.method == Method::Head);
+        let cors = self.worker.limits.cors.fields(head.and_then(|head| head.origin.as_deref()));
+        self.worker.with_date(|date| work(ReplyContext { date, persistence, is_head, cors }))
     }
 
     /// Sends a range of a buffer. The client must take some of it every so often.
@@ -233,7 +247,7 @@ impl Connection {
         let (mut buffer, mut range) = (buffer, range);
         let amount = if range.len() <= WHOLE_SEND_BYTES_MAX { SendAmount::All } else { SendAmount::Some };
         while !range.is_empty() {
-            let sending = self.transport.send(buffer, range.clone(), amount, more);
+            let sending = self.stream.send(buffer, range.clone(), amount, more);
             let (sent, returned) = self.while_client_takes(sending).await?;
             buffer = returned;
             match sent {
@@ -254,7 +268,7 @@ impl Connection {
             if let Ok(output) = self.deadline.limit(operation.as_mut()).await {
                 return Ok(output);
             }
-            let now = self.transport.socket().unconfirmed_bytes();
+            let now = self.stream.unconfirmed_bytes();
             if now.is_none() || now == unconfirmed {
                 return Err(Broken);
             }
@@ -267,47 +281,42 @@ impl Connection {
         let read = body_read || (!problem.ends_connection && self.discard_body(head).await?);
         let ends = !read || problem.ends_connection;
         let persistence = if ends { Persistence::Close } else { self.persistence(head) };
-        let is_head = head.method == Method::Head;
-        self.reply_with(persistence, is_head, |target, context| reply::problem(target, context, problem)).await?;
+        self.reply_with(persistence, Some(head), |target, context| reply::problem(target, context, problem)).await?;
         Ok(persistence.into())
     }
 
     /// Refuses what could not be read as a request.
     async fn refuse_unread(&mut self, problem: &Problem) -> Result<GoesOn, Broken> {
-        self.reply_with(Persistence::Close, false, |target, context| reply::problem(target, context, problem)).await?;
+        self.reply_with(Persistence::Close, None, |target, context| reply::problem(target, context, problem)).await?;
         Ok(GoesOn::No)
     }
 
     /// Reads a body that is not wanted and throws it away, if it is small and on its way. False where it is not.
     pub(crate) async fn discard_body(&mut self, head: &Head) -> Result<bool, Broken> {
-        let mut left = match head.body {
+        match head.body {
             BodyFraming::None | BodyFraming::Length(0) => return Ok(true),
-            BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX && !head.expects_continue => length,
+            BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX && !head.expects_continue => {}
             BodyFraming::Length(_) | BodyFraming::Chunked => return Ok(false),
-        };
-        loop {
-            let here = self.input.unused().len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.input.use_up(here);
-            left -= here as u64;
-            if left == 0 {
-                self.input.release_buffer();
-                return Ok(true);
-            }
-            self.deadline.set(self.worker.limits.body_timeout);
-            let receiving = self.input.receive(&self.worker.receive_buffers, &self.transport);
-            match self.deadline.limit(receiving).await {
-                Ok(Ok(true)) => {}
-                Ok(_) => return Err(Broken),
-                Err(_) => return Ok(false),
-            }
         }
+        match self.discard_pieces(head).await {
+            Ok(()) => Ok(true),
+            Err(BodyError::Broken) => Err(Broken),
+            Err(BodyError::Refused { .. }) => Ok(false),
+        }
+    }
+
+    async fn discard_pieces(&mut self, head: &Head) -> Result<(), BodyError> {
+        let mut pieces = Pieces::begin(self, head, 0).await?;
+        while pieces.next(self, |_| Ok(())).await? {}
+        self.input.release_buffer();
+        Ok(())
     }
 
     /// Tells the client that nothing more will be sent, unless it takes nothing any more. Sets the deadline for what follows.
     async fn finish(&self) {
         self.deadline.set(LINGER);
         // A client that does not listen is not waited for.
-        let _ = self.deadline.limit(self.transport.finish_sending()).await;
+        let _ = self.deadline.limit(self.stream.finish_sending()).await;
     }
 
     /// Ends a connection whose client may still be sending: closing at once would reset it, and what was sent might be lost.
@@ -317,7 +326,7 @@ impl Connection {
         while discarded < LINGER_BYTES_MAX {
             discarded += self.input.unused().len();
             self.input.use_up(self.input.unused().len());
-            let receiving = self.input.receive(&self.worker.receive_buffers, &self.transport);
+            let receiving = self.input.receive(&self.worker.receive_buffers, &self.stream);
             match self.deadline.limit(receiving).await {
                 Ok(Ok(true)) => {}
                 _ => return,

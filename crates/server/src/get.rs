@@ -1,22 +1,26 @@
-//! Serving a block's bytes, in one of two ways.
+//! Serving a block's bytes, or a range of them, in one of two ways.
 //!
-//! *Memory*: small blocks, and large ones that are not cached: one read (without waiting, where the bytes are cached), then head
-//! and block in one send, or two. *Page cache*: large blocks whose pages are cached go to the socket without being copied. A large
-//! block that is not cached is read through the cache first, which warms it for the next.
+//! *Memory*: small pieces, and large ones that are not cached: one read (without waiting, where the bytes are cached), then head
+//! and bytes in one send, or two. *Page cache*: large pieces whose pages are cached go to the socket without being copied. A large
+//! piece that is not cached is read through the cache first, which warms it for the next. Only what is asked for is read, except where
+//! a block is verified: that takes all of it.
 
 use crate::body::BodyError;
+use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
 use crate::page_cache::is_cached;
-use crate::reply::{self, Persistence, ReplyContext};
+use crate::range::Selected;
+use crate::reply::{self, BlockPart, Persistence};
 use crate::request::{Head, Method};
-use crate::routes::no_block;
+use crate::routes::{no_block, precondition_failed};
 use crate::status::{Problem, Status};
-use buddy_ring::{Buffer, Socket};
+use buddy_ring::Buffer;
 use buddy_store::extent::Extent;
 use buddy_store::{Found, Hash};
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::pin::pin;
 use std::time::Instant;
@@ -24,11 +28,20 @@ use std::time::Instant;
 /// Answers GET and HEAD of a block.
 pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, BodyError> {
     let found = find(connection, hash).await?;
+    match head.conditions.judge(true, true) {
+        Verdict::Holds => {}
+        Verdict::NotModified => {
+            drop(found);
+            return Ok(connection.reply(head, |target, context| reply::not_modified(target, context, hash)).await?);
+        }
+        Verdict::Failed => return Err(BodyError::read(precondition_failed(hash))),
+    }
+    let block = BlockPart { hash, length: found.record().length(), part: part(head, found.record().length())? };
     let persistence = connection.persistence(head);
-    let reply = BlockReply { connection, hash, persistence, length: found.record().length() };
+    let reply = BlockReply { connection, head, persistence, block };
     match found.record().extent() {
         Some(extent) if head.method == Method::Get => {
-            if reply.length <= COPIED_BYTES_MAX {
+            if block.range().end - block.range().start <= COPIED_BYTES_MAX {
                 reply.send_small(found).await?;
             } else {
                 reply.send_large(found, extent).await?;
@@ -42,6 +55,20 @@ pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> 
     Ok(persistence.into())
 }
 
+/// The part of a block that is asked for; `None`: all of it. Only GET has parts (RFC 9110 section 14.2).
+fn part(head: &Head, length: u32) -> Result<Option<(u32, u32)>, BodyError> {
+    let Some(range) = head.conditions.range.filter(|_| head.method == Method::Get) else { return Ok(None) };
+    match range.select(length) {
+        Selected::Whole => Ok(None),
+        Selected::Part(part) => Ok(Some((part.start, part.end))),
+        Selected::Nothing => {
+            let detail = format!("the range begins behind the end of the block, which has {length} bytes");
+            let problem = Problem::new(Status::RANGE_NOT_SATISFIABLE, detail);
+            Err(BodyError::read(Problem { whole_length: Some(length), ..problem }))
+        }
+    }
+}
+
 async fn find(connection: &Connection, hash: &Hash) -> Result<Found, BodyError> {
     match connection.worker.session.find(hash).await {
         Ok(Some(found)) => Ok(found),
@@ -50,23 +77,22 @@ async fn find(connection: &Connection, hash: &Hash) -> Result<Found, BodyError> 
     }
 }
 
-/// A block on its way to a client.
+/// A block, or a part of it, on its way to a client.
 struct BlockReply<'a> {
     connection: &'a Connection,
-    hash: &'a Hash,
+    head: &'a Head,
     persistence: Persistence,
-    length: u32,
+    block: BlockPart<'a>,
 }
 
 impl BlockReply<'_> {
     fn write_head(&self, target: &mut Vec<u8>) {
-        self.connection.worker.with_date(|date| {
-            let context = ReplyContext { date, persistence: self.persistence, is_head: false };
-            reply::block_head(target, context, self.hash, self.length);
+        self.connection.with_context(self.persistence, Some(self.head), |context| {
+            reply::block_head(target, context, self.block);
         });
     }
 
-    /// `more`: the block follows at once.
+    /// `more`: the bytes follow at once.
     async fn send_head(&self, more: bool) -> Result<(), Broken> {
         let mut scratch = self.connection.worker.take_scratch();
         self.write_head(&mut scratch);
@@ -76,88 +102,90 @@ impl BlockReply<'_> {
         Ok(())
     }
 
-    /// A buffer of `bytes`. Where there is none now, the block is let go before the wait, and found again after it: what waits
-    /// must not hold up the reuse of extents.
-    async fn take_buffer(&self, found: Found, bytes: usize) -> Result<(Found, Buffer), BodyError> {
+    /// A buffer for the bytes that must be read, behind `room` more. Where there is none now, the block is let go before the wait, and
+    /// found again after it: what waits must not hold up the reuse of extents.
+    async fn take_buffer(&self, mut found: Found, room: usize) -> Result<(Found, Range<u32>, Buffer), BodyError> {
         let worker = &self.connection.worker;
         worker.trim_later();
-        match worker.reply_buffers.try_take(bytes) {
-            Ok(Some(buffer)) => return Ok((found, buffer)),
-            Ok(None) => drop(found),
-            Err(error) => return Err(no_memory(&error)),
-        }
-        self.connection.deadline.set(worker.limits.send_timeout);
-        match self.connection.deadline.limit(worker.reply_buffers.take(bytes)).await {
-            Ok(Ok(buffer)) => Ok((find(self.connection, self.hash).await?, buffer)),
-            Ok(Err(error)) => Err(no_memory(&error)),
-            Err(_) => Err(no_memory(&"other replies take all of it")),
+        loop {
+            let reading = found.must_read(self.block.range());
+            let bytes = room + reading.len();
+            match worker.reply_buffers.try_take(bytes) {
+                Ok(Some(buffer)) => return Ok((found, reading, buffer)),
+                Ok(None) => drop(found),
+                Err(error) => return Err(no_memory(&error)),
+            }
+            let buffer = reply_buffer(self.connection, bytes).await?;
+            found = find(self.connection, self.block.hash).await?;
+            // Found anew it may have to be verified, and all of it read.
+            let reading = found.must_read(self.block.range());
+            if room + reading.len() <= buffer.len() {
+                return Ok((found, reading, buffer));
+            }
         }
     }
 
-    /// Head and block in one buffer and one send. The block is let go as soon as its bytes are in memory.
+    /// Head and bytes in one buffer and one send. The block is let go as soon as its bytes are in memory.
     async fn send_small(&self, found: Found) -> Result<(), BodyError> {
-        let session = &self.connection.worker.session;
-        let bytes = REPLY_HEAD_BYTES_MAX + self.length as usize;
-        let (found, mut buffer) = self.take_buffer(found, bytes).await?;
+        let (found, reading, mut buffer) = self.take_buffer(found, REPLY_HEAD_BYTES_MAX).await?;
+        let target = buffer.get_mut(REPLY_HEAD_BYTES_MAX..).unwrap_or_default();
+        if self.connection.worker.session.read_cached(&found, &reading, target) {
+            drop(found);
+        } else {
+            buffer = self.read(found, reading.clone(), buffer, REPLY_HEAD_BYTES_MAX).await?;
+        }
+        let part = self.block.range();
+        let start = REPLY_HEAD_BYTES_MAX + (part.start - reading.start) as usize;
         let mut scratch = self.connection.worker.take_scratch();
         self.write_head(&mut scratch);
-        let (head, end) = (scratch.len(), scratch.len() + self.length as usize);
-        if let Some(target) = buffer.get_mut(..head) {
+        // What lies before the bytes that are sent is not needed any more.
+        let head_start = start.saturating_sub(scratch.len());
+        if let Some(target) = buffer.get_mut(head_start..start) {
             target.copy_from_slice(&scratch);
         }
         self.connection.worker.give_scratch(scratch);
-        let target = buffer.get_mut(head..).unwrap_or_default();
-        if session.read_cached(&found, target) {
-            drop(found);
-        } else {
-            buffer = self.read(found, buffer, head).await?;
-        }
-        self.connection.send(buffer, 0..end, false).await?;
+        self.connection.send(buffer, head_start..start + part.len(), false).await?;
         Ok(())
     }
 
-    async fn read(&self, found: Found, buffer: Buffer, at: usize) -> Result<Buffer, BodyError> {
-        let (result, buffer) = self.connection.worker.session.read(found, buffer, at).await;
+    async fn read(&self, found: Found, range: Range<u32>, buffer: Buffer, at: usize) -> Result<Buffer, BodyError> {
+        let (result, buffer) = self.connection.worker.session.read(found, range, buffer, at).await;
         result.map_err(|error| BodyError::read(error.into()))?;
         Ok(buffer)
     }
 
     async fn send_large(&self, found: Found, extent: Extent) -> Result<(), BodyError> {
-        let session = &self.connection.worker.session;
-        if let Some(socket) = self.connection.transport.plain_socket()
-            && let Some(file) = session.cached_descriptor(&found)
-            && is_cached(file, extent.offset(), u64::from(self.length))
+        let part = self.block.range();
+        let offset = extent.offset() + u64::from(part.start);
+        if self.connection.stream.sends_files()
+            && let Some(file) = self.connection.worker.session.cached_descriptor(&found)
+            && is_cached(file, offset, part.len() as u64)
         {
-            return Ok(self.send_pages(found, extent, file, socket).await?);
+            return Ok(self.send_pages(found, offset, file).await?);
         }
-        let (found, buffer) = self.take_buffer(found, self.length as usize).await?;
-        let buffer = self.read(found, buffer, 0).await?;
+        let (found, reading, buffer) = self.take_buffer(found, 0).await?;
+        let start = (part.start - reading.start) as usize;
+        let buffer = self.read(found, reading, buffer, 0).await?;
         self.send_head(true).await?;
-        self.connection.send(buffer, 0..self.length as usize, false).await?;
+        self.connection.send(buffer, start..start + part.len(), false).await?;
         Ok(())
     }
 
     /// Sends pages of the page cache. The read is over when the last byte is in the socket; one that lasts holds only its own
     /// extent.
-    async fn send_pages(
-        &self,
-        mut found: Found,
-        extent: Extent,
-        file: BorrowedFd<'_>,
-        socket: &Socket,
-    ) -> Result<(), Broken> {
-        let worker = &self.connection.worker;
-        let began = worker.ring.now();
+    async fn send_pages(&self, mut found: Found, offset: u64, file: BorrowedFd<'_>) -> Result<(), Broken> {
+        let began = self.connection.worker.ring.now();
         self.pinning(began, &mut found, self.send_head(true)).await?;
-        let mut offset = extent.offset();
-        let end = offset + u64::from(self.length);
+        let stream = &self.connection.stream;
+        let mut offset = offset;
+        let end = offset + self.block.range().len() as u64;
         while offset < end {
             let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            match socket.send_file(file, &mut offset, left) {
+            match stream.send_file(file, &mut offset, left) {
                 Ok(0) => return Err(Broken),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let writable = self.connection.while_client_takes(socket.writable());
+                    let writable = self.connection.while_client_takes(stream.writable());
                     self.pinning(began, &mut found, writable).await?.map_err(|_| Broken)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -177,6 +205,15 @@ impl BlockReply<'_> {
         }
         found.pin();
         operation.await
+    }
+}
+
+/// A buffer for a reply. Waits for those that other replies have.
+pub(crate) async fn reply_buffer(connection: &Connection, bytes: usize) -> Result<Buffer, BodyError> {
+    connection.deadline.set(connection.worker.limits.send_timeout);
+    match connection.deadline.limit(connection.worker.reply_buffers.take(bytes)).await {
+        Ok(taken) => taken.map_err(|error| no_memory(&error)),
+        Err(_) => Err(no_memory(&"other replies take all of it")),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Bytes arrive in buffers that the kernel picked. A head that is not complete in one is moved to memory of the connection's own,
 //! so that a client that sends slowly holds its own few bytes and not a buffer that others need.
 
-use crate::transport::{Received, Transport};
+use crate::stream::{Received, Stream};
 use buddy_ring::ReceiveBuffers;
 use std::io;
 
@@ -54,9 +54,9 @@ impl Input {
     }
 
     /// Waits for more bytes. False at the end of the stream.
-    pub(crate) async fn receive(&mut self, buffers: &ReceiveBuffers, transport: &Transport) -> io::Result<bool> {
+    pub(crate) async fn receive(&mut self, buffers: &ReceiveBuffers, stream: &Stream) -> io::Result<bool> {
         self.release_buffer();
-        let chunk = transport.receive_waiting(buffers).await?;
+        let chunk = stream.receive_chunk(buffers).await?;
         if chunk.is_empty() {
             return Ok(false);
         }

@@ -3,14 +3,19 @@
 //! | module | one idea |
 //! | --- | --- |
 //! | [`limits`] | every limit, with its default |
-//! | [`request`], [`target`] | the head of a request, judged; pure |
+//! | [`request`], `fields`, [`target`] | the head of a request, judged; pure |
+//! | [`conditions`], [`range`], `digest` | what a head asks for beside; pure |
+//! | [`cors`] | which pages in browsers may use the server; pure |
 //! | [`chunked`] | the chunked transfer coding; pure |
 //! | [`status`], `reply` | what is answered, as bytes; pure |
+//! | `stream`, `tls` | the bytes of a connection, to and fro |
 //! | `input` | received bytes that were not used yet |
 //! | `connection` | one connection, from head to reply |
-//! | `body` | receiving a block |
-//! | `routes`, `get`, `stats` | what each method does with each target |
-//! | `transport`, `tls` | what carries a connection |
+//! | `body`, `pieces` | receiving a block, and any other body |
+//! | `name_reader` | names in a body; pure |
+//! | `routes` | what each method does with each target |
+//! | `get`, `store`, `missing`, `list`, `stats` | doing it |
+//! | `lines` | long replies, a piece at a time |
 //! | `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `phase` | starting, serving, draining |
@@ -20,7 +25,11 @@
 
 mod body;
 pub mod chunked;
+pub mod conditions;
 mod connection;
+pub mod cors;
+mod digest;
+pub mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -28,18 +37,25 @@ mod get;
 mod hand_over;
 mod input;
 pub mod limits;
+mod lines;
+mod list;
 mod memory;
+mod missing;
+mod name_reader;
 mod page_cache;
 mod phase;
+mod pieces;
+pub mod range;
 mod reply;
 pub mod request;
 mod routes;
 pub mod server;
 mod stats;
 pub mod status;
+mod store;
+mod stream;
 pub mod target;
 mod tls;
-mod transport;
 mod worker;
 
 pub use limits::HttpLimits;

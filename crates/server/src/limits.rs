@@ -1,5 +1,6 @@
 //! Every limit of the HTTP side, with its default, in one place.
 
+use crate::cors::Cors;
 use std::time::Duration;
 
 /// Limits on what clients may send, hold and take.
@@ -29,6 +30,8 @@ pub struct HttpLimits {
     pub receive_buffer_bytes: usize,
     /// TCP congestion control of accepted connections; `None`: the system's.
     pub congestion_control: Option<String>,
+    /// Pages in browsers that may use the server.
+    pub cors: Cors,
 }
 
 impl Default for HttpLimits {
@@ -46,6 +49,7 @@ impl Default for HttpLimits {
             receive_buffers: 64,
             receive_buffer_bytes: 8 * 1024,
             congestion_control: None,
+            cors: Cors::default(),
         }
     }
 }
@@ -60,7 +64,7 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 /// Bytes thrown away then.
 pub(crate) const LINGER_BYTES_MAX: usize = 8 << 20;
 /// Bytes of the head of any reply.
-pub(crate) const REPLY_HEAD_BYTES_MAX: usize = 512;
+pub(crate) const REPLY_HEAD_BYTES_MAX: usize = 1024;
 /// Blocks up to this size are copied into one send with their head; larger ones are sent from the page cache where possible.
 pub(crate) const COPIED_BYTES_MAX: u32 = 32 * 1024;
 /// Replies up to this size are one send operation, whatever the client takes at a time.
@@ -81,3 +85,13 @@ pub(crate) const SHOWN_CHARS: usize = 100;
 pub(crate) const PIN_AFTER: Duration = Duration::from_secs(1);
 /// Pause after a connection could not be accepted for want of descriptors or memory.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Names that `/-/blocks` lists where the client does not say how many …
+pub(crate) const LISTED_DEFAULT: usize = 1000;
+/// … and at most.
+pub(crate) const LISTED_MAX: usize = 10_000;
+/// Names in one `/-/missing`.
+pub(crate) const NAMES_MAX: usize = 16_384;
+/// Names of those that are looked up before others get their turn: about 100 µs.
+pub(crate) const LOOK_UPS_A_TURN: usize = 64;
+/// Long replies of many lines are written in pieces of about this size.
+pub(crate) const LINES_PIECE_BYTES: usize = 32 * 1024;

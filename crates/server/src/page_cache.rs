@@ -40,7 +40,8 @@ pub(crate) fn is_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> bool 
         UNSUPPORTED.store(true, Ordering::Relaxed);
         return false;
     }
-    statistics.cached >= length.div_ceil(PAGE_BYTES)
+    let pages = (offset + length).div_ceil(PAGE_BYTES) - offset / PAGE_BYTES;
+    statistics.cached >= pages
 }
 
 #[cfg(test)]
@@ -58,5 +59,7 @@ mod tests {
             return eprintln!("this kernel has no cachestat: large blocks are copied");
         }
         assert!(!is_cached(file.as_fd(), 0, 200_000), "there is nothing behind the end");
+        assert!(is_cached(file.as_fd(), 4095, 2) && is_cached(file.as_fd(), 8191, 90_000), "parts of pages");
+        assert!(!is_cached(file.as_fd(), 102_399, 2), "the second of two pages is behind the end");
     }
 }

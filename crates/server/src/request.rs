@@ -1,9 +1,11 @@
 //! The head of a request (RFC 9112): parsed by httparse, then judged. Pure.
 
+use crate::conditions::Conditions;
+use crate::fields::{ContentType, Fields};
 use crate::limits::HEADERS_MAX;
-use crate::status::{Problem, Status, shown};
+use crate::status::{Problem, Status};
 use crate::target::Target;
-use buddy_store::BLOCK_BYTES_MAX;
+use buddy_store::{BLOCK_BYTES_MAX, Hash};
 
 /// The method of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +20,8 @@ pub enum Method {
     Post,
     /// DELETE
     Delete,
+    /// OPTIONS
+    Options,
     /// One that nothing here offers.
     Other,
 }
@@ -30,6 +34,7 @@ impl Method {
             "PUT" => Method::Put,
             "POST" => Method::Post,
             "DELETE" => Method::Delete,
+            "OPTIONS" => Method::Options,
             _ => Method::Other,
         }
     }
@@ -61,6 +66,18 @@ pub struct Head {
     pub keep_alive: bool,
     /// HTTP/1.0: going on must be confirmed.
     pub is_http_10: bool,
+    /// Conditions that it makes, and the range that it asks for.
+    pub conditions: Conditions,
+    /// What the body says that it is.
+    pub content_type: ContentType,
+    /// The body is a part of something (`Content-Range`).
+    pub is_partial: bool,
+    /// The SHA-256 that the body has to have (`Repr-Digest`).
+    pub digest: Option<Hash>,
+    /// The page in a browser that sends it belongs to this (`Origin`).
+    pub origin: Option<Box<[u8]>>,
+    /// A browser asks whether it may send another request (`Access-Control-Request-Method`).
+    pub asks_before: bool,
     /// Length of the head.
     pub bytes: usize,
 }
@@ -90,121 +107,34 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Problem> {
         }
         Err(error) => return Err(Problem::fatal(Status::BAD_REQUEST, format!("malformed request: {error}"))),
     };
-    let is_http_10 = request.version == Some(0);
-    let fields = Fields::read(request.headers)?;
-    if fields.hosts != 1 && !(is_http_10 && fields.hosts == 0) {
-        // RFC 9112 section 3.2
-        return Err(Problem::fatal(Status::BAD_REQUEST, format!("{} Host header fields instead of one", fields.hosts)));
+    if has_bare_line_feed(bytes.get(..length).unwrap_or_default()) {
+        return Err(Problem::fatal(Status::BAD_REQUEST, "malformed request: a line feed without a carriage return"));
     }
-    let method = Method::parse(request.method.unwrap_or_default());
+    let is_http_10 = request.version == Some(0);
+    let target = Target::parse(request.path.unwrap_or_default());
+    let fields = Fields::read(request.headers, &target)?;
+    fields.check_hosts(is_http_10)?;
     Ok(Some(Head {
-        method,
-        target: Target::parse(request.path.unwrap_or_default()),
+        method: Method::parse(request.method.unwrap_or_default()),
         body: fields.framing(is_http_10)?,
         expects_continue: fields.expects_continue && !is_http_10,
         keep_alive: if is_http_10 { fields.keep_alive && !fields.close } else { !fields.close },
         is_http_10,
+        conditions: fields.conditions(),
+        content_type: fields.content_type,
+        is_partial: fields.is_partial,
+        digest: fields.digest,
+        origin: fields.origin,
+        asks_before: fields.asks_before,
+        target,
         bytes: length,
     }))
 }
 
-/// What the header fields say that matters here.
-#[derive(Default)]
-struct Fields {
-    hosts: usize,
-    content_length: Option<u64>,
-    chunked: bool,
-    expects_continue: bool,
-    keep_alive: bool,
-    close: bool,
-}
-
-impl Fields {
-    fn read(headers: &[httparse::Header<'_>]) -> Result<Fields, Problem> {
-        let mut fields = Fields::default();
-        for header in headers {
-            let name = header.name;
-            if name.eq_ignore_ascii_case("content-length") {
-                fields.content_length(header.value)?;
-            } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                fields.transfer_encoding(header.value)?;
-            } else if name.eq_ignore_ascii_case("connection") {
-                fields.connection(header.value);
-            } else if name.eq_ignore_ascii_case("expect") {
-                fields.expect(header.value)?;
-            } else if name.eq_ignore_ascii_case("host") {
-                fields.hosts += 1;
-            }
-        }
-        Ok(fields)
-    }
-
-    /// RFC 9112 section 6.3: digits only, and given once.
-    fn content_length(&mut self, value: &[u8]) -> Result<(), Problem> {
-        let text = String::from_utf8_lossy(value);
-        if self.content_length.is_some() {
-            return Err(Problem::fatal(Status::BAD_REQUEST, "Content-Length is given twice"));
-        }
-        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        match text.parse() {
-            Ok(length) if digits => self.content_length = Some(length),
-            // More digits than any length has.
-            _ if digits => return Err(too_large(&format!("{} bytes", shown(&text)))),
-            _ => {
-                return Err(Problem::fatal(
-                    Status::BAD_REQUEST,
-                    format!("Content-Length \"{}\" is not a number", shown(&text)),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Problem> {
-        if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-            return Err(Problem::fatal(
-                Status::NOT_IMPLEMENTED,
-                format!(
-                    "Transfer-Encoding \"{}\" is not supported, only \"chunked\"",
-                    shown(&String::from_utf8_lossy(value))
-                ),
-            ));
-        }
-        self.chunked = true;
-        Ok(())
-    }
-
-    fn connection(&mut self, value: &[u8]) {
-        for option in value.split(|byte| *byte == b',') {
-            let option = option.trim_ascii();
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-        }
-    }
-
-    fn expect(&mut self, value: &[u8]) -> Result<(), Problem> {
-        if value.trim_ascii().eq_ignore_ascii_case(b"100-continue") {
-            self.expects_continue = true;
-            return Ok(());
-        }
-        Err(Problem::fatal(
-            Status::EXPECTATION_FAILED,
-            format!("Expect \"{}\" cannot be met, only \"100-continue\"", shown(&String::from_utf8_lossy(value))),
-        ))
-    }
-
-    /// RFC 9112 section 6.1: both lengths at once are how requests are smuggled.
-    fn framing(&self, is_http_10: bool) -> Result<BodyFraming, Problem> {
-        match (self.chunked, self.content_length) {
-            (true, Some(_)) => {
-                Err(Problem::fatal(Status::BAD_REQUEST, "Content-Length and Transfer-Encoding in one request"))
-            }
-            (true, None) if is_http_10 => Err(Problem::fatal(Status::BAD_REQUEST, "Transfer-Encoding in HTTP/1.0")),
-            (true, None) => Ok(BodyFraming::Chunked),
-            (false, Some(length)) => Ok(BodyFraming::Length(length)),
-            (false, None) => Ok(BodyFraming::None),
-        }
-    }
+/// Lines end in CRLF, nothing else (RFC 9112 section 2.2 lets a server insist): where one program sees the end of a line and
+/// another does not, requests are smuggled.
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r'))
 }
 
 /// The refusal of a block that is larger than any. The body is not read, so the connection ends.
@@ -219,6 +149,8 @@ pub fn too_large(size: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conditions::Tags;
+    use crate::range::ByteRange;
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<Option<Head>, u16> {
@@ -261,18 +193,62 @@ mod tests {
         assert_eq!(with("Expect: tea"), 417);
         assert_eq!(with("Host: b"), 400);
         assert_eq!(with("Bad Name: b"), 400);
+        assert_eq!(with("A : b"), 400);
+        assert_eq!(with("A: b\nC: d"), 400);
+        assert_eq!(with("A: b\rC: d"), 400);
+        assert_eq!(with("A: b\0"), 400);
+        assert_eq!(with("Repr-Digest: sha-256=:AAAA:"), 400);
+        assert_eq!(with("Repr-Digest: nonsense nonsense"), 400);
         assert_eq!(with(" folded: b"), 400);
         assert_eq!(with("A: b\r\n".repeat(70).trim_end()), 431);
         assert_eq!(parse("GET / HTTP/1.1\r\n\r\n"), Err(400), "no Host");
         assert_eq!(parse("GET / HTTP/2.0\r\n\r\n"), Err(505));
         assert_eq!(parse("PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), Err(400));
         assert_eq!(parse("\0\0\0\0"), Err(400));
+        assert_eq!(parse("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(400));
+        assert_eq!(parse("GET / HTTP/1.1\r\nHost: a\r\n\n"), Err(400));
+        for host in ["a b", "a/b", "a@b", "a\tb", "a\u{e9}"] {
+            assert_eq!(parse(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), Err(400), "{host}");
+        }
+        assert!(parse("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").is_ok());
+        assert!(parse("GET / HTTP/1.1\r\nHost:\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn conditions_and_ranges_are_read() {
+        let own = Hash::of(b"x");
+        let with = |fields: &str| head(&format!("GET /{own} HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n")).conditions;
+        let range = Some(ByteRange::Between(1, 2));
+        assert_eq!(with("A: b"), Conditions::default());
+        assert_eq!(with("Range: bytes=1-2").range, range);
+        assert_eq!(with("Range: bytes=1-2\r\nRange: bytes=1-2").range, None);
+        assert_eq!(with(&format!("Range: bytes=1-2\r\nIf-Range: \"{own}\"")).range, range);
+        for stale in ["\"x\"", &format!("W/\"{own}\""), "Sun, 06 Nov 1994 08:49:37 GMT", "*"] {
+            assert_eq!(with(&format!("If-Range: {stale}\r\nRange: bytes=1-2")).range, None, "{stale}");
+        }
+        assert_eq!(with("If-Match: *").if_match, Tags::Any);
+        assert_eq!(with(&format!("If-None-Match: \"a\"\r\nIf-None-Match: W/\"{own}\"")).if_none_match, Tags::Weak);
+    }
+
+    #[test]
+    fn what_a_body_is_and_who_sends_it_is_read() {
+        let with = |fields: &str| head(&format!("PUT / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"));
+        assert_eq!(with("Content-Type: TEXT/plain; charset=utf-8").content_type, ContentType::Text);
+        assert_eq!(with("Content-Type: application/octet-stream").content_type, ContentType::Binary);
+        assert_eq!(with("Content-Type: text/plain\r\nContent-Type: text/plain").content_type, ContentType::Other);
+        assert_eq!(with("A: b").content_type, ContentType::Absent);
+        assert!(with("Content-Range: bytes 0-1/2").is_partial);
+        assert_eq!(with("Repr-Digest: md5=:AAAA:").digest, None);
+        let digest = "Repr-Digest: sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
+        assert!(with(&format!("{digest}\r\n{digest}\r\nRepr-Digest: md5=:AAAA:")).digest.is_some());
+        let asked = with("Origin: https://a\r\nAccess-Control-Request-Method: PUT");
+        assert_eq!((asked.origin.as_deref(), asked.asks_before), (Some(&b"https://a"[..]), true));
     }
 
     #[test]
     fn a_refusal_repeats_only_so_much_of_the_request() {
-        let long = "x".repeat(10_000);
-        for field in ["Content-Length", "Transfer-Encoding", "Expect"] {
+        let long = "x=".repeat(5_000);
+        for field in ["Content-Length", "Transfer-Encoding", "Expect", "Repr-Digest"] {
             let text = format!("PUT / HTTP/1.1\r\nHost: a\r\n{field}: {long}\r\n\r\n");
             let detail = parse_head(text.as_bytes()).unwrap_err().detail;
             assert!(detail.len() < 2 * crate::limits::SHOWN_CHARS, "{field}: {} bytes", detail.len());

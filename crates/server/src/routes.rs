@@ -1,54 +1,113 @@
 //! What each method does with each target.
 
-use crate::body::{self, BodyError};
+use crate::body::BodyError;
+use crate::conditions::Verdict;
 use crate::connection::{Connection, GoesOn};
 use crate::get;
+use crate::list;
+use crate::missing;
 use crate::reply;
 use crate::request::{Head, Method};
 use crate::stats;
 use crate::status::{Problem, Status, shown};
-use crate::target::Target;
-use buddy_store::{Hash, Stored};
+use crate::store::{self, Form};
+use crate::target::{ListQuery, Target};
+use buddy_store::Hash;
 
 /// Answers a request, or says why it is refused.
 pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
-    match &head.target {
-        Target::BadName(name) => {
-            return Err(BodyError::unread(Problem::new(
-                Status::BAD_REQUEST,
-                format!(
-                    "\"{}\" ({} characters) is not the name of a block: that is 64 hex digits",
-                    shown(name),
-                    name.chars().count()
-                ),
-            )));
-        }
-        Target::Unknown(path) => {
-            return Err(BodyError::unread(Problem::new(
-                Status::NOT_FOUND,
-                format!("there is nothing at \"{}\"", shown(path)),
-            )));
-        }
-        target if !target.offers(head.method) => return Err(BodyError::unread(method_not_allowed(target))),
-        _ => {}
-    }
-    if !matches!(head.method, Method::Put | Method::Post) && !connection.discard_body(head).await? {
+    let action = Action::of(head).map_err(BodyError::unread)?;
+    let wants_body = matches!(action, Action::Store(_) | Action::Missing);
+    if !wants_body && !connection.discard_body(head).await? {
         // RFC 9110 section 9.3.1: a body here means nothing. A small one is passed over.
         let detail = "a body means nothing here, and this one is too large to be passed over";
         return Err(BodyError::unread(Problem::fatal(Status::BAD_REQUEST, detail)));
     }
-    match (&head.target, head.method) {
-        (Target::Blocks, Method::Post) => store(connection, head, None, Form::Post).await,
-        (Target::Blocks, _) => store(connection, head, None, Form::PutAny).await,
-        (Target::Block(hash), Method::Put) => store(connection, head, Some(*hash), Form::PutNamed).await,
-        (Target::Block(hash), Method::Delete) => delete(connection, head, hash).await,
-        (Target::Block(hash), _) => get::block(connection, head, hash).await,
-        (Target::Ready, _) => ready(connection, head).await,
-        (Target::Stats, _) => {
+    match action {
+        Action::Store(form) => store::block(connection, head, form).await,
+        Action::Read(hash) => get::block(connection, head, &hash).await,
+        Action::Delete(hash) => delete(connection, head, &hash).await,
+        Action::Missing => missing::answer(connection, head).await,
+        Action::List(query) => list::answer(connection, head, query).await,
+        Action::Describe(allow) => describe(connection, head, allow).await,
+        Action::Health => content(connection, head, "text/plain", b"ok\n").await,
+        Action::Ready => ready(connection, head).await,
+        Action::OpenApi => content(connection, head, "application/yaml", OPENAPI).await,
+        Action::Stats => {
             let json = stats::json(&connection.worker);
-            content(connection, head, Status::OK, "application/json", &json).await
+            content(connection, head, "application/json", &json).await
         }
-        _ => content(connection, head, Status::OK, "text/plain", b"ok\n").await,
+    }
+}
+
+/// What a request asks for, once it is known to be offered. Whoever wants to decide who may do what decides it on this.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    /// Store a block.
+    Store(Form),
+    /// Read a block, or ask whether it is there.
+    Read(Hash),
+    /// Remove a block.
+    Delete(Hash),
+    /// Say which of many blocks are not there.
+    Missing,
+    /// Say which blocks there are.
+    List(ListQuery),
+    /// Say which methods there are.
+    Describe(&'static str),
+    Health,
+    Ready,
+    Stats,
+    OpenApi,
+}
+
+/// The description of all this for programs.
+const OPENAPI: &[u8] = include_bytes!("../../../docs/openapi.yaml");
+
+impl Action {
+    fn of(head: &Head) -> Result<Action, Problem> {
+        let target = &head.target;
+        refuse_bad_target(target)?;
+        if !target.offers(head.method) {
+            return Err(method_not_allowed(target));
+        }
+        Ok(match (target, head.method) {
+            (_, Method::Options) => Action::Describe(target.allow().unwrap_or_default()),
+            (Target::Blocks, Method::Post) => Action::Store(Form::Post),
+            (Target::Blocks, _) => Action::Store(Form::PutAny),
+            (Target::Block(hash), Method::Put) => Action::Store(Form::PutNamed(*hash)),
+            (Target::Block(hash), Method::Delete) => Action::Delete(*hash),
+            (Target::Block(hash), _) => Action::Read(*hash),
+            (Target::Missing, _) => Action::Missing,
+            (Target::List(query), _) => Action::List(*query),
+            (Target::Ready, _) => Action::Ready,
+            (Target::Stats, _) => Action::Stats,
+            (Target::OpenApi, _) => Action::OpenApi,
+            (Target::Health, _) => Action::Health,
+            _ => return Err(method_not_allowed(target)),
+        })
+    }
+}
+
+/// Refuses targets at which nothing is, whatever the method.
+fn refuse_bad_target(target: &Target) -> Result<(), Problem> {
+    match target {
+        Target::BadName(name) => Err(Problem::new(
+            Status::BAD_REQUEST,
+            format!(
+                "\"{}\" ({} characters) is not the name of a block: that is 64 hex digits",
+                shown(name),
+                name.chars().count()
+            ),
+        )),
+        Target::Malformed(text) => {
+            Err(Problem::new(Status::BAD_REQUEST, format!("\"{}\" is not a request target", shown(text))))
+        }
+        Target::BadQuery(reason) => Err(Problem::new(Status::BAD_REQUEST, reason.clone())),
+        Target::Unknown(path) => {
+            Err(Problem::new(Status::NOT_FOUND, format!("there is nothing at \"{}\"", shown(path))))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -58,57 +117,31 @@ fn method_not_allowed(target: &Target) -> Problem {
     Problem { allow, ..Problem::new(Status::METHOD_NOT_ALLOWED, detail) }
 }
 
-async fn content(
-    connection: &Connection,
-    head: &Head,
-    status: Status,
-    content_type: &str,
-    body: &[u8],
-) -> Result<GoesOn, BodyError> {
-    let replied =
-        connection.reply(head, |target, context| reply::content(target, context, status, content_type, body)).await?;
-    Ok(replied)
+async fn content(connection: &Connection, head: &Head, content_type: &str, body: &[u8]) -> Result<GoesOn, BodyError> {
+    Ok(connection.reply(head, |target, context| reply::content(target, context, content_type, body)).await?)
 }
 
-/// The ways to store a block, which differ in what they answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// `PUT /`
-    PutAny,
-    /// `POST /`
-    Post,
-    /// `PUT /{hash}`
-    PutNamed,
-}
-
-async fn store(
-    connection: &mut Connection,
-    head: &Head,
-    expected: Option<Hash>,
-    form: Form,
-) -> Result<GoesOn, BodyError> {
-    let body = body::receive(connection, head).await?;
-    if let Some(expected) = expected.filter(|expected| *expected != body.hash) {
-        return Err(BodyError::read(Problem::new(
-            Status::UNPROCESSABLE_CONTENT,
-            format!("the body hashes to {}, not to {expected}: nothing was stored", body.hash),
-        )));
-    }
-    let hash = body.hash;
-    let stored = connection.worker.session.put(hash, body.buffer, body.length).await;
-    let stored = stored.map_err(|error| BodyError::read(error.into()))?;
-    let status = match (form, stored) {
-        (Form::Post | Form::PutNamed, Stored::Created) => Status::CREATED,
-        _ => Status::OK,
+/// OPTIONS, and what browsers ask before they send what a page wants.
+async fn describe(connection: &Connection, head: &Head, allow: &str) -> Result<GoesOn, BodyError> {
+    let preflight = if head.asks_before {
+        connection.worker.limits.cors.preflight_fields(head.origin.as_deref(), allow)
+    } else {
+        String::new()
     };
-    let replied = connection
-        .reply(head, |target, context| reply::stored(target, context, status, &hash, form == Form::Post))
-        .await?;
-    Ok(replied)
+    let methods = format!("{allow}, OPTIONS");
+    Ok(connection.reply(head, |target, context| reply::options(target, context, &methods, &preflight)).await?)
 }
 
 async fn delete(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, BodyError> {
-    let existed = connection.worker.session.delete(hash).await.map_err(|error| BodyError::read(error.into()))?;
+    let session = &connection.worker.session;
+    if !head.conditions.are_empty() {
+        let found = session.find(hash).await.map_err(|error| BodyError::read(error.into()))?;
+        // Where it is not there the conditions do not matter: 404 (RFC 9110 section 13.2.1).
+        if found.is_some() && head.conditions.judge(true, false) != Verdict::Holds {
+            return Err(BodyError::read(precondition_failed(hash)));
+        }
+    }
+    let existed = session.delete(hash).await.map_err(|error| BodyError::read(error.into()))?;
     if !existed {
         return Err(BodyError::read(no_block(hash)));
     }
@@ -120,6 +153,11 @@ pub(crate) fn no_block(hash: &Hash) -> Problem {
     Problem::new(Status::NOT_FOUND, format!("there is no block {hash}"))
 }
 
+/// The refusal of a request whose conditions are not met.
+pub(crate) fn precondition_failed(hash: &Hash) -> Problem {
+    Problem::new(Status::PRECONDITION_FAILED, format!("If-Match or If-None-Match does not hold for block {hash}"))
+}
+
 async fn ready(connection: &Connection, head: &Head) -> Result<GoesOn, BodyError> {
     let worker = &connection.worker;
     let reason = match worker.session.shared().health.read_only() {
@@ -128,7 +166,7 @@ async fn ready(connection: &Connection, head: &Head) -> Result<GoesOn, BodyError
         None => None,
     };
     match reason {
-        None => content(connection, head, Status::OK, "text/plain", b"ready\n").await,
+        None => content(connection, head, "text/plain", b"ready\n").await,
         Some(reason) => {
             let mut problem = Problem::new(Status::SERVICE_UNAVAILABLE, reason);
             problem.retry_after_s = Some(60);

@@ -10,6 +10,8 @@ pub struct Status {
     pub code: u16,
     /// The reason phrase.
     pub reason: &'static str,
+    /// How a reply begins, up to the date.
+    pub(crate) line: &'static str,
 }
 
 macro_rules! statuses {
@@ -17,7 +19,11 @@ macro_rules! statuses {
         impl Status {
             $(
                 #[doc = $reason]
-                pub const $name: Status = Status { code: $code, reason: $reason };
+                pub const $name: Status = Status {
+                    code: $code,
+                    reason: $reason,
+                    line: concat!("HTTP/1.1 ", $code, " ", $reason, "\r\nDate: "),
+                };
             )*
         }
     };
@@ -27,12 +33,17 @@ statuses! {
     OK = 200 "OK";
     CREATED = 201 "Created";
     NO_CONTENT = 204 "No Content";
+    PARTIAL_CONTENT = 206 "Partial Content";
+    NOT_MODIFIED = 304 "Not Modified";
     BAD_REQUEST = 400 "Bad Request";
     NOT_FOUND = 404 "Not Found";
     METHOD_NOT_ALLOWED = 405 "Method Not Allowed";
     REQUEST_TIMEOUT = 408 "Request Timeout";
     LENGTH_REQUIRED = 411 "Length Required";
+    PRECONDITION_FAILED = 412 "Precondition Failed";
     CONTENT_TOO_LARGE = 413 "Content Too Large";
+    UNSUPPORTED_MEDIA_TYPE = 415 "Unsupported Media Type";
+    RANGE_NOT_SATISFIABLE = 416 "Range Not Satisfiable";
     EXPECTATION_FAILED = 417 "Expectation Failed";
     UNPROCESSABLE_CONTENT = 422 "Unprocessable Content";
     REQUEST_HEADER_FIELDS_TOO_LARGE = 431 "Request Header Fields Too Large";
@@ -54,6 +65,8 @@ pub struct Problem {
     pub allow: Option<&'static str>,
     /// When to try again, for 503.
     pub retry_after_s: Option<u32>,
+    /// The length of what a range was asked of, for 416.
+    pub whole_length: Option<u32>,
     /// Where the next request begins is unknown, or its sender cannot be trusted to say: the connection ends.
     pub ends_connection: bool,
 }
@@ -71,7 +84,14 @@ impl Problem {
     /// A refusal after which the connection can go on.
     #[must_use]
     pub fn new(status: Status, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into(), allow: None, retry_after_s: None, ends_connection: false }
+        Problem {
+            status,
+            detail: detail.into(),
+            allow: None,
+            retry_after_s: None,
+            whole_length: None,
+            ends_connection: false,
+        }
     }
 
     /// A refusal after which it cannot.

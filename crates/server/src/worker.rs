@@ -20,6 +20,8 @@ use std::time::{Duration, Instant, SystemTime};
 const TRIM_INTERVAL: Duration = Duration::from_secs(1);
 /// Vectors for small replies that are kept for the next.
 const SCRATCH_KEPT_MAX: usize = 64;
+/// Larger ones are not.
+const SCRATCH_BYTES_MAX: usize = 8 * 1024;
 /// Connections that were cut off have this long to end.
 const CUT_OFF_GRACE: Duration = Duration::from_secs(1);
 /// A worker passes a connection on when it has more than the least loaded by at least this.
@@ -267,7 +269,7 @@ impl Worker {
     /// Takes a vector back.
     pub(crate) fn give_scratch(&self, mut scratch: Vec<u8>) {
         let mut kept = self.scratch.borrow_mut();
-        if kept.len() < SCRATCH_KEPT_MAX {
+        if kept.len() < SCRATCH_KEPT_MAX && scratch.capacity() <= SCRATCH_BYTES_MAX {
             scratch.clear();
             kept.push(scratch);
         }

@@ -63,6 +63,6 @@ mod fuzz_corpus;
 pub use error::StoreError;
 pub use extent::BLOCK_BYTES_MAX;
 pub use hash::{Hash, Hasher};
-pub use session::{Found, Session, Stored};
+pub use session::{Found, Listed, Session, Stored};
 pub use settings::Settings;
 pub use store::{Attachment, OpenError, RealSession, Store, check_store};

@@ -39,12 +39,78 @@ const NO_LOG_FLUSH: u32 = 2;
 /// After `kill -9` the kernel lets go of files only when what was in flight is over.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A mounted file system in a sparse file. Unmounted, detached and removed when dropped, also by a panic.
-pub struct FileSystem {
+/// A file system in a file, on a loop device. Unmounted and detached when dropped, also by a panic.
+pub struct Mount {
     kind: Kind,
-    /// Holds the image and the place where it is mounted.
-    directory: tempfile::TempDir,
+    image: PathBuf,
+    path: PathBuf,
     mounted: bool,
+}
+
+impl Mount {
+    /// Where nothing can be mounted, why.
+    pub fn possible() -> Result<(), String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("only root can mount file systems".to_owned());
+        }
+        if !Path::new("/dev/loop-control").exists() {
+            return Err("there are no loop devices".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Makes a file system in the file `image`.
+    pub fn make(kind: Kind, image: &Path) -> Result<(), String> {
+        let (make, options) = kind.make();
+        run(Command::new(make).args(options).arg(image))
+    }
+
+    /// Mounts the file system in the file `image` on the directory `path`.
+    pub fn new(kind: Kind, image: &Path, path: &Path) -> Result<Mount, String> {
+        let mut mount = Mount { kind, image: image.to_owned(), path: path.to_owned(), mounted: false };
+        mount.mount()?;
+        Ok(mount)
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn mount(&mut self) -> Result<(), String> {
+        // The loop device that this takes is detached by unmounting.
+        run(Command::new("mount").args(["-o", "loop", "-t", self.kind.name()]).arg(&self.image).arg(&self.path))?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<(), String> {
+        let began = Instant::now();
+        while let Err(error) = run(Command::new("umount").arg(&self.path)) {
+            if began.elapsed() > UNMOUNT_TIMEOUT {
+                return Err(error);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.mounted = false;
+        Ok(())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if self.mounted && self.unmount().is_err() {
+            // Somebody still uses it: it goes when they do.
+            let _ = run(Command::new("umount").arg("-l").arg(&self.path));
+        }
+    }
+}
+
+/// A mounted file system in a sparse file, which is removed when this is dropped.
+pub struct FileSystem {
+    mount: Mount,
+    /// Holds the image and the place where it is mounted.
+    _directory: tempfile::TempDir,
 }
 
 impl FileSystem {
@@ -60,47 +126,18 @@ impl FileSystem {
     }
 
     fn try_create(kind: Kind, bytes: u64) -> Result<FileSystem, String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("only root can mount file systems".to_owned());
-        }
-        if !Path::new("/dev/loop-control").exists() {
-            return Err("there are no loop devices".to_owned());
-        }
-        let mut file_system = FileSystem { kind, directory: super::directory(), mounted: false };
-        File::create(file_system.image()).and_then(|image| image.set_len(bytes)).unwrap();
-        std::fs::create_dir(file_system.path()).unwrap();
-        let (make, options) = kind.make();
-        run(Command::new(make).args(options).arg(file_system.image()))?;
-        file_system.mount()?;
-        Ok(file_system)
-    }
-
-    fn image(&self) -> PathBuf {
-        self.directory.path().join("image")
+        Mount::possible()?;
+        let directory = super::directory();
+        let (image, path) = (directory.path().join("image"), directory.path().join("mounted"));
+        File::create(&image).and_then(|image| image.set_len(bytes)).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        Mount::make(kind, &image)?;
+        Ok(FileSystem { mount: Mount::new(kind, &image, &path)?, _directory: directory })
     }
 
     /// Where it is mounted.
     pub fn path(&self) -> PathBuf {
-        self.directory.path().join("mounted")
-    }
-
-    fn mount(&mut self) -> Result<(), String> {
-        // The loop device that this takes is detached by unmounting.
-        run(Command::new("mount").args(["-o", "loop", "-t", self.kind.name()]).arg(self.image()).arg(self.path()))?;
-        self.mounted = true;
-        Ok(())
-    }
-
-    fn unmount(&mut self) -> Result<(), String> {
-        let began = Instant::now();
-        while let Err(error) = run(Command::new("umount").arg(self.path())) {
-            if began.elapsed() > UNMOUNT_TIMEOUT {
-                return Err(error);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.mounted = false;
-        Ok(())
+        self.mount.path().to_owned()
     }
 
     /// Cuts the file system off from its disk, as a power cut does: what was not written yet never will be.
@@ -128,17 +165,8 @@ impl FileSystem {
 
     /// Power is back: the file system recovers from its own journal.
     pub fn mount_again(&mut self) {
-        self.unmount().unwrap();
-        self.mount().unwrap();
-    }
-}
-
-impl Drop for FileSystem {
-    fn drop(&mut self) {
-        if self.mounted && self.unmount().is_err() {
-            // Somebody still uses it: it goes when they do.
-            let _ = run(Command::new("umount").arg("-l").arg(self.path()));
-        }
+        self.mount.unmount().unwrap();
+        self.mount.mount().unwrap();
     }
 }
 

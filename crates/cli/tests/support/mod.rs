@@ -2,8 +2,11 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 #![allow(clippy::print_stderr)]
 
+pub mod history;
+pub mod logged_disks;
 pub mod loop_device;
 pub mod oracle;
+pub mod write_log;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,6 @@
 //! The index in libmdbx: four tables, see `docs/format.md`.
 
+use super::creation;
 use super::environment::{Environment, ReadTransaction, Sought, Table, WriteTransaction};
 use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
 use crate::hash::Hash;
@@ -49,13 +50,18 @@ impl Tables {
 }
 
 impl MdbxIndex {
-    /// Opens the index file at `path`, creating it where it is missing. Every page that is used is checked, until
+    /// Opens the index file at `path`, creating it where it is missing or empty. Every page that is used is checked, until
     /// [`MdbxIndex::trust_pages`].
     ///
     /// # Errors
     ///
     /// [`IndexError`]
     pub fn open(path: &Path) -> Result<MdbxIndex, IndexError> {
+        creation::make_if_new(path, |path| MdbxIndex::open_or_create(path).map(drop))?;
+        MdbxIndex::open_or_create(path)
+    }
+
+    fn open_or_create(path: &Path) -> Result<MdbxIndex, IndexError> {
         let environment = Environment::open(path, TABLES_MAX, false)?;
         let mut transaction = environment.writer()?;
         let tables = Tables::open(|name| transaction.table(name))?;
@@ -233,6 +239,24 @@ impl IndexReader for MdbxReader {
         })?;
         self.rest();
         Ok(names)
+    }
+
+    fn blocks_after(
+        &mut self,
+        after: Option<&Hash>,
+        count: usize,
+        generation: u64,
+    ) -> Result<Vec<(Hash, Record)>, IndexError> {
+        let table = self.tables.blocks;
+        let mut blocks = Vec::with_capacity(count);
+        self.snapshot(generation)?.for_each(table, after.map(|hash| &hash.as_bytes()[..]), |key, row| {
+            let hash = codec::decode_hash(key)?;
+            if Some(&hash) != after {
+                blocks.push((hash, codec::decode_record(&hash, row)?));
+            }
+            Ok(blocks.len() < count)
+        })?;
+        Ok(blocks)
     }
 
     fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {

@@ -5,6 +5,7 @@
 
 mod checksum;
 mod codec;
+mod creation;
 mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -179,6 +180,19 @@ pub trait IndexReader: Send + 'static {
     ///
     /// [`IndexError`]
     fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError>;
+
+    /// The next names in ascending order, behind `after` if there is one, at most `count`, with their records. In a snapshot as
+    /// [`IndexReader::block`] has it.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn blocks_after(
+        &mut self,
+        after: Option<&Hash>,
+        count: usize,
+        generation: u64,
+    ) -> Result<Vec<(Hash, Record)>, IndexError>;
 
     /// Calls `each` with every name, in ascending order, and its record, or what is wrong with it. Ends when `each` says false.
     ///

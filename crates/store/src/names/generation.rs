@@ -11,6 +11,7 @@ use crate::hash::Hash;
 use crate::record::Record;
 use crate::sync::{self, AtomicU32, AtomicU64, Ordering};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// What a stage says of a name.
@@ -118,13 +119,30 @@ impl Generation {
     }
 
     /// Calls `each` with every name and its latest state, in the order in which the latest states came in.
-    pub fn for_each(&self, mut each: impl FnMut(Hash, NameState)) {
-        for number in 0..self.entries.load(Ordering::Acquire) {
+    pub fn for_each(&self, each: impl FnMut(Hash, NameState)) {
+        self.for_each_in(0..self.len(), |_| true, each);
+    }
+
+    /// The same for the changes of these numbers, which are below [`Generation::len`], and those names only that are `wanted`: for
+    /// looking at many a few at a time.
+    pub fn for_each_in(
+        &self,
+        numbers: Range<usize>,
+        wanted: impl Fn(&Hash) -> bool,
+        mut each: impl FnMut(Hash, NameState),
+    ) {
+        let end = numbers.end.min(self.len());
+        for number in numbers.start..end {
+            let Ok(number) = u32::try_from(number) else { return };
             let Some(entry) = self.entry(number) else { continue };
             let words = [0, 1, 2, 3].map(|word: usize| entry.get(word).map_or(0, |word| word.load(Ordering::Relaxed)));
+            let hash = hash(&words);
+            if !wanted(&hash) {
+                continue;
+            }
             let is_latest = self.slot_for(&words).is_some_and(|slot| slot.load(Ordering::Acquire) == number + 1);
             if is_latest && let Some(state) = state(entry) {
-                each(hash(&words), state);
+                each(hash, state);
             }
         }
     }

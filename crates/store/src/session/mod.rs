@@ -6,9 +6,11 @@
 //! | `pools` | blank extents at hand, so that a put never waits for an allocation |
 //! | `write_queue` | blocks that are ready in the same turn and lie side by side go out as one write |
 //! | `put` | storing a block, from look-up to durable name |
+//! | `enumerate` | whether a name leads to a block, and which names there are |
 //! | `verify` | reading blocks so that what is handed out is what was stored |
 //! | `scrub` | reading every block in turn, in the background |
 
+mod enumerate;
 mod exchange;
 mod pools;
 mod put;
@@ -16,6 +18,7 @@ mod scrub;
 mod verify;
 mod write_queue;
 
+pub use enumerate::Listed;
 pub use put::Stored;
 
 use crate::clock::{ReadGuard, Reads};
@@ -31,6 +34,7 @@ use buddy_ring::{Remote, Ring};
 use exchange::Exchange;
 use pools::Pools;
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,6 +90,12 @@ impl Found {
     #[must_use]
     pub fn record(&self) -> Record {
         self.record
+    }
+
+    /// The bytes of the block that must be in memory before those of `part` may be handed out: all, where they are to be hashed.
+    #[must_use]
+    pub fn must_read(&self, part: Range<u32>) -> Range<u32> {
+        if self.verify { 0..self.record.length() } else { part }
     }
 
     /// For a read that lasts: holds this block's extent alone, so that all others can be reused.
@@ -180,16 +190,21 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     async fn look_up(&self, hash: &Hash) -> Result<LookUp, StoreError> {
         // The clock is published before anything is looked at, here or there.
         let guard = self.reads.begin();
-        let (record, seen) = match self.settings.lookup {
-            LookupPath::Worker => self.look_up_here(hash)?,
-            LookupPath::Controller => match self.exchange.request(|id| Request::Locate { id, hash: *hash }).await {
-                Reply::Located { record, seen, .. } => (record, seen),
-                Reply::Failed { refusal, .. } => return Err(refusal.into()),
-                _ => return Err(StoreError::Internal("an unexpected reply to Locate")),
-            },
-        };
+        let (record, seen) = self.locate(hash).await?;
         let verify = self.must_verify();
         Ok(LookUp { found: record.map(|record| Found { hash: *hash, record, guard, verify, seen }), seen })
+    }
+
+    /// Where a name leads, and how old the answer may be. Whoever reads there has begun a read before.
+    async fn locate(&self, hash: &Hash) -> Result<(Option<Record>, u64), StoreError> {
+        match self.settings.lookup {
+            LookupPath::Worker => self.look_up_here(hash),
+            LookupPath::Controller => match self.exchange.request(|id| Request::Locate { id, hash: *hash }).await {
+                Reply::Located { record, seen, .. } => Ok((record, seen)),
+                Reply::Failed { refusal, .. } => Err(refusal.into()),
+                _ => Err(StoreError::Internal("an unexpected reply to Locate")),
+            },
+        }
     }
 
     fn look_up_here(&self, hash: &Hash) -> Result<(Option<Record>, u64), StoreError> {

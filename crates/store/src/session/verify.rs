@@ -43,29 +43,39 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         }
     }
 
-    /// Reads a block into the start of `target` where that needs no waiting. False where it does: see [`Session::read`].
-    pub fn read_cached(&self, found: &Found, target: &mut [u8]) -> bool {
-        let length = found.record.length() as usize;
+    /// Reads a range of a block, which [`Found::must_read`] has named, into the start of `target` where that needs no waiting. False
+    /// where it does: see [`Session::read`].
+    pub fn read_cached(&self, found: &Found, range: &Range<u32>, target: &mut [u8]) -> bool {
         let Some(extent) = found.record.extent() else { return true };
-        let Some(target) = target.get_mut(..length) else { return false };
-        let whole = self.data.read_cached(target, extent.offset()) == Some(length);
+        let Some(target) = target.get_mut(..range.len()) else { return false };
+        let offset = extent.offset() + u64::from(range.start);
+        let complete = self.data.read_cached(target, offset) == Some(range.len());
         // What does not hash to its name is read once more, from the disk.
-        whole && (!found.verify || Hash::of(target) == found.hash)
+        complete && (!found.verify || Hash::of(target) == found.hash)
     }
 
-    /// Reads a block to `at` of `buffer`. The block's extent is held until the buffer is filled, also where the future is
-    /// dropped.
+    /// Reads a range of a block, which [`Found::must_read`] has named, to `at` of `buffer`. The block's extent is held until the
+    /// buffer is filled, also where the future is dropped.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`]; [`StoreError::Corrupt`] where the block is verified and is not what was stored: it was taken out of
     /// service.
-    pub async fn read(&self, found: Found, buffer: Buffer, at: usize) -> (Result<(), StoreError>, Buffer) {
+    pub async fn read(
+        &self,
+        found: Found,
+        range: Range<u32>,
+        buffer: Buffer,
+        at: usize,
+    ) -> (Result<(), StoreError>, Buffer) {
         let Some(extent) = found.record.extent() else { return (Ok(()), buffer) };
-        let range = at..at + found.record.length() as usize;
+        if found.must_read(range.clone()) != range {
+            return (Err(StoreError::Internal("a part of a block that is to be verified")), buffer);
+        }
+        let offset = extent.offset() + u64::from(range.start);
+        let range = at..at + range.len();
         let Found { hash, record, guard, verify, seen } = found;
-        let (result, mut buffer, mut guard) =
-            read_fully(&self.data, buffer, range.clone(), extent.offset(), guard).await;
+        let (result, mut buffer, mut guard) = read_fully(&self.data, buffer, range.clone(), offset, guard).await;
         if let Err(source) = result {
             return (Err(StoreError::Io { action: "read", source }), buffer);
         }
@@ -75,7 +85,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         // The copy in memory may be what is wrong: the disk has the last word.
         self.data.drop_cached(extent.offset(), extent.bytes());
         let result;
-        (result, buffer, guard) = read_fully(&self.data, buffer, range.clone(), extent.offset(), guard).await;
+        (result, buffer, guard) = read_fully(&self.data, buffer, range.clone(), offset, guard).await;
         drop(guard);
         if let Err(source) = result {
             return (Err(StoreError::Io { action: "read", source }), buffer);

@@ -76,14 +76,19 @@ pub(crate) struct MemoryReader {
     generation: u64,
 }
 
-impl IndexReader for MemoryReader {
-    fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError> {
+impl MemoryReader {
+    fn snapshot(&mut self, generation: u64) -> &Tables {
         if self.generation != generation {
             self.rest();
         }
         self.generation = generation;
-        let snapshot = self.snapshot.get_or_insert_with(|| self.index.snapshot());
-        Ok(snapshot.blocks.get(hash).copied())
+        self.snapshot.get_or_insert_with(|| self.index.snapshot())
+    }
+}
+
+impl IndexReader for MemoryReader {
+    fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError> {
+        Ok(self.snapshot(generation).blocks.get(hash).copied())
     }
 
     fn rest(&mut self) {
@@ -108,6 +113,18 @@ impl IndexReader for MemoryReader {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, |after| Excluded(*after));
         Ok(self.index.snapshot().blocks.range((from, Unbounded)).map(|(hash, _)| *hash).take(count).collect())
+    }
+
+    fn blocks_after(
+        &mut self,
+        after: Option<&Hash>,
+        count: usize,
+        generation: u64,
+    ) -> Result<Vec<(Hash, Record)>, IndexError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, |after| Excluded(*after));
+        let rows = self.snapshot(generation).blocks.range((from, Unbounded));
+        Ok(rows.map(|(hash, record)| (*hash, *record)).take(count).collect())
     }
 
     fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {

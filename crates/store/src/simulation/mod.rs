@@ -9,6 +9,7 @@
 //! | `workload` | clients, and boots that end in order, by a kill, or by a power cut |
 //! | `properties` | random steps against a set of keys |
 //! | `tests` | histories of orderly stops, kills and power cuts |
+//! | `enumeration` | walks over all names |
 //! | `faults` | disks that fail and fill up |
 //! | `damage` | bytes that change behind the store's back |
 //! | `steps` | what tests of those have in common |
@@ -16,6 +17,7 @@
 
 mod damage;
 mod disk;
+mod enumeration;
 mod faults;
 mod memory_index;
 mod oracle;

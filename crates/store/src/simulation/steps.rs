@@ -30,7 +30,8 @@ pub(super) async fn put_all(world: &World, open: &Open) {
 pub(super) async fn outcome(open: &Open, block: &Block) -> &'static str {
     let Some(found) = open.sessions[0].find(&block.hash).await.unwrap() else { return "absent" };
     let buffer = open.buffers.take(block.bytes.len()).await.unwrap();
-    match open.sessions[0].read(found, buffer, 0).await {
+    let range = 0..found.record().length();
+    match open.sessions[0].read(found, range, buffer, 0).await {
         (Err(StoreError::Corrupt(hash)), _) if hash == block.hash => "refused",
         (Err(error), _) => panic!("{error}"),
         (Ok(()), buffer) if buffer[..block.bytes.len()] == block.bytes => "there",

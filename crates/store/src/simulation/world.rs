@@ -221,9 +221,13 @@ impl Open {
         let Some(found) = session.find(&block.hash).await? else { return Ok(false) };
         assert_eq!(found.record().length() as usize, block.bytes.len(), "{} leads to another length", block.hash);
         let buffer = self.buffers.take(block.bytes.len()).await.unwrap();
-        let (result, buffer) = session.read(found, buffer, 0).await;
+        // A part of every other one.
+        let length = found.record().length();
+        let range = found.must_read(if length % 2 == 0 { 0..length } else { length / 3..length - length / 5 });
+        let own = &block.bytes[range.start as usize..range.end as usize];
+        let (result, buffer) = session.read(found, range, buffer, 0).await;
         result?;
-        assert!(buffer[..block.bytes.len()] == block.bytes, "{} leads to bytes that are not its own", block.hash);
+        assert!(&buffer[..own.len()] == own, "{} leads to bytes that are not its own", block.hash);
         Ok(true)
     }
 

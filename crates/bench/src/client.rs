@@ -1,0 +1,124 @@
+//! A connection's loop: pace, choose, exchange, record.
+
+use crate::connection::{Connection, Trouble};
+use crate::pace::Pace;
+use crate::request::Request;
+use crate::tally::FailureKind;
+use crate::work::Answer;
+use crate::worker::Worker;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// After a connection could not be made.
+const RECONNECT_DELAY: Duration = Duration::from_millis(50);
+/// A connection that was idle for this long is looked at before it is used: the server may have closed it.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+/// Why a request failed, and how that is said.
+type Failed = (FailureKind, Option<String>);
+
+/// A connection that is made anew whenever it has ended.
+pub(crate) struct Client {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) connection: Option<Connection>,
+}
+
+impl Client {
+    /// Sends requests until the pace says that it is enough, or there is nothing left to ask for.
+    pub(crate) async fn load(mut self, pace: Rc<Pace>, measure: Instant) {
+        let worker = Rc::clone(&self.worker);
+        while !worker.is_stopped() {
+            let Some(due) = pace.next(worker.ring.now()) else { break };
+            self.wait_until(due).await;
+            let Some(request) = worker.next_request() else { break };
+            let outcome = self.attempt(request).await;
+            let latency = worker.ring.now().saturating_duration_since(due);
+            let is_unconnected = matches!(outcome, Err((FailureKind::Connect, _)));
+            worker.record(request, outcome, (due >= measure).then_some(latency));
+            if is_unconnected {
+                worker.ring.sleep(RECONNECT_DELAY).await;
+            }
+        }
+        worker.note_end();
+    }
+
+    async fn wait_until(&mut self, due: Instant) {
+        let ring = &self.worker.ring;
+        let wait = due.saturating_duration_since(ring.now());
+        if wait.is_zero() {
+            return;
+        }
+        ring.sleep(wait).await;
+        if wait >= IDLE_LOOK && self.connection.as_ref().is_some_and(Connection::is_over) {
+            self.hang_up();
+        }
+    }
+
+    /// Stores blocks until none are `left` to store.
+    ///
+    /// # Errors
+    ///
+    /// Says why one could not be stored.
+    pub(crate) async fn store(&mut self, left: &Cell<usize>) -> Result<(), String> {
+        let worker = Rc::clone(&self.worker);
+        while left.get() > 0 && !worker.is_stopped() {
+            left.set(left.get() - 1);
+            let request = worker.stock.borrow_mut().put(&worker.noise);
+            match self.attempt(request).await {
+                Ok(answer) => worker.settle_stored(request, answer),
+                Err(failed) => return Err(worker.describe(request, &failed)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn attempt(&mut self, request: Request) -> Result<Answer, Failed> {
+        match self.exchange(request).await {
+            Ok(judged) => judged,
+            Err(trouble) => {
+                self.connection = None;
+                let kind = match &trouble {
+                    Trouble::Connect(_) | Trouble::CongestionControl(_) => FailureKind::Connect,
+                    Trouble::Closed => FailureKind::Closed,
+                    Trouble::Broken(_) => FailureKind::Broken,
+                    Trouble::TimedOut => FailureKind::TimedOut,
+                    Trouble::Malformed(_) => FailureKind::Malformed,
+                };
+                Err((kind, Some(trouble.to_string())))
+            }
+        }
+    }
+
+    async fn exchange(&mut self, request: Request) -> Result<Result<Answer, Failed>, Trouble> {
+        let worker = &*self.worker;
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(worker.connect().await?),
+        };
+        let tail = worker.writer.write(request, &worker.noise, &mut connection.output);
+        let wanted = worker.stock.borrow().wanted(request);
+        let reply = connection.exchange(tail, &worker.noise, wanted).await?;
+        let body = connection.body(&reply);
+        let judged = worker.stock.borrow().judge(request, reply.head, body, &worker.noise);
+        let judged = judged.map_err(|kind| (kind, first_line(body)));
+        if !reply.head.keeps_alive {
+            self.hang_up();
+        }
+        Ok(judged)
+    }
+
+    /// The next request finds a new connection.
+    fn hang_up(&mut self) {
+        self.connection = None;
+        self.worker.tally.borrow_mut().reconnects += 1;
+    }
+}
+
+/// What a server says about its refusal, if that is a short text.
+fn first_line(body: Option<&[u8]>) -> Option<String> {
+    const SHOWN_BYTES_MAX: usize = 300;
+    let text = std::str::from_utf8(body?).ok()?;
+    let line = text.lines().next()?.trim();
+    (!line.is_empty() && line.len() <= SHOWN_BYTES_MAX).then(|| line.to_owned())
+}

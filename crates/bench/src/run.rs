@@ -1,0 +1,281 @@
+//! Threads, phases, sampling.
+
+use crate::body::Noise;
+use crate::name::Name;
+use crate::pace::Schedule;
+use crate::plan::{Plan, PlanError};
+use crate::processes;
+use crate::report::{ProcessUsage, Report, Window};
+use crate::tally::Tally;
+use crate::worker::{Common, Left, Live, Worksheet, share, sum};
+use buddy_ring::SetupError;
+use rustix::time::{ClockId, clock_gettime};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often memory is looked at and progress shown.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often is looked whether all threads have ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// From when all threads are ready to the first request.
+const START_DELAY: Duration = Duration::from_millis(5);
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The plan makes no sense.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Nobody there, or too many connections.
+    #[error("{url}: {reason}")]
+    Connect {
+        /// The server.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Blocks to be read could not be stored.
+    #[error("storing blocks to be read failed: {0}")]
+    Storing(String),
+    /// No io_uring.
+    #[error(transparent)]
+    Ring(#[from] SetupError),
+    /// No threads, no memory.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// Everything was deleted before anything was measured.
+    #[error("all names were deleted during the warm-up: give more, or make it shorter")]
+    NamesRanOut,
+    /// Told to stop before anything was measured.
+    #[error("stopped before anything was measured")]
+    Interrupted,
+    /// A bug of ours.
+    #[error("a thread of the generator has died")]
+    Thread,
+}
+
+/// What was measured, and what is stored.
+pub struct Outcome {
+    /// The figures.
+    pub report: Report,
+    /// Names of blocks that were given or stored, and not deleted.
+    pub names: Vec<Name>,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress {
+    /// Blocks to be read are being stored: so many of so many.
+    Storing(u64, u64),
+    /// The load runs.
+    Load {
+        /// Since its start.
+        elapsed: Duration,
+        /// Warm-up and measurement together.
+        total: Duration,
+        /// Good replies since its start.
+        requests: u64,
+        /// Requests that failed since its start.
+        failures: u64,
+    },
+}
+
+/// Does what the plan says. `observe` is called twice a second; setting `stop` ends the load early, with what was measured by then.
+///
+/// # Errors
+///
+/// [`BenchError`] where nothing could be measured. Requests that fail are part of the report.
+pub fn run(plan: Plan, stop: Arc<AtomicBool>, observe: &mut dyn FnMut(Progress)) -> Result<Outcome, BenchError> {
+    plan.check()?;
+    let common = Arc::new(Common { plan, noise: Arc::new(Noise::new()?), stop });
+    let crew = Crew::start(&common)?;
+    let plan = &common.plan;
+    if let Err(error) = crew.wait_until_ready(plan, observe) {
+        // Threads that wait to begin end, as the way to tell them closes; others see that.
+        common.stop.store(true, Ordering::Relaxed);
+        crew.end();
+        return Err(error);
+    }
+    if common.stop.load(Ordering::Relaxed) {
+        return Err(BenchError::Interrupted);
+    }
+    let start = Instant::now() + START_DELAY;
+    let measure = start + plan.warm_up;
+    let schedule = Schedule { start, measure, end: measure + plan.duration };
+    for go in &crew.go {
+        // A thread that has died is found when it is joined.
+        let _ = go.send(schedule);
+    }
+    let usage = crew.watch(schedule, plan, observe);
+    let mut left = crew.join()?;
+    let ended = left.iter().map(|left| left.ended).max().unwrap_or(measure).min(schedule.end);
+    let measured = ended.saturating_duration_since(measure);
+    let mut tally = Tally::default();
+    left.iter_mut().for_each(|left| tally.add(std::mem::take(&mut left.tally)));
+    if measured.is_zero() {
+        let stopped = common.stop.load(Ordering::Relaxed);
+        return Err(if stopped { BenchError::Interrupted } else { BenchError::NamesRanOut });
+    }
+    let names = left.into_iter().flat_map(|left| left.names).collect();
+    Ok(Outcome { report: Report::new(plan, &tally, &Window { measured, usage }), names })
+}
+
+/// A seed that nobody had before.
+#[must_use]
+pub fn random_seed() -> u64 {
+    fastrand::u64(..)
+}
+
+/// The threads of a run.
+struct Crew {
+    threads: Vec<JoinHandle<Option<Left>>>,
+    live: Vec<Arc<Live>>,
+    go: Vec<Sender<Schedule>>,
+    ready: Receiver<Result<(), BenchError>>,
+}
+
+impl Crew {
+    fn start(common: &Arc<Common>) -> Result<Crew, BenchError> {
+        let (ready_sender, ready) = mpsc::channel();
+        let mut crew = Crew { threads: Vec::new(), live: Vec::new(), go: Vec::new(), ready };
+        let threads = common.plan.threads;
+        let mut names = common.plan.names.as_slice();
+        for index in 0..threads {
+            let (part, rest) = names.split_at(share(common.plan.names.len(), index, threads).min(names.len()));
+            names = rest;
+            let (go_sender, go) = mpsc::channel();
+            let live = Arc::<Live>::default();
+            let worksheet = Worksheet {
+                common: Arc::clone(common),
+                index,
+                names: part.to_vec(),
+                live: Arc::clone(&live),
+                ready: ready_sender.clone(),
+                go,
+            };
+            let thread = std::thread::Builder::new().name(format!("load-{index}")).spawn(move || worksheet.run())?;
+            crew.threads.push(thread);
+            crew.live.push(live);
+            crew.go.push(go_sender);
+        }
+        Ok(crew)
+    }
+
+    fn wait_until_ready(&self, plan: &Plan, observe: &mut dyn FnMut(Progress)) -> Result<(), BenchError> {
+        let total = plan.blocks_to_store() as u64;
+        let mut waiting = self.threads.len();
+        while waiting > 0 {
+            match self.ready.recv_timeout(SAMPLE_INTERVAL) {
+                Ok(ready) => {
+                    ready?;
+                    waiting -= 1;
+                }
+                Err(RecvTimeoutError::Timeout) if total > 0 => {
+                    observe(Progress::Storing(sum(&self.live, |live| &live.stored), total));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(BenchError::Thread),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at processes until the load has ended.
+    fn watch(&self, schedule: Schedule, plan: &Plan, observe: &mut dyn FnMut(Progress)) -> Usage {
+        let mut show = |now: Instant| {
+            observe(Progress::Load {
+                elapsed: now.saturating_duration_since(schedule.start),
+                total: schedule.end.duration_since(schedule.start),
+                requests: sum(&self.live, |live| &live.requests),
+                failures: sum(&self.live, |live| &live.failures),
+            });
+        };
+        let mut next_sample = schedule.start + SAMPLE_INTERVAL;
+        let mut wait = |until: Instant, sample: &mut dyn FnMut()| {
+            while Instant::now() < until && !self.threads.iter().all(JoinHandle::is_finished) {
+                let now = Instant::now();
+                if now >= next_sample {
+                    next_sample += SAMPLE_INTERVAL;
+                    show(now);
+                    sample();
+                }
+                std::thread::sleep(LOOK_INTERVAL.min(until.saturating_duration_since(now)));
+            }
+        };
+        wait(schedule.measure, &mut || {});
+        let mut usage = Usage::begin(&plan.pids);
+        wait(schedule.end, &mut || usage.sample_memory());
+        usage.finish();
+        usage
+    }
+
+    fn end(self) {
+        drop(self.go);
+        for thread in self.threads {
+            // The error that led here is the one to be told.
+            let _ = thread.join();
+        }
+    }
+
+    fn join(self) -> Result<Vec<Left>, BenchError> {
+        drop(self.go);
+        self.threads.into_iter().map(|thread| thread.join().ok().flatten().ok_or(BenchError::Thread)).collect()
+    }
+}
+
+/// What the generator and the server use between begin and end.
+pub(crate) struct Usage {
+    pids: Vec<u32>,
+    generator_seconds: f64,
+    server_seconds: Option<f64>,
+    memory_bytes: u64,
+}
+
+impl Usage {
+    fn begin(pids: &[u32]) -> Usage {
+        let mut usage = Usage {
+            pids: pids.to_vec(),
+            generator_seconds: own_cpu_seconds(),
+            server_seconds: server_cpu_seconds(pids),
+            memory_bytes: 0,
+        };
+        usage.sample_memory();
+        usage
+    }
+
+    fn sample_memory(&mut self) {
+        let now = self.pids.iter().filter_map(|pid| processes::memory_bytes(*pid)).sum();
+        self.memory_bytes = self.memory_bytes.max(now);
+    }
+
+    fn finish(&mut self) {
+        self.sample_memory();
+        self.generator_seconds = own_cpu_seconds() - self.generator_seconds;
+        let before = self.server_seconds;
+        self.server_seconds = server_cpu_seconds(&self.pids).zip(before).map(|(after, before)| after - before);
+    }
+
+    pub(crate) fn generator_seconds(&self) -> f64 {
+        self.generator_seconds
+    }
+
+    /// `None` where no process was named.
+    pub(crate) fn server(&self) -> Option<ProcessUsage> {
+        (!self.pids.is_empty())
+            .then_some(ProcessUsage { cpu_seconds: self.server_seconds, memory_bytes: self.memory_bytes })
+    }
+}
+
+/// All of them; `None` where one has ended, and took what it used along.
+fn server_cpu_seconds(pids: &[u32]) -> Option<f64> {
+    pids.iter().map(|pid| processes::cpu_seconds(*pid)).sum()
+}
+
+fn own_cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

@@ -1,0 +1,220 @@
+//! A thread of the generator: its ring, its connections, its names.
+
+use crate::body::Noise;
+use crate::client::Client;
+use crate::connection::{Connection, Trouble};
+use crate::name::Name;
+use crate::pace::{Pace, Schedule};
+use crate::plan::Plan;
+use crate::request::{Request, RequestWriter};
+use crate::run::BenchError;
+use crate::tally::{FailureKind, Tally};
+use crate::template::Template;
+use crate::work::{Answer, Stock};
+use buddy_ring::{Ring, RingConfig, Runtime};
+use rustix::thread::set_current_timer_slack;
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU64;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+/// What threads share.
+pub(crate) struct Common {
+    pub(crate) plan: Plan,
+    pub(crate) noise: Arc<Noise>,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// What a thread shows while it runs.
+#[derive(Default)]
+pub(crate) struct Live {
+    pub(crate) stored: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) failures: AtomicU64,
+}
+
+/// What a thread leaves behind.
+pub(crate) struct Left {
+    pub(crate) tally: Tally,
+    pub(crate) names: Vec<Name>,
+    /// When its last connection stopped sending.
+    pub(crate) ended: Instant,
+}
+
+/// A thread that is to be.
+pub(crate) struct Worksheet {
+    pub(crate) common: Arc<Common>,
+    pub(crate) index: usize,
+    pub(crate) names: Vec<Name>,
+    pub(crate) live: Arc<Live>,
+    /// Told when the load may begin, or why it cannot.
+    pub(crate) ready: Sender<Result<(), BenchError>>,
+    /// Tells when the load begins; closed where it does not.
+    pub(crate) go: Receiver<Schedule>,
+}
+
+/// The state of a thread.
+pub(crate) struct Worker {
+    pub(crate) ring: Ring,
+    pub(crate) noise: Arc<Noise>,
+    pub(crate) writer: RequestWriter,
+    pub(crate) stock: RefCell<Stock>,
+    pub(crate) tally: RefCell<Tally>,
+    common: Arc<Common>,
+    live: Arc<Live>,
+    ended: Cell<Instant>,
+}
+
+/// A part of `count` for thread `index` of `threads`; all parts together are `count`.
+pub(crate) fn share(count: usize, index: usize, threads: usize) -> usize {
+    count / threads + usize::from(index < count % threads)
+}
+
+impl Worksheet {
+    /// The thread. `None` where the load never began.
+    pub(crate) fn run(self) -> Option<Left> {
+        // Due times are kept to the microsecond, not to the default of 50. Without it they are a little late.
+        let _ = set_current_timer_slack(NonZeroU64::new(1));
+        let runtime = match Runtime::new(RingConfig { submission_entries: 1024 }) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let _ = self.ready.send(Err(error.into()));
+                return None;
+            }
+        };
+        let worker = self.worker(runtime.ring());
+        // Idle connections live until the end.
+        let (clients, _idle) = match runtime.block_on(prepare(&worker, self.index)) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let _ = self.ready.send(Err(error));
+                return None;
+            }
+        };
+        self.ready.send(Ok(())).ok()?;
+        let schedule = self.go.recv().ok()?;
+        let plan = &worker.common.plan;
+        let pace = Rc::new(Pace::new(schedule, plan.rate, self.index, plan.threads));
+        runtime.block_on(async {
+            let ring = &worker.ring;
+            let tasks = clients.into_iter().map(|client| ring.spawn(client.load(Rc::clone(&pace), schedule.measure)));
+            for task in tasks.collect::<Vec<_>>() {
+                task.await;
+            }
+        });
+        let mut tally = worker.tally.take();
+        tally.unsent = if worker.is_stopped() { 0 } else { pace.unsent() };
+        let names = std::mem::take(&mut worker.stock.borrow_mut().names).into_names();
+        Some(Left { tally, names, ended: worker.ended.get() })
+    }
+
+    fn worker(&self, ring: Ring) -> Rc<Worker> {
+        let plan = &self.common.plan;
+        let template = plan.template.clone().unwrap_or_else(Template::plain);
+        Rc::new(Worker {
+            noise: Arc::clone(&self.common.noise),
+            writer: RequestWriter::new(&plan.target, template),
+            stock: RefCell::new(Stock::new(plan, self.index, self.names.clone())),
+            tally: RefCell::default(),
+            common: Arc::clone(&self.common),
+            live: Arc::clone(&self.live),
+            ended: Cell::new(ring.now()),
+            ring,
+        })
+    }
+}
+
+/// Makes this thread's connections, and stores its part of the blocks.
+async fn prepare(worker: &Rc<Worker>, index: usize) -> Result<(Vec<Client>, Vec<Connection>), BenchError> {
+    let plan = &worker.common.plan;
+    let failed = |trouble: Trouble| BenchError::Connect { url: plan.target.url.clone(), reason: trouble.to_string() };
+    let (mut clients, mut idle) = (Vec::new(), Vec::new());
+    for _ in 0..share(plan.connections, index, plan.threads) {
+        let connection = Some(worker.connect().await.map_err(failed)?);
+        clients.push(Client { worker: Rc::clone(worker), connection });
+    }
+    for _ in 0..share(plan.idle_connections, index, plan.threads) {
+        idle.push(worker.connect().await.map_err(failed)?);
+    }
+    let left = Rc::new(Cell::new(share(plan.blocks_to_store(), index, plan.threads)));
+    let tasks = clients.into_iter().map(|mut client| {
+        let left = Rc::clone(&left);
+        worker.ring.spawn(async move {
+            let stored = client.store(&left).await;
+            (client, stored)
+        })
+    });
+    let (mut prepared, mut first_error) = (Vec::new(), None);
+    for task in tasks.collect::<Vec<_>>() {
+        let (client, stored) = task.await;
+        prepared.push(client);
+        first_error = first_error.or(stored.err());
+    }
+    match first_error {
+        Some(error) => Err(BenchError::Storing(error)),
+        None => Ok((prepared, idle)),
+    }
+}
+
+impl Worker {
+    pub(crate) async fn connect(&self) -> Result<Connection, Trouble> {
+        let plan = &self.common.plan;
+        let congestion_control = plan.congestion_control.as_deref();
+        Connection::open(&self.ring, plan.target.address, plan.timeout, congestion_control).await
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.common.stop.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_request(&self) -> Option<Request> {
+        self.stock.borrow_mut().next(&self.noise)
+    }
+
+    /// A connection sends nothing any more.
+    pub(crate) fn note_end(&self) {
+        self.ended.set(self.ring.now());
+    }
+
+    /// The end of a request of the load. `latency` is there where it counts.
+    pub(crate) fn record(
+        &self,
+        request: Request,
+        outcome: Result<Answer, (FailureKind, Option<String>)>,
+        latency: Option<Duration>,
+    ) {
+        let operation = self.stock.borrow_mut().settle(request, outcome.as_ref().ok().copied());
+        let count = if outcome.is_ok() { &self.live.requests } else { &self.live.failures };
+        // Only this thread writes it.
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let Some(latency) = latency else { return };
+        let mut tally = self.tally.borrow_mut();
+        match outcome {
+            Ok(answer) => tally.success(operation, latency, answer.bytes),
+            Err(failed) => tally.failure(failed.0, || self.describe(request, &failed)),
+        }
+    }
+
+    /// A block that was stored before the load.
+    pub(crate) fn settle_stored(&self, request: Request, answer: Answer) {
+        self.stock.borrow_mut().settle(request, Some(answer));
+        self.live.stored.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn describe(&self, request: Request, (kind, said): &(FailureKind, Option<String>)) -> String {
+        let what = match kind {
+            FailureKind::Status(status) => format!("status {status}"),
+            other => other.name().unwrap_or_default().to_owned(),
+        };
+        let said = said.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
+        format!("{}: {what}{said}", self.writer.describe(request))
+    }
+}
+
+/// The numbers of all threads, added.
+pub(crate) fn sum(lives: &[Arc<Live>], of: impl Fn(&Live) -> &AtomicU64) -> u64 {
+    lives.iter().map(|live| of(live).load(Ordering::Relaxed)).sum()
+}

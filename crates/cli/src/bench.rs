@@ -1,0 +1,247 @@
+//! `buddy-blocks bench`
+
+use crate::values::{Bytes, Span};
+use crate::{Failure, Outcome};
+use buddy_bench::{Name, Operation, Plan, Progress, Report, Shares, Sizes, Target, Template, Workload};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Descriptors beside those of connections: rings, the noise, files of names.
+const OTHER_DESCRIPTORS: u64 = 64;
+const DESCRIPTORS_PER_THREAD: u64 = 8;
+
+/// Send requests to a server and measure it.
+///
+/// Sends to Buddy Blocks, or with --path to any server that takes PUT and GET of a path. What PUT stores stays there: with
+/// --save-names and then --op delete --names it can be removed. The exit status is 1 where requests failed. Sizes are bytes or
+/// `64KiB` …; times are `1s`, `500ms` …
+#[derive(Args)]
+pub(crate) struct BenchArguments {
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10001")]
+    target: String,
+    /// Where blocks lie on another server: `{name}` is chosen by the client, `{hash}` the SHA-256 of the body, `{shard:N}` its first
+    /// N digits, as in `/{shard:2}/{name}` [default: PUT /, whose answer is the name, and then /{name}]
+    #[arg(long, value_name = "TEMPLATE")]
+    path: Option<Template>,
+    /// Which requests
+    #[arg(long, value_name = "OPERATION", default_value = "put")]
+    op: OperationOption,
+    /// Shares of GET, PUT and DELETE for --op mixed
+    #[arg(long, value_name = "N/N/N", default_value = "70/25/5")]
+    mix: Shares,
+    /// Size of bodies, 16 to 524288 bytes, or `mix`: each size class from 4 KiB to 512 KiB equally often
+    #[arg(long, value_name = "SIZE", default_value = "4096")]
+    size: SizeOption,
+    /// Connections at a time, kept alive
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    connections: usize,
+    /// Connections beside them that do nothing
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    idle: usize,
+    /// Threads of the generator, which share the connections
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// How long to measure: a number of seconds, or a time
+    #[arg(long, value_name = "TIME", default_value = "10", value_parser = parse_seconds)]
+    seconds: Span,
+    /// How long to send before that without measuring
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_seconds)]
+    warm_up: Span,
+    /// Send so many requests a second, and count latency from when each was due [default: as fast as replies come]
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+    /// After which a request has failed
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_seconds)]
+    timeout: Span,
+    /// Compare what GET answers with what was stored, and the names that PUT answers with the bodies
+    #[arg(long)]
+    verify: bool,
+    /// File with names to read or delete, one a line [default: blocks that are stored first]
+    #[arg(long, value_name = "FILE")]
+    names: Option<PathBuf>,
+    /// Write the names of what is stored at the end to this file
+    #[arg(long, value_name = "FILE")]
+    save_names: Option<PathBuf>,
+    /// Blocks to store first, where there are no --names to read or delete
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    blocks: usize,
+    /// Decides bodies and order: the same again, of which PUT stores nothing new [default: by chance]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Report CPU and memory of this process, too; give it more than once for several
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
+    /// TCP congestion control of what is sent [default: the system's]
+    #[arg(long, value_name = "NAME")]
+    congestion_control: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// [`Workload`], as it is written.
+#[derive(Clone, Copy, ValueEnum)]
+enum OperationOption {
+    Put,
+    Get,
+    Head,
+    Delete,
+    Mixed,
+}
+
+/// [`Sizes`], as they are written.
+#[derive(Clone, Copy)]
+struct SizeOption(Sizes);
+
+impl FromStr for SizeOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<SizeOption, String> {
+        if text == "mix" {
+            return Ok(SizeOption(Sizes::AllClasses));
+        }
+        let bytes: Bytes = text.parse().map_err(|error| format!("{error}, or mix"))?;
+        Ok(SizeOption(Sizes::Fixed(usize::try_from(bytes.0).unwrap_or(usize::MAX))))
+    }
+}
+
+/// A number of seconds, or a time with its unit.
+fn parse_seconds(text: &str) -> Result<Span, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) => {
+            Duration::try_from_secs_f64(seconds).map(Span).map_err(|_| format!("\"{text}\" is not a number of seconds"))
+        }
+        Err(_) => text.parse(),
+    }
+}
+
+/// Measures a server.
+pub(crate) fn run(arguments: BenchArguments) -> Outcome {
+    let (json, save_names) = (arguments.json, arguments.save_names.clone());
+    let plan = arguments.into_plan()?;
+    plan.check().map_err(Failure::from_display)?;
+    allow_connections(&plan)?;
+    if let Some(path) = &save_names {
+        // Rather now than when everything has been measured.
+        buddy_bench::write_names(path, &[]).map_err(Failure::from_display)?;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // A second signal finds the flag set, and ends the process.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop)).map_err(Failure::from_display)?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Failure::from_display)?;
+    }
+    let bar = ProgressBar::no_length();
+    let outcome = buddy_bench::run(plan, stop, &mut |progress| show(&bar, progress));
+    bar.finish_and_clear();
+    let outcome = outcome.map_err(Failure::from_display)?;
+    if let Some(path) = &save_names {
+        buddy_bench::write_names(path, &outcome.names).map_err(Failure::from_display)?;
+    }
+    print(&outcome.report, json)?;
+    Ok(if outcome.report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl BenchArguments {
+    fn into_plan(self) -> Result<Plan, Failure> {
+        let names: Vec<Name> = match &self.names {
+            Some(path) => buddy_bench::read_names(path).map_err(Failure::from_display)?,
+            None => Vec::new(),
+        };
+        Ok(Plan {
+            target: Target::resolve(&self.target).map_err(Failure::from_display)?,
+            template: self.path,
+            workload: match self.op {
+                OperationOption::Put => Workload::Only(Operation::Put),
+                OperationOption::Get => Workload::Only(Operation::Get),
+                OperationOption::Head => Workload::Only(Operation::Head),
+                OperationOption::Delete => Workload::Only(Operation::Delete),
+                OperationOption::Mixed => Workload::Mixed(self.mix),
+            },
+            sizes: self.size.0,
+            connections: self.connections,
+            idle_connections: self.idle,
+            threads: self.threads,
+            duration: self.seconds.0,
+            warm_up: self.warm_up.0,
+            rate: self.rate,
+            timeout: self.timeout.0,
+            verify: self.verify,
+            names,
+            blocks: self.blocks,
+            keep_names: self.save_names.is_some(),
+            seed: self.seed.unwrap_or_else(buddy_bench::random_seed),
+            pids: self.pid,
+            congestion_control: self.congestion_control,
+        })
+    }
+}
+
+/// Raises the limit of open files where that is needed.
+fn allow_connections(plan: &Plan) -> Result<(), Failure> {
+    let limit = getrlimit(Resource::Nofile);
+    let connections = plan.connections + plan.idle_connections;
+    let needed = connections as u64 + OTHER_DESCRIPTORS + DESCRIPTORS_PER_THREAD * plan.threads as u64;
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum }).map_err(|_| {
+        let allowed = limit.maximum.unwrap_or(u64::MAX);
+        Failure(format!("{connections} connections need {needed} open files; the limit (ulimit -Hn) is {allowed}"))
+    })
+}
+
+/// A line on standard error, where somebody looks at it.
+fn show(bar: &ProgressBar, progress: Progress) {
+    let (template, position, length) = match progress {
+        Progress::Storing(stored, total) => ("storing {wide_bar} {human_pos}/{human_len} blocks", stored, total),
+        Progress::Load { elapsed, total, requests, failures } => {
+            let rate = requests as f64 / elapsed.as_secs_f64().max(0.001);
+            bar.set_message(format!("{rate:.0} requests/s, {failures} failed"));
+            let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            ("{wide_bar} {msg}", ms(elapsed), ms(total))
+        }
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_length(length);
+    bar.set_position(position);
+}
+
+#[allow(clippy::print_stdout)]
+fn print(report: &Report, json: bool) -> Result<(), Failure> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report).map_err(Failure::from_display)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_seconds_are_read_as_people_write_them() {
+        let size = |text: &str| text.parse::<SizeOption>().map(|size| size.0);
+        assert_eq!(size("mix"), Ok(Sizes::AllClasses));
+        assert_eq!(size("4KiB"), Ok(Sizes::Fixed(4096)));
+        assert!(size("all").unwrap_err().contains("or mix"));
+        assert_eq!(parse_seconds("2.5"), Ok(Span(Duration::from_millis(2500))));
+        assert_eq!(parse_seconds("250ms"), Ok(Span(Duration::from_millis(250))));
+        for text in ["-1", "NaN", "inf", "soon"] {
+            assert!(parse_seconds(text).unwrap_err().contains(text));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The load generator against a real server, and against one that misbehaves as it is told.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod support;
+
+use serde_json::Value;
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+use support::{Server, check, directory, name, program};
+
+/// Runs `bench` for a short while, unless told otherwise.
+fn bench(address: SocketAddr, arguments: &[&str]) -> Output {
+    let target = format!("http://{address}");
+    let mut command = program();
+    command.args(["bench", "--json"]).args(arguments);
+    for (option, value) in [
+        ("--target", target.as_str()),
+        ("--seconds", "0.3"),
+        ("--warm-up", "0.05"),
+        ("--blocks", "200"),
+        ("--connections", "8"),
+    ] {
+        if !arguments.contains(&option) {
+            command.args([option, value]);
+        }
+    }
+    command.output().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// The report of a run in which everything went well.
+fn good(output: &Output) -> Value {
+    let report = report(output);
+    assert!(output.status.success(), "{report:#}");
+    assert!(report["requests"].as_u64().unwrap() > 0 && report["failed"] == 0, "{report:#}");
+    assert_eq!(report["errors"]["first"], Value::Null);
+    report
+}
+
+fn complaint(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && output.stdout.is_empty(), "it did not fail: {text}");
+    assert!(text.starts_with("buddy-blocks: ") && text.trim_end().lines().count() == 1, "{text}");
+    text
+}
+
+#[test]
+fn every_operation_is_measured_and_verified() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let server = Server::start(&data, &["--workers", "2"]);
+    let pid = server.pid().to_string();
+    for arguments in [
+        &["--op", "put", "--size", "mix"][..],
+        &["--op", "get", "--size", "mix"],
+        &["--op", "get", "--size", "512KiB", "--blocks", "8"],
+        &["--op", "head"],
+        &["--op", "delete", "--blocks", "5000", "--warm-up", "0"],
+        &["--op", "mixed", "--size", "mix", "--threads", "2"],
+        &["--op", "mixed", "--mix", "1/1/8", "--path", "/{hash}"],
+    ] {
+        let report = good(&bench(server.address, &[arguments, &["--verify", "--pid", &pid]].concat()));
+        assert!(report["server"]["memory_bytes"].as_u64().unwrap() > 0);
+        let latency = &report["latency_us"];
+        let of = |name: &str| latency[name].as_f64().unwrap();
+        assert!(0.0 < of("p50") && of("p50") <= of("p99") && of("p99") <= of("max"), "{latency}");
+        let requests = |operation: &Value| operation["requests"].as_u64().unwrap();
+        let operations = report["operations"].as_object().unwrap();
+        assert_eq!(operations.values().map(requests).sum::<u64>(), requests(&report));
+        assert_eq!(operations.len(), if arguments[1] == "mixed" { 3 } else { 1 }, "{operations:?}");
+    }
+    server.stop();
+    check(&data);
+}
+
+/// What is reported as stored is stored, and what as deleted is gone.
+#[test]
+fn names_are_saved_read_and_deleted() {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &["--workers", "2"]);
+    let file = directory.path().join("names");
+    let file = file.to_str().unwrap();
+    good(&bench(server.address, &["--op", "put", "--save-names", file, "--threads", "2", "--seed", "7"]));
+    let names = std::fs::read_to_string(file).unwrap();
+    let stored = server.stat("blocks");
+    assert_eq!(names.lines().count() as u64, stored);
+    let first = names.lines().next().unwrap();
+    let body = server.connect().request("GET", &format!("/{first}"), &[], b"").body;
+    assert_eq!((name(&body).as_str(), body.len()), (first, 4096));
+    good(&bench(server.address, &["--op", "get", "--names", file, "--verify"]));
+    assert_eq!(server.stat("blocks"), stored, "nothing was stored to be read");
+    let text = ["--op", "delete", "--names", file, "--warm-up", "0", "--seconds", "60"];
+    let report = good(&bench(server.address, &text));
+    assert_eq!((report["requests"].as_u64().unwrap(), server.stat("blocks")), (stored, 0), "it ends with the names");
+    let again = bench(server.address, &text);
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(self::report(&again)["errors"]["status"]["404"], stored);
+}
+
+#[test]
+fn the_table_names_what_people_look_for() {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &["--workers", "1"]);
+    let output = program()
+        .args([
+            "bench",
+            "--seconds",
+            "200ms",
+            "--warm-up",
+            "0",
+            "--connections",
+            "2",
+            "--pid",
+            &server.pid().to_string(),
+        ])
+        .args(["--target", &format!("http://{}/", server.address)])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in ["requests/s", "p99.9 ms", "put ", "errors      none", "generator ", "server ", "closed loop", "seed "]
+    {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    assert!(output.stderr.is_empty(), "no progress where nobody looks");
+}
+
+#[test]
+fn an_open_loop_sends_what_is_due() {
+    let server = Fake::start(Manners::Good);
+    let report = good(&bench(server.address, &["--path", "/{name}", "--rate", "100", "--seconds", "1"]));
+    let [requests, unsent] = ["requests", "unsent"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(requests + unsent, 100);
+}
+
+#[test]
+fn other_servers_are_measured_by_paths_of_ones_own() {
+    let server = Fake::start(Manners::Good);
+    let template = "/{shard:2}/{name}";
+    for operation in ["put", "get", "head", "mixed"] {
+        good(&bench(server.address, &["--op", operation, "--path", template, "--verify"]));
+    }
+    let paths: Vec<String> = server.blocks.lock().unwrap().keys().cloned().collect();
+    assert!(paths.iter().all(|path| path.len() == 68 && path[1..3] == path[4..6]), "{:?}", paths.first());
+    let closing = Fake::start(Manners::Closes);
+    let report = good(&bench(closing.address, &["--op", "put", "--path", template]));
+    assert!(report["reconnects"].as_u64().unwrap() > 0, "{report:#}");
+}
+
+/// Each kind of failure is counted as what it is, and makes the command fail.
+#[test]
+fn failures_are_counted_by_status_and_by_kind() {
+    for (manners, operation, group, kind) in [
+        (Manners::Refuses, "put", "status", "503"),
+        (Manners::BreaksOff, "put", "kinds", "closed"),
+        (Manners::Babbles, "put", "kinds", "malformed"),
+        (Manners::Silent, "put", "kinds", "timeout"),
+        (Manners::Forges, "get", "kinds", "wrong body"),
+    ] {
+        let server = Fake::start(manners);
+        let timeout = if manners == Manners::Silent { "100ms" } else { "60s" };
+        let arguments = ["--op", operation, "--path", "/{name}", "--verify", "--timeout", timeout];
+        let output = bench(server.address, &arguments);
+        let report = report(&output);
+        assert_eq!(output.status.code(), Some(1), "{report:#}");
+        let count = report["errors"][group][kind].as_u64().unwrap_or_else(|| panic!("no {kind}: {report:#}"));
+        assert_eq!(report["failed"], count, "{report:#}");
+        assert!(report["errors"]["first"].as_str().unwrap().contains(&operation.to_uppercase()), "{report:#}");
+    }
+    // The names of such a server are none.
+    let server = Fake::start(Manners::Good);
+    let report = report(&bench(server.address, &["--op", "put"]));
+    assert!(report["errors"]["kinds"]["wrong name"].as_u64().unwrap() > 0, "{report:#}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_said_in_one_line() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(complaint(&bench(free, &[])).contains("could not connect: Connection refused"));
+    let refusing = Fake::start(Manners::Refuses);
+    assert!(complaint(&bench(refusing.address, &["--op", "get"])).contains("storing blocks to be read failed: PUT /"));
+    let address = Fake::start(Manners::Good).address;
+    assert!(complaint(&bench(address, &["--target", "https://localhost"])).contains("only http://"));
+    assert!(complaint(&bench(address, &["--pid", "4194304999"])).contains("4194304999"));
+    assert!(
+        complaint(&bench(address, &["--size", "1MiB"])).contains("size is 1048576: it must be between 16 and 524288")
+    );
+    assert!(complaint(&bench(address, &["--congestion-control", "nonsense"])).contains("\"nonsense\" cannot be used"));
+    assert!(complaint(&bench(address, &["--path", "/{file}"])).contains("{file} is not {name}"));
+    assert!(complaint(&bench(address, &["--save-names", "/nowhere/names"])).contains("/nowhere/names"));
+    let directory = directory();
+    let file = directory.path().join("names");
+    for (text, said) in [("", "no names"), ("nonsense\n", "names, line 1: a name is 64 hex digits")] {
+        std::fs::write(&file, text).unwrap();
+        let output = bench(address, &["--op", "get", "--names", file.to_str().unwrap()]);
+        assert!(complaint(&output).contains(said));
+    }
+}
+
+/// How a [`Fake`] answers.
+#[derive(Clone, Copy, PartialEq)]
+enum Manners {
+    Good,
+    /// Ends the connection with every reply, and says so.
+    Closes,
+    Refuses,
+    /// Ends the connection instead of replying.
+    BreaksOff,
+    Babbles,
+    Silent,
+    /// Changes a byte of every body.
+    Forges,
+}
+
+/// A server that keeps bodies by path. Its threads end with the connections.
+struct Fake {
+    address: SocketAddr,
+    blocks: Arc<Mutex<HashMap<String, Vec<u8>>>>,
+}
+
+impl Fake {
+    fn start(manners: Manners) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let fake = Fake { address: listener.local_addr().unwrap(), blocks: Arc::default() };
+        let blocks = Arc::clone(&fake.blocks);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let blocks = Arc::clone(&blocks);
+                std::thread::spawn(move || while answer(&stream, &blocks, manners).is_some() {});
+            }
+        });
+        fake
+    }
+}
+
+/// Answers one request; `None` where that was the last.
+fn answer(stream: &TcpStream, blocks: &Mutex<HashMap<String, Vec<u8>>>, manners: Manners) -> Option<()> {
+    // Requests are not pipelined: nothing of the next is lost with the reader.
+    let mut reader = BufReader::new(stream);
+    let mut lines = Vec::new();
+    while lines.last().is_none_or(|line: &String| line != "\r\n") {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
+        lines.push(line);
+    }
+    let (method, rest) = lines[0].split_once(' ')?;
+    let path = rest.split(' ').next()?.to_owned();
+    let length = lines.iter().find_map(|line| line.strip_prefix("Content-Length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
+    reader.read_exact(&mut body).ok()?;
+    let (mut status, mut reply) = (200, Vec::new());
+    match method {
+        "PUT" => drop(blocks.lock().unwrap().insert(path, body)),
+        "DELETE" if blocks.lock().unwrap().remove(&path).is_some() => {}
+        "GET" | "HEAD" if blocks.lock().unwrap().contains_key(&path) => {
+            reply.clone_from(&blocks.lock().unwrap()[&path])
+        }
+        _ => status = 404,
+    }
+    match manners {
+        Manners::BreaksOff => return None,
+        // Until the client has had enough.
+        Manners::Silent => return reader.read_until(0, &mut Vec::new()).ok().filter(|_| false).map(drop),
+        Manners::Babbles => return (&*stream).write_all(b"hello, who is there?\r\n\r\n").ok(),
+        Manners::Refuses => status = 503,
+        Manners::Forges => reply.iter_mut().skip(100).take(1).for_each(|byte| *byte ^= 1),
+        Manners::Good | Manners::Closes => {}
+    }
+    let connection = if manners == Manners::Closes { "close" } else { "keep-alive" };
+    let head = format!("HTTP/1.1 {status} X\r\nConnection: {connection}\r\nContent-Length: {}\r\n\r\n", reply.len());
+    let sent = if method == "HEAD" { head.into_bytes() } else { [head.as_bytes(), &reply].concat() };
+    let is_sent = (&*stream).write_all(&sent).ok();
+    if manners == Manners::Closes { None } else { is_sent }
+}

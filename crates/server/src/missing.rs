@@ -1,0 +1,148 @@
+//! `POST /-/missing`: which of many names lead nowhere.
+//!
+//! The names lie in one buffer, 32 bytes each; those that lead somewhere are taken out of it, and what is left is the answer. Other
+//! requests are served between a few look-ups and the next.
+
+use crate::body::{self, BodyError};
+use crate::connection::{Connection, GoesOn};
+use crate::fields::ContentType;
+use crate::limits::{LOOK_UPS_A_TURN, NAMES_MAX};
+use crate::lines;
+use crate::name_reader::{NameError, NameForm, NameReader};
+use crate::pieces::Pieces;
+use crate::reply;
+use crate::request::{BodyFraming, Head};
+use crate::status::{Problem, Status};
+use buddy_ring::Buffer;
+use buddy_store::Hash;
+
+/// Bytes of a body that has as many names as there may be, and no empty lines.
+const BODY_BYTES_MAX: u32 = 66 * 16_384;
+const _: () = assert!(BODY_BYTES_MAX as usize == (Hash::HEX_DIGITS + 2) * NAMES_MAX);
+
+/// Answers with the names that are not stored, in the order and form in which they were asked for.
+pub(crate) async fn answer(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
+    let form = form(head)?;
+    let (mut names, count) = receive(connection, head, form).await?;
+    let missing = retain_missing(connection, &mut names, count).await?;
+    match form {
+        NameForm::Raw => {
+            let bytes = missing * Hash::BYTES;
+            let persistence = connection.persistence(head);
+            let mut scratch = connection.worker.take_scratch();
+            connection.with_context(persistence, Some(head), |context| {
+                reply::content_head(&mut scratch, context, "application/octet-stream", bytes);
+            });
+            let length = scratch.len();
+            let scratch = connection.send(scratch, 0..length, bytes > 0).await?;
+            connection.worker.give_scratch(scratch);
+            connection.send(names, 0..bytes, false).await?;
+            Ok(persistence.into())
+        }
+        NameForm::Text => {
+            let bytes = missing * (Hash::HEX_DIGITS + 1);
+            lines::send(connection, head, bytes, missing, |number, target| {
+                target.extend_from_slice(&name(&names, number).to_hex());
+                target.push(b'\n');
+            })
+            .await
+        }
+    }
+}
+
+/// How the names are written, by the type of the body.
+fn form(head: &Head) -> Result<NameForm, BodyError> {
+    match head.content_type {
+        ContentType::Text => Ok(NameForm::Text),
+        ContentType::Binary => Ok(NameForm::Raw),
+        ContentType::Absent | ContentType::Other => Err(BodyError::unread(Problem::new(
+            Status::UNSUPPORTED_MEDIA_TYPE,
+            "names come as text/plain, one a line, or as application/octet-stream, 32 bytes each: say which in Content-Type",
+        ))),
+    }
+}
+
+fn refusal(error: &NameError) -> Problem {
+    let status = if *error == NameError::TooMany { Status::CONTENT_TOO_LARGE } else { Status::BAD_REQUEST };
+    Problem::new(status, error.to_string())
+}
+
+/// Receives the names; returns how many.
+async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Result<(Buffer, usize), BodyError> {
+    let length = match head.body {
+        BodyFraming::None => {
+            let detail = "names need Content-Length or Transfer-Encoding: chunked";
+            return Err(BodyError::unread(Problem::fatal(Status::LENGTH_REQUIRED, detail)));
+        }
+        BodyFraming::Length(length) if length <= u64::from(BODY_BYTES_MAX) => usize::try_from(length).unwrap_or(0),
+        BodyFraming::Length(length) => {
+            let detail = format!("a body of {length} bytes has more than {NAMES_MAX} names");
+            return Err(BodyError::unread(Problem::fatal(Status::CONTENT_TOO_LARGE, detail)));
+        }
+        BodyFraming::Chunked => usize::MAX,
+    };
+    let bytes_per_name = if form == NameForm::Raw { Hash::BYTES } else { Hash::HEX_DIGITS };
+    let names_max = length.div_ceil(bytes_per_name).min(NAMES_MAX);
+    let mut pieces = Pieces::begin(connection, head, BODY_BYTES_MAX).await?;
+    let buffer = body::take_buffer(connection, names_max * Hash::BYTES).await?;
+    let mut names = Names { reader: NameReader::new(form), buffer, count: 0, bytes: 0 };
+    while pieces.next(connection, |piece| names.take(piece)).await? {}
+    // What follows is the next request's: it must not hold a buffer that others need while this one is answered.
+    connection.input.release_buffer();
+    names.finish().map_err(BodyError::read)
+}
+
+/// Names that arrive.
+struct Names {
+    reader: NameReader,
+    buffer: Buffer,
+    count: usize,
+    bytes: usize,
+}
+
+impl Names {
+    fn take(&mut self, piece: &[u8]) -> Result<(), Problem> {
+        self.bytes += piece.len();
+        // Empty lines are passed over, but not for ever.
+        if self.bytes > BODY_BYTES_MAX as usize {
+            return Err(refusal(&NameError::TooMany));
+        }
+        let (buffer, count) = (&mut self.buffer, &mut self.count);
+        self.reader.take(piece, |name| put(buffer, count, &name)).map_err(|error| refusal(&error))
+    }
+
+    /// The names, and how many there are.
+    fn finish(self) -> Result<(Buffer, usize), Problem> {
+        let Names { reader, mut buffer, mut count, .. } = self;
+        reader.finish(|name| put(&mut buffer, &mut count, &name)).map_err(|error| refusal(&error))?;
+        Ok((buffer, count))
+    }
+}
+
+fn put(buffer: &mut Buffer, count: &mut usize, name: &Hash) {
+    if let Some(place) = buffer.get_mut(*count * Hash::BYTES..(*count + 1) * Hash::BYTES) {
+        place.copy_from_slice(name.as_bytes());
+    }
+    *count += 1;
+}
+
+fn name(buffer: &Buffer, number: usize) -> Hash {
+    let bytes = buffer.get(number * Hash::BYTES..).and_then(|rest| rest.first_chunk());
+    Hash::from_bytes(bytes.copied().unwrap_or_default())
+}
+
+/// Keeps those of the first `count` names that lead nowhere, in their order; returns how many.
+async fn retain_missing(connection: &Connection, names: &mut Buffer, count: usize) -> Result<usize, BodyError> {
+    let worker = &connection.worker;
+    let mut missing = 0;
+    for number in 0..count {
+        if number % LOOK_UPS_A_TURN == LOOK_UPS_A_TURN - 1 {
+            worker.ring.next_turn().await;
+        }
+        let name = name(names, number);
+        if !worker.session.is_stored(&name).await.map_err(|error| BodyError::read(error.into()))? {
+            put(names, &mut missing, &name);
+        }
+    }
+    Ok(missing)
+}

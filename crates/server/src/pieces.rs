@@ -1,0 +1,83 @@
+//! A body that is not a block, piece by piece as it arrives. It holds no buffer while it waits.
+
+use crate::body::{BodyError, Pace, begin, too_slow};
+use crate::chunked::ChunkedDecoder;
+use crate::connection::Connection;
+use crate::request::{BodyFraming, Head};
+use crate::status::{Problem, Status};
+
+/// What is left of a body.
+pub(crate) struct Pieces {
+    left: Left,
+    pace: Pace,
+    received: usize,
+}
+
+enum Left {
+    Bytes(u64),
+    Chunks(ChunkedDecoder),
+}
+
+impl Pieces {
+    /// Begins with the body of a request, which may have up to `bytes_max`. Waits for its first byte, after telling a client that waits
+    /// for it to go on.
+    pub(crate) async fn begin(connection: &mut Connection, head: &Head, bytes_max: u32) -> Result<Pieces, BodyError> {
+        let left = match head.body {
+            BodyFraming::None => Left::Bytes(0),
+            BodyFraming::Length(length) => Left::Bytes(length),
+            BodyFraming::Chunked => Left::Chunks(ChunkedDecoder::default()),
+        };
+        if !matches!(left, Left::Bytes(0)) {
+            begin(connection, head).await?;
+        }
+        Ok(Pieces { left, pace: Pace::new(connection, bytes_max), received: 0 })
+    }
+
+    /// Calls `take` with the next piece. False where there is none. What `take` refuses ends the request.
+    pub(crate) async fn next(
+        &mut self,
+        connection: &mut Connection,
+        take: impl FnOnce(&[u8]) -> Result<(), Problem>,
+    ) -> Result<bool, BodyError> {
+        loop {
+            let unused = connection.input.unused();
+            let (used, data) = match &mut self.left {
+                Left::Bytes(0) => return Ok(false),
+                Left::Chunks(decoder) if decoder.is_done() => return Ok(false),
+                Left::Bytes(left) => {
+                    let here = unused.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= here as u64;
+                    (here, 0..here)
+                }
+                Left::Chunks(decoder) => decoder
+                    .decode(unused)
+                    .map_err(|error| BodyError::unread(Problem::fatal(Status::BAD_REQUEST, error.to_string())))?,
+            };
+            let data = unused.get(data).unwrap_or_default();
+            if !data.is_empty() {
+                self.received += data.len();
+                let taken = take(data);
+                connection.input.use_up(used);
+                return match taken {
+                    Ok(()) => Ok(true),
+                    Err(problem) => Err(BodyError::unread(Problem { ends_connection: true, ..problem })),
+                };
+            }
+            connection.input.use_up(used);
+            self.receive(connection).await?;
+        }
+    }
+
+    async fn receive(&mut self, connection: &mut Connection) -> Result<(), BodyError> {
+        if matches!(&self.left, Left::Chunks(decoder) if decoder.is_done()) {
+            return Ok(());
+        }
+        let input = &mut connection.input;
+        let receiving = input.receive(&connection.worker.receive_buffers, &connection.stream);
+        match self.pace.limit(&connection.worker, &connection.deadline, receiving).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(_) => Err(BodyError::Broken),
+            Err(_) => Err(too_slow(connection, self.received)),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The bytes of a connection, to and fro: on a socket by itself, or through TLS on it. Everything else of the server sends and
+//! receives through this.
+
+use crate::tls::TlsStream;
+use buddy_ring::{IoBuffer, ReceiveBuffers, ReceivedChunk, SendAmount, Socket};
+use std::io;
+use std::ops::{Deref, DerefMut, Range};
+use std::os::fd::BorrowedFd;
+
+/// One connection's stream of bytes.
+pub(crate) enum Stream {
+    /// Bytes as they are.
+    Plain(Socket),
+    /// Records of TLS.
+    Tls(Box<TlsStream>),
+}
+
+/// Bytes that have arrived.
+pub(crate) enum Received {
+    /// In a buffer that the kernel picked.
+    Chunk(ReceivedChunk),
+    /// In memory of their own.
+    Bytes(Vec<u8>),
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Received::Chunk(chunk) => chunk,
+            Received::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl Stream {
+    /// The socket below, for what does not touch its bytes.
+    fn socket(&self) -> &Socket {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.socket(),
+        }
+    }
+
+    /// Receives what is there, holding no memory before bytes arrive. Empty at the end of the stream.
+    pub(crate) async fn receive_chunk(&self, buffers: &ReceiveBuffers) -> io::Result<Received> {
+        match self {
+            Stream::Plain(socket) => buffers.receive(socket).await.map(Received::Chunk),
+            Stream::Tls(stream) => stream.receive_waiting(buffers).await.map(Received::Bytes),
+        }
+    }
+
+    /// Receives into `range` of `buffer` what is there, waiting for the first byte; 0 at the end of the stream.
+    pub(crate) async fn receive<B>(&self, buffer: B, range: Range<usize>) -> (io::Result<usize>, B)
+    where
+        B: IoBuffer + DerefMut<Target = [u8]>,
+    {
+        match self {
+            Stream::Plain(socket) => socket.receive(buffer, range).await,
+            Stream::Tls(stream) => stream.receive(buffer, range).await,
+        }
+    }
+
+    /// Waits until there is something to receive, or the stream has ended.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Stream::Plain(socket) => socket.readable().await,
+            Stream::Tls(stream) => stream.readable().await,
+        }
+    }
+
+    /// Sends `range` of `buffer`, or as much of it as `amount` says. `more`: other bytes follow at once.
+    pub(crate) async fn send<B>(
+        &self,
+        buffer: B,
+        range: Range<usize>,
+        amount: SendAmount,
+        more: bool,
+    ) -> (io::Result<usize>, B)
+    where
+        B: IoBuffer + DerefMut<Target = [u8]>,
+    {
+        match self {
+            Stream::Plain(socket) => socket.send(buffer, range, amount, more).await,
+            Stream::Tls(stream) => stream.send(buffer, range, more).await,
+        }
+    }
+
+    /// Whether pages of a file can be sent without copying them: see [`Stream::send_file`].
+    pub(crate) fn sends_files(&self) -> bool {
+        matches!(self, Stream::Plain(_))
+    }
+
+    /// Sends pages of a file from the page cache, as much as is taken at once; `WouldBlock` where nothing is: see
+    /// [`Stream::writable`].
+    pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, length: usize) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.send_file(file, offset, length),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Waits until bytes are taken again, or the stream is broken.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        self.socket().writable().await
+    }
+
+    /// Bytes that were sent and that the peer's system has not confirmed, where the system tells.
+    pub(crate) fn unconfirmed_bytes(&self) -> Option<u32> {
+        self.socket().unconfirmed_bytes()
+    }
+
+    /// Tells the peer that nothing more will be sent.
+    pub(crate) async fn finish_sending(&self) {
+        if let Stream::Tls(stream) = self {
+            stream.say_goodbye().await;
+        }
+        self.socket().finish_sending();
+    }
+}
