@@ -3,9 +3,10 @@
 //! The same struct is read from all three. What nothing sets has the defaults of [`Settings`] and [`HttpLimits`].
 
 use crate::Failure;
-use crate::values::{Bytes, Span};
-use buddy_server::HttpLimits;
+use crate::values::{Addresses, Bytes, Span, UnixMode};
+use buddy_ring::{Address, ListenOptions};
 use buddy_server::cors::Cors;
+use buddy_server::{HttpLimits, Listeners, TlsFiles};
 use buddy_store::extent::SIZE_CLASSES;
 use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, Settings, VerifyReads};
 use clap::{Args, ValueEnum};
@@ -47,9 +48,25 @@ macro_rules! serve_options {
 }
 
 serve_options! {
-    /// Address and port to listen on [default: 127.0.0.1:10001]
-    #[arg(long, env = "BUDDY_LISTEN", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    /// Addresses to listen on, with commas between them: `127.0.0.1:10001`, `[::1]:10001`, `unix:/run/buddy.socket`
+    /// [default: 127.0.0.1:10001, where nothing is said of TLS]
+    #[arg(long, env = "BUDDY_LISTEN", value_name = "ADDRESS,…")]
+    listen: Addresses,
+    /// Addresses to listen on for TLS (1.3 and 1.2), with commas between them
+    #[arg(long, env = "BUDDY_LISTEN_TLS", value_name = "ADDRESS,…")]
+    listen_tls: Addresses,
+    /// The server's certificate in PEM, followed by those between it and its root; read again on SIGHUP, as is the key
+    #[arg(long, env = "BUDDY_TLS_CERTIFICATE", value_name = "FILE")]
+    tls_certificate: PathBuf,
+    /// The certificate's private key in PEM
+    #[arg(long, env = "BUDDY_TLS_KEY", value_name = "FILE")]
+    tls_key: PathBuf,
+    /// Certificates in PEM, of which one must have signed the certificate that every client of TLS then has to show
+    #[arg(long, env = "BUDDY_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: PathBuf,
+    /// Permissions of Unix sockets, in octal [default: what the umask leaves of 0777]
+    #[arg(long, env = "BUDDY_UNIX_MODE", value_name = "MODE")]
+    unix_mode: UnixMode,
     /// Directory of the store, created where it is missing [default: ./buddy-data]
     #[arg(long, env = "BUDDY_DATA", value_name = "DIR")]
     data: PathBuf,
@@ -184,7 +201,7 @@ pub(crate) fn parse_pool_targets(text: &str) -> Result<PoolTargets, String> {
 
 /// What `serve` starts with.
 pub(crate) struct ServeConfig {
-    pub(crate) listen: SocketAddr,
+    pub(crate) listeners: Listeners,
     pub(crate) data: PathBuf,
     pub(crate) settings: Settings,
     pub(crate) limits: HttpLimits,
@@ -219,7 +236,8 @@ pub(crate) fn parse_file(text: &str, path: &Path) -> Result<ServeOptions, Failur
 }
 
 impl ServeOptions {
-    pub(crate) fn into_config(self) -> Result<ServeConfig, Failure> {
+    pub(crate) fn into_config(mut self) -> Result<ServeConfig, Failure> {
+        let listeners = self.take_listeners()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let defaults = Settings::default();
         let settings = Settings {
@@ -270,18 +288,41 @@ impl ServeOptions {
                 let buffers = self.receive_buffers.unwrap_or(defaults.receive_buffers);
                 within("receive-buffers", buffers, 1, 32_768)?
             },
-            congestion_control: self.congestion_control,
+            listen: ListenOptions {
+                congestion_control: self.congestion_control,
+                unix_mode: self.unix_mode.map(|UnixMode(mode)| mode),
+            },
             cors: cors(self.cors_origin.as_deref())?,
             ..defaults
         };
         Ok(ServeConfig {
-            listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 10_001))),
+            listeners,
             data: self.data.unwrap_or_else(|| PathBuf::from("buddy-data")),
             settings,
             limits,
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.unwrap_or_default(),
         })
+    }
+}
+
+impl ServeOptions {
+    /// Where to listen: on one address of this machine where nothing is said, and nowhere without TLS where only that was asked for.
+    fn take_listeners(&mut self) -> Result<Listeners, Failure> {
+        let default = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 10_001)));
+        let plain = self.listen.take().map(|Addresses(addresses)| addresses);
+        let files = (self.tls_certificate.take(), self.tls_key.take(), self.tls_client_ca.take());
+        let Some(Addresses(tls)) = self.listen_tls.take() else {
+            if files != (None, None, None) {
+                return Err(Failure("tls-certificate, tls-key and tls-client-ca need listen-tls".to_owned()));
+            }
+            return Ok(Listeners { plain: plain.unwrap_or_else(|| vec![default]), tls: None });
+        };
+        let (Some(certificate), Some(key), client_ca) = files else {
+            return Err(Failure("listen-tls needs tls-certificate and tls-key".to_owned()));
+        };
+        let tls = (tls, TlsFiles { certificate, key, client_ca });
+        Ok(Listeners { plain: plain.unwrap_or_default(), tls: Some(tls) })
     }
 }
 
@@ -345,7 +386,7 @@ mod tests {
         )
         .unwrap();
         let config = options.into_config().unwrap();
-        assert_eq!(config.listen.port(), 1);
+        assert_eq!(config.listeners.plain, ["0.0.0.0:1".parse().unwrap()]);
         assert_eq!(config.settings.capacity_bytes, Some(10_000_000_000));
         assert_eq!(config.settings.durability, Durability::Relaxed);
         assert_eq!(config.settings.pool_targets, [1, 2, 3, 4, 5, 6, 7, 8]);

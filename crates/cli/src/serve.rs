@@ -2,12 +2,13 @@
 
 use crate::options::{ServeArguments, ServeConfig};
 use crate::{Failure, Outcome, environment, logging};
+use buddy_ring::Address;
 use buddy_server::server::Drain;
-use buddy_server::{ServeError, Server};
+use buddy_server::{Reload, ServeError, Server};
 use buddy_store::OpenError;
 use clap::{Args, Command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -27,11 +28,12 @@ pub(crate) fn run(arguments: ServeArguments) -> Outcome {
     logging::start(&config.log_level, config.log_format)?;
     raise_descriptor_limit(&config);
     let drain = Arc::new(OnceLock::new());
-    stop_on_signal(Arc::clone(&drain))?;
-    let server = Server::start(config.listen, &config.data, &config.settings, &config.limits)
+    let reload = Arc::new(OnceLock::new());
+    act_on_signals(Arc::clone(&drain), Arc::clone(&reload))?;
+    let server = Server::start(&config.listeners, &config.data, &config.settings, &config.limits)
         .map_err(|error| failed_to_start(&config, &error))?;
     // Set once, here; before anybody is told that there is a server, and stops it.
-    let _ = drain.set(server.drain());
+    let _ = (drain.set(server.drain()), reload.set(server.reload()));
     announce(&config, &server);
     server.wait();
     tracing::info!("stopped");
@@ -48,7 +50,7 @@ fn announce(config: &ServeConfig, server: &Server) {
         tracing::warn!("the file system changes pages that are being sent: every reply is copied");
     }
     tracing::info!(
-        address = %server.address(),
+        address = %joined(server.addresses()),
         data = %config.data.display(),
         workers = config.settings.workers,
         durability = config.settings.durability.name(),
@@ -56,6 +58,11 @@ fn announce(config: &ServeConfig, server: &Server) {
         bytes_stored = statistics.bytes_stored.get(),
         "serving"
     );
+}
+
+fn joined(addresses: &[(Address, bool)]) -> String {
+    let shown = addresses.iter().map(|(address, tls)| format!("{address}{}", if *tls { " (TLS)" } else { "" }));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Says which store or address it was.
@@ -67,13 +74,18 @@ fn failed_to_start(config: &ServeConfig, error: &ServeError) -> Failure {
 }
 
 /// The first signal lets the server finish what it has begun; a second one, or one before the server serves, ends it at once. The
-/// store is built for that: what was acknowledged is in its journal.
-fn stop_on_signal(drain: Arc<OnceLock<Drain>>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::from_display)?;
+/// store is built for that: what was acknowledged is in its journal. SIGHUP has files read again that may have changed.
+fn act_on_signals(drain: Arc<OnceLock<Drain>>, reload: Arc<OnceLock<Reload>>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::from_display)?;
     let watch = move || {
-        for (count, signal) in signals.forever().enumerate() {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                reload.get().map(read_again);
+                continue;
+            }
             match drain.get() {
-                Some(drain) if count == 0 => {
+                Some(drain) if !std::mem::replace(&mut stopping, true) => {
                     tracing::info!(signal, "stopping: finishing what is under way");
                     drain.begin();
                 }
@@ -86,6 +98,15 @@ fn stop_on_signal(drain: Arc<OnceLock<Drain>>) -> Result<(), Failure> {
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(Failure::from_display)?;
     Ok(())
+}
+
+/// Reads certificate and key again. What is wrong with them is said, and those of before stay in use.
+fn read_again(reload: &Reload) {
+    match reload.certificate() {
+        Ok(true) => tracing::info!("certificate and key were read again"),
+        Ok(false) => tracing::info!("there is nothing to be read again"),
+        Err(error) => tracing::error!(%error, "certificate and key stay as they were"),
+    }
 }
 
 /// As many descriptors as connections are allowed, as far as the hard limit goes.

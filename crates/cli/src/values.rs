@@ -1,5 +1,6 @@
 //! Values as people write them: `64KiB`, `10GB`, `1s`, `500ms`.
 
+use buddy_ring::{Address, AddressError};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -53,6 +54,35 @@ fn add_parts(text: &str) -> Option<Duration> {
     }
 }
 
+/// Addresses to listen on: `127.0.0.1:10001,unix:/run/buddy.socket`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Addresses(pub(crate) Vec<Address>);
+
+impl FromStr for Addresses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Addresses, String> {
+        let addresses: Result<_, _> = text.split(',').map(|address| address.trim().parse()).collect();
+        addresses.map(Addresses).map_err(|error: AddressError| error.to_string())
+    }
+}
+
+/// Permissions of a file, in octal: `0660`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct UnixMode(pub(crate) u32);
+
+impl FromStr for UnixMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<UnixMode, String> {
+        u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777)
+            .map(UnixMode)
+            .ok_or_else(|| format!("\"{text}\" is no mode: write three octal digits, as in 0660"))
+    }
+}
+
 /// In a file a size is a text, or a number of bytes.
 struct BytesVisitor;
 
@@ -82,11 +112,18 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
+/// In a file these are texts, as on the command line.
+macro_rules! deserialize_from_text {
+    ($($name:ident),*) => {
+        $(impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        })*
+    };
 }
+
+deserialize_from_text!(Span, Addresses, UnixMode);
 
 #[cfg(test)]
 mod tests {
@@ -102,6 +139,8 @@ mod tests {
         assert!(bytes("lots").unwrap_err().contains("\"lots\""));
         assert!(bytes("-1").is_err());
         assert!(bytes("20EB").is_err(), "more than there can be, not as much as there can be");
+        assert_eq!("0660".parse(), Ok(UnixMode(0o660)));
+        assert!("0680".parse::<UnixMode>().is_err() && "7777".parse::<UnixMode>().is_err());
         let span = |text: &str| text.parse::<Span>().map(|span| span.0);
         assert_eq!(span("1s"), Ok(Duration::from_secs(1)));
         assert_eq!(span("250ms"), Ok(Duration::from_millis(250)));

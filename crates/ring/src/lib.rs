@@ -15,7 +15,8 @@
 //! | `operation` | one operation in flight as a future that owns its buffers |
 //! | `buffer` | page-aligned buffers from a bounded pool |
 //! | `file` | reading, writing and flushing files |
-//! | `socket` | listening, accepting, receiving, sending, sending a file's pages |
+//! | `listener` | listening and accepting |
+//! | `socket` | receiving, sending, sending a file's pages |
 //! | `connect` | connecting to somebody who listens |
 //! | `wait_line` | first come, first served for what there is only so much of |
 //! | `receive` | buffers that the kernel picks only when bytes have arrived |
@@ -24,6 +25,7 @@ mod buffer;
 mod connect;
 mod driver;
 mod file;
+mod listener;
 mod operation;
 mod receive;
 mod remote;
@@ -37,12 +39,13 @@ mod wait_line;
 
 pub use buffer::{Buffer, BufferPool, PAGE_BYTES};
 pub use file::{File, Guarded};
+pub use listener::{Address, AddressError, ListenError, ListenOptions, Listener};
 pub use operation::IoBuffer;
 pub use receive::{ReceiveBuffers, ReceivedChunk};
 pub use remote::Remote;
 pub use runtime::{Ring, RingConfig, Runtime};
 pub use setup::SetupError;
-pub use socket::{ListenError, Listener, SendAmount, Socket};
+pub use socket::{SendAmount, Socket};
 pub use task::JoinHandle;
 pub use timer::{Deadline, Elapsed, Sleep};
 pub use wait_line::WaitLine;

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use buddy_ring::{
-    Buffer, BufferPool, Deadline, Elapsed, File, Guarded, ListenError, Listener, ReceiveBuffers, Ring, RingConfig,
-    Runtime, SendAmount, Socket,
+    Address, Buffer, BufferPool, Deadline, Elapsed, File, Guarded, ListenError, ListenOptions, Listener,
+    ReceiveBuffers, Ring, RingConfig, Runtime, SendAmount, Socket,
 };
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -22,15 +22,23 @@ fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
+fn port(listener: &Listener) -> SocketAddr {
+    match listener.address() {
+        Address::Tcp(address) => *address,
+        Address::Unix(path) => panic!("{}", path.display()),
+    }
+}
+
 fn listen(count: usize) -> Vec<Arc<Listener>> {
-    let listeners = Listener::bind(loopback(), None).unwrap().listen(count, 128).unwrap();
+    let listeners =
+        Listener::bind(&Address::Tcp(loopback()), &ListenOptions::default()).unwrap().listen(count, 128).unwrap();
     listeners.into_iter().map(Arc::new).collect()
 }
 
 /// A connected pair: our side on the ring, the peer as a plain blocking socket.
 async fn pair(ring: &Ring) -> (Socket, TcpStream) {
     let listener = listen(1).remove(0);
-    let peer = TcpStream::connect(listener.address()).unwrap();
+    let peer = TcpStream::connect(port(&listener)).unwrap();
     (listener.accept(ring).await.unwrap(), peer)
 }
 
@@ -265,9 +273,9 @@ fn the_kernel_picks_buffers_and_receivers_wait_when_all_are_taken() {
 fn all_listeners_of_an_address_get_connections_and_a_second_owner_is_refused() {
     let listeners = listen(2);
     assert_eq!(listeners[0].address(), listeners[1].address());
-    let refused = Listener::bind(listeners[0].address(), None);
-    assert!(matches!(refused, Err(ListenError::InUse(address)) if address == listeners[0].address()));
-    let peers: Vec<_> = (0..64).map(|_| TcpStream::connect(listeners[0].address()).unwrap()).collect();
+    let refused = Listener::bind(listeners[0].address(), &ListenOptions::default());
+    assert!(matches!(refused, Err(ListenError::PortInUse(address)) if address == port(&listeners[0])));
+    let peers: Vec<_> = (0..64).map(|_| TcpStream::connect(port(&listeners[0])).unwrap()).collect();
     let runtime = runtime();
     let ring = runtime.ring();
     let counts: Vec<_> = listeners.iter().map(|_| Rc::new(Cell::new(0))).collect();
@@ -293,15 +301,16 @@ fn all_listeners_of_an_address_get_connections_and_a_second_owner_is_refused() {
 /// Both have bound the port before either listens: only one may.
 #[test]
 fn of_two_that_bind_at_the_same_time_one_may_listen() {
-    let first = Listener::bind(loopback(), None).unwrap();
-    let second = Listener::bind(first.address(), None).unwrap();
+    let first = Listener::bind(&Address::Tcp(loopback()), &ListenOptions::default()).unwrap();
+    let second = Listener::bind(first.address(), &ListenOptions::default()).unwrap();
     let listening = first.listen(2, 16).unwrap();
-    assert!(matches!(second.listen(1, 16), Err(ListenError::InUse(address)) if address == listening[0].address()));
+    assert!(matches!(second.listen(1, 16), Err(ListenError::PortInUse(address)) if address == port(&listening[0])));
 }
 
 #[test]
 fn an_unknown_congestion_control_is_named() {
-    let error = Listener::bind(loopback(), Some("nonsense")).err().unwrap();
+    let nonsense = ListenOptions { congestion_control: Some("nonsense".to_owned()), ..ListenOptions::default() };
+    let error = Listener::bind(&Address::Tcp(loopback()), &nonsense).err().unwrap();
     assert!(error.to_string().contains("\"nonsense\""), "{error}");
 }
 

@@ -13,11 +13,17 @@ use std::sync::{Arc, OnceLock, mpsc};
 /// The ways to hand a socket to each worker.
 #[derive(Clone)]
 pub(crate) struct HandOver {
-    workers: Arc<[(mpsc::Sender<OwnedFd>, OnceLock<Remote>)]>,
+    workers: Arc<[(mpsc::Sender<Passed>, OnceLock<Remote>)]>,
 }
 
 /// Sockets that other workers pass to one.
-pub(crate) type Inbox = mpsc::Receiver<OwnedFd>;
+pub(crate) type Inbox = mpsc::Receiver<Passed>;
+
+/// A socket on its way to another worker.
+pub(crate) struct Passed {
+    descriptor: OwnedFd,
+    tls: bool,
+}
 
 impl HandOver {
     /// For `workers` workers; each takes its inbox.
@@ -27,33 +33,33 @@ impl HandOver {
         (HandOver { workers }, inboxes)
     }
 
-    /// Lets others wake worker `number`, and calls `arrived` with each socket that they pass to it.
-    pub(crate) fn receive(&self, number: usize, inbox: Inbox, ring: &Ring, arrived: impl Fn(Socket) + 'static) {
+    /// Lets others wake worker `number`, and calls `arrived` with each socket that they pass to it, and whether it speaks TLS.
+    pub(crate) fn receive(&self, number: usize, inbox: Inbox, ring: &Ring, arrived: impl Fn(Socket, bool) + 'static) {
         if let Some((_, remote)) = self.workers.get(number) {
             // Set once, by the worker itself.
             let _ = remote.set(ring.remote());
         }
         let (inbox, ring_of_hook) = (Rc::new(RefCell::new(inbox)), ring.clone());
         ring.on_turn_start(move || {
-            while let Ok(descriptor) = inbox.borrow().try_recv() {
-                arrived(Socket::new(&ring_of_hook, descriptor));
+            while let Ok(Passed { descriptor, tls }) = inbox.borrow().try_recv() {
+                arrived(Socket::new(&ring_of_hook, descriptor), tls);
             }
         });
     }
 
     /// Passes a socket to worker `target`. Gives it back where that cannot be done.
-    pub(crate) fn pass(&self, socket: Socket, target: usize, from: &Ring) -> Option<Socket> {
+    pub(crate) fn pass(&self, socket: Socket, tls: bool, target: usize, from: &Ring) -> Option<Socket> {
         let Some((sender, Some(remote))) = self.workers.get(target).map(|(sender, remote)| (sender, remote.get()))
         else {
             return Some(socket);
         };
         let descriptor = socket.into_descriptor()?;
-        match sender.send(descriptor) {
+        match sender.send(Passed { descriptor, tls }) {
             Ok(()) => {
                 remote.wake_from(from);
                 None
             }
-            Err(mpsc::SendError(descriptor)) => Some(Socket::new(from, descriptor)),
+            Err(mpsc::SendError(Passed { descriptor, .. })) => Some(Socket::new(from, descriptor)),
         }
     }
 }

@@ -59,5 +59,5 @@ mod tls;
 mod worker;
 
 pub use limits::HttpLimits;
-pub use server::{ServeError, Server};
+pub use server::{Listeners, Reload, ServeError, Server};
 pub use tls::{TlsError, TlsFiles};

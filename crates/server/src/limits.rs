@@ -1,6 +1,7 @@
 //! Every limit of the HTTP side, with its default, in one place.
 
 use crate::cors::Cors;
+use buddy_ring::ListenOptions;
 use std::time::Duration;
 
 /// Limits on what clients may send, hold and take.
@@ -28,8 +29,8 @@ pub struct HttpLimits {
     pub receive_buffers: u16,
     /// Bytes of such a buffer: a head and a small body in one.
     pub receive_buffer_bytes: usize,
-    /// TCP congestion control of accepted connections; `None`: the system's.
-    pub congestion_control: Option<String>,
+    /// What sockets are like.
+    pub listen: ListenOptions,
     /// Pages in browsers that may use the server.
     pub cors: Cors,
 }
@@ -48,7 +49,7 @@ impl Default for HttpLimits {
             buffer_bytes_max: 32 << 20,
             receive_buffers: 64,
             receive_buffer_bytes: 8 * 1024,
-            congestion_control: None,
+            listen: ListenOptions::default(),
             cors: Cors::default(),
         }
     }

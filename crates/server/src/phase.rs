@@ -1,6 +1,8 @@
 //! What the server is doing as a whole, and how workers hear of it.
 
+use arc_swap::ArcSwap;
 use buddy_ring::{Listener, Ring, WaitLine};
+use rustls::server::ServerConfig;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -17,13 +19,23 @@ pub(crate) enum Phase {
     Draining = 2,
 }
 
+/// A socket that is listened on.
+#[derive(Clone)]
+pub(crate) struct Listening {
+    pub(crate) listener: Arc<Listener>,
+    /// Connections to it speak TLS.
+    pub(crate) tls: bool,
+}
+
 /// What all workers share.
 pub(crate) struct ServerState {
     phase: AtomicU8,
     /// Open connections of each worker.
     connections: Box<[AtomicUsize]>,
-    /// Their sockets, once there are.
-    listeners: Box<[OnceLock<Arc<Listener>>]>,
+    /// Where each worker listens, once it does.
+    listeners: Box<[OnceLock<Vec<Listening>>]>,
+    /// How connections through TLS are made, if there are any.
+    tls: OnceLock<ArcSwap<ServerConfig>>,
     started: Instant,
 }
 
@@ -31,6 +43,7 @@ impl ServerState {
     pub(crate) fn new(workers: usize) -> Arc<ServerState> {
         Arc::new(ServerState {
             listeners: (0..workers).map(|_| OnceLock::new()).collect(),
+            tls: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             started: Instant::now(),
@@ -84,17 +97,27 @@ impl ServerState {
         self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// Gives each worker its socket.
-    pub(crate) fn set_listeners(&self, listeners: Vec<Listener>) {
-        for (place, listener) in self.listeners.iter().zip(listeners) {
+    /// Gives each worker its sockets.
+    pub(crate) fn set_listeners(&self, listeners: Vec<Vec<Listening>>) {
+        for (place, listeners) in self.listeners.iter().zip(listeners) {
             // Set once, by whoever starts the server.
-            let _ = place.set(Arc::new(listener));
+            let _ = place.set(listeners);
         }
     }
 
-    /// The socket of a worker.
-    pub(crate) fn listener(&self, worker: usize) -> Option<Arc<Listener>> {
-        self.listeners.get(worker)?.get().cloned()
+    /// The sockets of a worker.
+    pub(crate) fn listeners(&self, worker: usize) -> &[Listening] {
+        self.listeners.get(worker).and_then(OnceLock::get).map_or(&[], Vec::as_slice)
+    }
+
+    /// Connections through TLS are made like this from now on.
+    pub(crate) fn set_tls(&self, config: Arc<ServerConfig>) {
+        self.tls.get_or_init(|| ArcSwap::new(Arc::clone(&config))).store(config);
+    }
+
+    /// How to make a connection through TLS.
+    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.get().map(ArcSwap::load_full)
     }
 
     pub(crate) fn uptime_s(&self) -> u64 {

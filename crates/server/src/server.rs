@@ -2,12 +2,12 @@
 
 use crate::hand_over::HandOver;
 use crate::limits::HttpLimits;
-use crate::phase::{Phase, ServerState};
+use crate::phase::{Listening, Phase, ServerState};
+use crate::tls::{self, TlsError, TlsFiles};
 use crate::worker::{self, WorkerSeed};
-use buddy_ring::{ListenError, Listener, Remote};
+use buddy_ring::{Address, ListenError, Listener, Remote};
 use buddy_store::{Attachment, OpenError, Settings, Store};
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -15,9 +15,12 @@ use std::thread::JoinHandle;
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Its address.
+    /// An address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Certificate and key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Its store.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -32,7 +35,17 @@ pub struct Server {
     state: Arc<ServerState>,
     workers: Vec<JoinHandle<()>>,
     remotes: Vec<Remote>,
-    address: SocketAddr,
+    addresses: Vec<(Address, bool)>,
+    tls: Option<TlsFiles>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners {
+    /// For connections without TLS.
+    pub plain: Vec<Address>,
+    /// For connections through TLS, with these files.
+    pub tls: Option<(Vec<Address>, TlsFiles)>,
 }
 
 /// Lets a server finish what it has begun and stop. Can be used from any thread.
@@ -50,34 +63,65 @@ impl Drain {
     }
 }
 
+/// Reads files again that may have changed. Can be used from any thread.
+#[derive(Clone)]
+pub struct Reload {
+    state: Arc<ServerState>,
+    tls: Option<TlsFiles>,
+}
+
+impl Reload {
+    /// Reads certificate and key again, for connections to come; those that there are go on. False where there is no TLS.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError`]: what was read before stays in use.
+    pub fn certificate(&self) -> Result<bool, TlsError> {
+        let Some(files) = &self.tls else { return Ok(false) };
+        self.state.set_tls(tls::load(files)?);
+        Ok(true)
+    }
+}
+
 impl Server {
-    /// Opens the store at `data` and serves it on `address`, one worker a thread, as many as `settings` says.
+    /// Opens the store at `data` and serves it on all of `listeners`, one worker a thread, as many as `settings` says.
     ///
     /// # Errors
     ///
     /// [`ServeError`]
     pub fn start(
-        address: SocketAddr,
+        listeners: &Listeners,
         data: &Path,
         settings: &Settings,
         limits: &HttpLimits,
     ) -> Result<Server, ServeError> {
-        let listener = Listener::bind(address, limits.congestion_control.as_deref())?;
-        let address = listener.address();
+        let tls = listeners.tls.as_ref().map(|(_, files)| files.clone());
+        let tls_config = tls.as_ref().map(tls::load).transpose()?;
+        let bound = bind(listeners, limits)?;
+        let addresses = bound.iter().map(|(listener, tls)| (listener.address().clone(), *tls)).collect();
         let settings = Settings { pins_max: limits.connections_max, ..settings.clone() };
         let (store, attachments) = Store::open(data, &settings)?;
         let state = ServerState::new(settings.workers);
         let (workers, remotes) = start_workers(attachments, limits, &state)?;
-        state.set_listeners(listener.listen(settings.workers, limits.backlog)?);
+        if let Some(config) = tls_config {
+            state.set_tls(config);
+        }
+        state.set_listeners(listen(bound, settings.workers, limits)?);
         state.begin(Phase::Serving);
         remotes.iter().for_each(Remote::wake);
-        Ok(Server { store, state, workers, remotes, address })
+        Ok(Server { store, state, workers, remotes, addresses, tls })
     }
 
-    /// The address it listens on, with the port that the system chose where 0 was asked for.
+    /// The addresses it listens on, with the ports that the system chose where 0 was asked for, and whether they are for TLS.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &[(Address, bool)] {
+        &self.addresses
+    }
+
+    /// The way to read certificate and key again.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        Reload { state: Arc::clone(&self.state), tls: self.tls.clone() }
     }
 
     /// The store that it serves.
@@ -100,6 +144,29 @@ impl Server {
         }
         self.store.wait();
     }
+}
+
+/// Binds every address, and says which are for TLS.
+fn bind(listeners: &Listeners, limits: &HttpLimits) -> Result<Vec<(Listener, bool)>, ListenError> {
+    let plain = listeners.plain.iter().map(|address| (address, false));
+    let tls = listeners.tls.iter().flat_map(|(addresses, _)| addresses).map(|address| (address, true));
+    plain.chain(tls).map(|(address, tls)| Ok((Listener::bind(address, &limits.listen)?, tls))).collect()
+}
+
+/// The sockets of each worker: one on every address.
+fn listen(
+    bound: Vec<(Listener, bool)>,
+    workers: usize,
+    limits: &HttpLimits,
+) -> Result<Vec<Vec<Listening>>, ListenError> {
+    let mut by_worker = vec![Vec::new(); workers];
+    for (listener, tls) in bound {
+        let sockets = listener.listen(workers, limits.backlog)?;
+        for (listeners, socket) in by_worker.iter_mut().zip(sockets) {
+            listeners.push(Listening { listener: Arc::new(socket), tls });
+        }
+    }
+    Ok(by_worker)
 }
 
 fn start_workers(

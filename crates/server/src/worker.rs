@@ -5,7 +5,7 @@ use crate::connection;
 use crate::hand_over::{HandOver, Inbox};
 use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
-use crate::phase::{Phase, PhaseWatch, ServerState};
+use crate::phase::{Listening, Phase, PhaseWatch, ServerState};
 use buddy_ring::{BufferPool, ReceiveBuffers, Remote, Ring, RingConfig, Runtime, Socket};
 use buddy_store::{Attachment, RealSession};
 use slab::Slab;
@@ -113,19 +113,22 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
     let taking_over = Rc::clone(&worker);
     worker
         .hand_over
-        .receive(worker.number, seed.inbox, &ring, move |socket| Worker::serve_counted(&taking_over, socket));
+        .receive(worker.number, seed.inbox, &ring, move |socket, tls| Worker::serve_counted(&taking_over, socket, tls));
     runtime.block_on(async {
         // The port opens only when the first put needs to wait for nothing.
         worker.session.fill_pools().await;
         let _ = seed.started.send(Ok(ring.remote()));
         worker.phase.reached(Phase::Serving).await;
-        let accepting = ring.spawn(accept(Rc::clone(&worker)));
+        let listeners = worker.state.listeners(worker.number).iter().cloned();
+        let accepting: Vec<_> = listeners.map(|listening| ring.spawn(accept(Rc::clone(&worker), listening))).collect();
         let scrub_bytes_per_second = worker.session.settings().scrub_bytes_per_second;
         if worker.number == 0 && scrub_bytes_per_second > 0 {
             ring.spawn(Rc::clone(&worker.session).scrub(scrub_bytes_per_second)).detach();
         }
         worker.phase.reached(Phase::Draining).await;
-        accepting.await;
+        for accepting in accepting {
+            accepting.await;
+        }
         worker.drain().await;
         worker.session.close().await;
     });
@@ -133,13 +136,13 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
 }
 
 /// Accepts connections until the server drains.
-async fn accept(worker: Rc<Worker>) {
-    let Some(listener) = worker.state.listener(worker.number) else { return };
+async fn accept(worker: Rc<Worker>, listening: Listening) {
+    let Listening { listener, tls } = listening;
     loop {
         let accepted = worker.phase.unless_draining(listener.accept(&worker.ring)).await;
         match accepted {
             None => return listener.stop(),
-            Some(Ok(socket)) => Worker::accepted(&worker, socket),
+            Some(Ok(socket)) => Worker::accepted(&worker, socket, tls),
             Some(Err(error)) => {
                 if out_of_resources(&error) {
                     worker.log_accept_failure(&error);
@@ -165,19 +168,20 @@ impl Worker {
     }
 
     /// Serves a connection that was accepted here, or passes it to a worker with fewer. It counts from now on, wherever it goes.
-    fn accepted(worker: &Rc<Worker>, socket: Socket) {
+    fn accepted(worker: &Rc<Worker>, socket: Socket, tls: bool) {
         if worker.state.connections() >= worker.limits.connections_max {
-            return Worker::refuse_crowd(worker, socket);
+            // One more handshake is what there is no room for.
+            return if tls { drop(socket) } else { Worker::refuse_crowd(worker, socket) };
         }
         let (target, fewest) = worker.state.least_loaded();
         let mine = worker.state.connections_of(worker.number);
         if target != worker.number && mine >= fewest + IMBALANCE_MIN {
             worker.state.connection_opened(target);
-            let Some(returned) = worker.hand_over.pass(socket, target, &worker.ring) else { return };
+            let Some(returned) = worker.hand_over.pass(socket, tls, target, &worker.ring) else { return };
             worker.state.connection_closed(target);
-            return Worker::serve(worker, returned);
+            return Worker::serve(worker, returned, tls);
         }
-        Worker::serve(worker, socket);
+        Worker::serve(worker, socket, tls);
     }
 
     /// Tells one client too many so.
@@ -195,18 +199,19 @@ impl Worker {
         .detach();
     }
 
-    fn serve(worker: &Rc<Worker>, socket: Socket) {
+    fn serve(worker: &Rc<Worker>, socket: Socket, tls: bool) {
         worker.state.connection_opened(worker.number);
-        Worker::serve_counted(worker, socket);
+        Worker::serve_counted(worker, socket, tls);
     }
 
     /// Serves a connection in a task of its own.
-    fn serve_counted(worker: &Rc<Worker>, socket: Socket) {
+    fn serve_counted(worker: &Rc<Worker>, socket: Socket, tls: bool) {
         let key = worker.connections.borrow_mut().insert(Entry { socket: socket.clone(), idle: false });
         let worker = Rc::clone(worker);
         let ring = worker.ring.clone();
         ring.spawn(async move {
-            connection::serve(&worker, socket, None, key).await;
+            let tls = if tls { worker.state.tls() } else { None };
+            connection::serve(&worker, socket, tls, key).await;
             worker.connections.borrow_mut().try_remove(key);
             worker.state.connection_closed(worker.number);
             worker.trim_later();

@@ -36,6 +36,8 @@ pub fn directory() -> tempfile::TempDir {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// All of them, as they were announced; the first is that of TCP.
+    pub addresses: Vec<String>,
     pub data: PathBuf,
     log: Arc<Mutex<String>>,
 }
@@ -65,8 +67,9 @@ impl Server {
 
     fn start_from(mut program: Command, data: &Path, options: &[&str]) -> Result<Server, (ExitStatus, String)> {
         let mut child = program
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
+            .args(["serve", "--log-format", "json", "--data"])
             .arg(data)
+            .args(if options.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"][..] })
             // Stores of tests are small and many.
             .args(if options.contains(&"--journal-size") { &[][..] } else { &["--journal-size", "8MiB"][..] })
             .args(options)
@@ -81,14 +84,17 @@ impl Server {
             move || {
                 for line in stderr.lines().map_while(Result::ok) {
                     log.lock().unwrap().push_str(&format!("{line}\n"));
-                    if let Some(address) = field(&line, "address") {
-                        let _ = sender.send(address.parse().unwrap());
+                    if let Some(addresses) = field(&line, "address") {
+                        let _ = sender.send(addresses.split(", ").map(str::to_owned).collect::<Vec<_>>());
                     }
                 }
             }
         });
         match receiver.recv_timeout(Duration::from_secs(60)) {
-            Ok(address) => Ok(Server { child, address, data: data.to_owned(), log }),
+            Ok(addresses) => {
+                let address = addresses[0].parse().unwrap();
+                Ok(Server { child, address, addresses, data: data.to_owned(), log })
+            }
             Err(_) => {
                 // Where it has ended, as it should have, this changes nothing.
                 let _ = child.kill();
