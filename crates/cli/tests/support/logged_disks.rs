@@ -4,6 +4,7 @@
 //! lies beyond the log's length at that time: answers and the log have one clock. One thread serves all disks, one request after the
 //! other; a write that a flush follows in the log was complete when that flush began.
 
+use super::loop_device::unmount_at_last;
 use super::write_log::{Entry, Image, Record};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
@@ -78,6 +79,13 @@ impl Disks {
     /// What happened since the log began.
     pub fn record(&self) -> Record {
         self.state.now.lock().unwrap().record.clone()
+    }
+}
+
+impl Drop for Disks {
+    /// A loop device lets go of its file some time after it is detached; the session alone would not wait for that.
+    fn drop(&mut self) {
+        unmount_at_last(&self.path);
     }
 }
 

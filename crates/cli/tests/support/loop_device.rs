@@ -85,23 +85,35 @@ impl Mount {
     }
 
     fn unmount(&mut self) -> Result<(), String> {
-        let began = Instant::now();
-        while let Err(error) = run(Command::new("umount").arg(&self.path)) {
-            if began.elapsed() > UNMOUNT_TIMEOUT {
-                return Err(error);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        unmount(&self.path)?;
         self.mounted = false;
         Ok(())
     }
 }
 
+/// Unmounts what is mounted on `path`, as soon as nobody uses it any more.
+fn unmount(path: &Path) -> Result<(), String> {
+    let began = Instant::now();
+    while let Err(error) = run(Command::new("umount").arg(path)) {
+        if began.elapsed() > UNMOUNT_TIMEOUT {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// As [`unmount`]; where somebody uses it on and on, it goes when they do.
+pub fn unmount_at_last(path: &Path) {
+    if unmount(path).is_err() {
+        let _ = run(Command::new("umount").arg("-l").arg(path));
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
-        if self.mounted && self.unmount().is_err() {
-            // Somebody still uses it: it goes when they do.
-            let _ = run(Command::new("umount").arg("-l").arg(&self.path));
+        if self.mounted {
+            unmount_at_last(&self.path);
         }
     }
 }
