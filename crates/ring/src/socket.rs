@@ -201,6 +201,12 @@ impl Socket {
         u32::try_from(bytes).ok().filter(|_| result == 0)
     }
 
+    /// The address of the peer, where it has one.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        socket2::SockRef::from(&*self.descriptor).peer_addr().ok()?.as_socket()
+    }
+
     /// Receives into `range` of `buffer` what is there, waiting for the first byte; 0 at the end of the stream.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! worker that accepts one while it has clearly more than the least loaded passes the socket on; that happens before anything was
 //! received, and once.
 
+use crate::peers::PeerSlot;
 use buddy_ring::{Remote, Ring, Socket};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -13,11 +14,17 @@ use std::sync::{Arc, OnceLock, mpsc};
 /// The ways to hand a socket to each worker.
 #[derive(Clone)]
 pub(crate) struct HandOver {
-    workers: Arc<[(mpsc::Sender<OwnedFd>, OnceLock<Remote>)]>,
+    workers: Arc<[(mpsc::Sender<Passed>, OnceLock<Remote>)]>,
 }
 
 /// Sockets that other workers pass to one.
-pub(crate) type Inbox = mpsc::Receiver<OwnedFd>;
+pub(crate) type Inbox = mpsc::Receiver<Passed>;
+
+/// A socket on its way.
+pub(crate) struct Passed {
+    descriptor: OwnedFd,
+    slot: Option<PeerSlot>,
+}
 
 impl HandOver {
     /// For `workers` workers; each takes its inbox.
@@ -28,32 +35,44 @@ impl HandOver {
     }
 
     /// Lets others wake worker `number`, and calls `arrived` with each socket that they pass to it.
-    pub(crate) fn receive(&self, number: usize, inbox: Inbox, ring: &Ring, arrived: impl Fn(Socket) + 'static) {
+    pub(crate) fn receive(
+        &self,
+        number: usize,
+        inbox: Inbox,
+        ring: &Ring,
+        arrived: impl Fn(Socket, Option<PeerSlot>) + 'static,
+    ) {
         if let Some((_, remote)) = self.workers.get(number) {
             // Set once, by the worker itself.
             let _ = remote.set(ring.remote());
         }
         let (inbox, ring_of_hook) = (Rc::new(RefCell::new(inbox)), ring.clone());
         ring.on_turn_start(move || {
-            while let Ok(descriptor) = inbox.borrow().try_recv() {
-                arrived(Socket::new(&ring_of_hook, descriptor));
+            while let Ok(Passed { descriptor, slot }) = inbox.borrow().try_recv() {
+                arrived(Socket::new(&ring_of_hook, descriptor), slot);
             }
         });
     }
 
-    /// Passes a socket to worker `target`. Gives it back where that cannot be done.
-    pub(crate) fn pass(&self, socket: Socket, target: usize, from: &Ring) -> Option<Socket> {
+    /// Passes a socket to worker `target`. Gives it back where that cannot be done, if it is still there.
+    pub(crate) fn pass(
+        &self,
+        socket: Socket,
+        slot: Option<PeerSlot>,
+        target: usize,
+        from: &Ring,
+    ) -> Result<(), Option<(Socket, Option<PeerSlot>)>> {
         let Some((sender, Some(remote))) = self.workers.get(target).map(|(sender, remote)| (sender, remote.get()))
         else {
-            return Some(socket);
+            return Err(Some((socket, slot)));
         };
-        let descriptor = socket.into_descriptor()?;
-        match sender.send(descriptor) {
+        let descriptor = socket.into_descriptor().ok_or(None)?;
+        match sender.send(Passed { descriptor, slot }) {
             Ok(()) => {
                 remote.wake_from(from);
-                None
+                Ok(())
             }
-            Err(mpsc::SendError(descriptor)) => Some(Socket::new(from, descriptor)),
+            Err(mpsc::SendError(Passed { descriptor, slot })) => Err(Some((Socket::new(from, descriptor), slot))),
         }
     }
 }

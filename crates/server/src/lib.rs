@@ -16,6 +16,8 @@
 //! | `routes` | what each method does with each target |
 //! | `get`, `store`, `missing`, `list`, `stats` | doing it |
 //! | `lines` | long replies, a piece at a time |
+//! | `pace` | how long a body or a reply may take |
+//! | `peers` | how many connections each peer has |
 //! | `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `phase` | starting, serving, draining |
@@ -42,7 +44,9 @@ mod list;
 mod memory;
 mod missing;
 mod name_reader;
+mod pace;
 mod page_cache;
+mod peers;
 mod phase;
 mod pieces;
 pub mod range;

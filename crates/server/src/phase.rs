@@ -1,5 +1,6 @@
 //! What the server is doing as a whole, and how workers hear of it.
 
+use crate::peers::Peers;
 use buddy_ring::{Listener, Ring, WaitLine};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -24,12 +25,15 @@ pub(crate) struct ServerState {
     connections: Box<[AtomicUsize]>,
     /// Their sockets, once there are.
     listeners: Box<[OnceLock<Arc<Listener>>]>,
+    /// Where connections are limited by peer.
+    peers: Option<Arc<Peers>>,
     started: Instant,
 }
 
 impl ServerState {
-    pub(crate) fn new(workers: usize) -> Arc<ServerState> {
+    pub(crate) fn new(workers: usize, connections_per_peer_max: Option<usize>) -> Arc<ServerState> {
         Arc::new(ServerState {
+            peers: connections_per_peer_max.map(Peers::new),
             listeners: (0..workers).map(|_| OnceLock::new()).collect(),
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
@@ -82,6 +86,11 @@ impl ServerState {
     /// Open connections of all workers.
     pub(crate) fn connections(&self) -> usize {
         self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Who counts connections by peer, where that is done.
+    pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
+        self.peers.as_ref()
     }
 
     /// Gives each worker its socket.

@@ -66,7 +66,7 @@ impl Server {
         let address = listener.address();
         let settings = Settings { pins_max: limits.connections_max, ..settings.clone() };
         let (store, attachments) = Store::open(data, &settings)?;
-        let state = ServerState::new(settings.workers);
+        let state = ServerState::new(settings.workers, limits.connections_per_peer_max);
         let (workers, remotes) = start_workers(attachments, limits, &state)?;
         state.set_listeners(listener.listen(settings.workers, limits.backlog)?);
         state.begin(Phase::Serving);

@@ -5,6 +5,7 @@ use crate::connection;
 use crate::hand_over::{HandOver, Inbox};
 use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
+use crate::peers::PeerSlot;
 use crate::phase::{Phase, PhaseWatch, ServerState};
 use buddy_ring::{BufferPool, ReceiveBuffers, Remote, Ring, RingConfig, Runtime, Socket};
 use buddy_store::{Attachment, RealSession};
@@ -111,9 +112,9 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         trimming: Cell::new(false),
     });
     let taking_over = Rc::clone(&worker);
-    worker
-        .hand_over
-        .receive(worker.number, seed.inbox, &ring, move |socket| Worker::serve_counted(&taking_over, socket));
+    worker.hand_over.receive(worker.number, seed.inbox, &ring, move |socket, slot| {
+        Worker::serve_counted(&taking_over, socket, slot);
+    });
     runtime.block_on(async {
         // The port opens only when the first put needs to wait for nothing.
         worker.session.fill_pools().await;
@@ -166,22 +167,39 @@ impl Worker {
 
     /// Serves a connection that was accepted here, or passes it to a worker with fewer. It counts from now on, wherever it goes.
     fn accepted(worker: &Rc<Worker>, socket: Socket) {
-        if worker.state.connections() >= worker.limits.connections_max {
-            return Worker::refuse_crowd(worker, socket);
+        let limit = worker.limits.connections_max;
+        if worker.state.connections() >= limit {
+            return Worker::refuse_crowd(worker, socket, format!("there are {limit} connections already"));
         }
+        let slot = match worker.peer_slot(&socket) {
+            Ok(slot) => slot,
+            Err(reason) => return Worker::refuse_crowd(worker, socket, reason),
+        };
         let (target, fewest) = worker.state.least_loaded();
         let mine = worker.state.connections_of(worker.number);
-        if target != worker.number && mine >= fewest + IMBALANCE_MIN {
-            worker.state.connection_opened(target);
-            let Some(returned) = worker.hand_over.pass(socket, target, &worker.ring) else { return };
-            worker.state.connection_closed(target);
-            return Worker::serve(worker, returned);
+        if target == worker.number || mine < fewest + IMBALANCE_MIN {
+            return Worker::serve(worker, socket, slot);
         }
-        Worker::serve(worker, socket);
+        worker.state.connection_opened(target);
+        if let Err(returned) = worker.hand_over.pass(socket, slot, target, &worker.ring) {
+            worker.state.connection_closed(target);
+            if let Some((socket, slot)) = returned {
+                Worker::serve(worker, socket, slot);
+            }
+        }
+    }
+
+    /// Counts a connection to its peer, where that is limited.
+    fn peer_slot(&self, socket: &Socket) -> Result<Option<PeerSlot>, String> {
+        let Some(peers) = self.state.peers() else { return Ok(None) };
+        // One that is gone already needs no count.
+        let Some(peer) = socket.peer() else { return Ok(None) };
+        let refused = || format!("there are {} connections from {} already", peers.connections_max(), peer.ip());
+        peers.admit(peer.ip()).map(Some).ok_or_else(refused)
     }
 
     /// Tells one client too many so.
-    fn refuse_crowd(worker: &Rc<Worker>, socket: Socket) {
+    fn refuse_crowd(worker: &Rc<Worker>, socket: Socket, reason: String) {
         if worker.crowd.get() >= CROWD_MAX {
             return;
         }
@@ -189,19 +207,19 @@ impl Worker {
         let worker = Rc::clone(worker);
         let ring = worker.ring.clone();
         ring.spawn(async move {
-            connection::refuse_crowd(&worker, socket).await;
+            connection::refuse_crowd(&worker, socket, reason).await;
             worker.crowd.set(worker.crowd.get() - 1);
         })
         .detach();
     }
 
-    fn serve(worker: &Rc<Worker>, socket: Socket) {
+    fn serve(worker: &Rc<Worker>, socket: Socket, slot: Option<PeerSlot>) {
         worker.state.connection_opened(worker.number);
-        Worker::serve_counted(worker, socket);
+        Worker::serve_counted(worker, socket, slot);
     }
 
     /// Serves a connection in a task of its own.
-    fn serve_counted(worker: &Rc<Worker>, socket: Socket) {
+    fn serve_counted(worker: &Rc<Worker>, socket: Socket, slot: Option<PeerSlot>) {
         let key = worker.connections.borrow_mut().insert(Entry { socket: socket.clone(), idle: false });
         let worker = Rc::clone(worker);
         let ring = worker.ring.clone();
@@ -209,6 +227,7 @@ impl Worker {
             connection::serve(&worker, socket, key).await;
             worker.connections.borrow_mut().try_remove(key);
             worker.state.connection_closed(worker.number);
+            drop(slot);
             worker.trim_later();
         })
         .detach();
@@ -259,6 +278,11 @@ impl Worker {
             *date = Date { second, text: httpdate::fmt_http_date(now) };
         }
         work(&date.text)
+    }
+
+    /// Half of the memory for replies is taken.
+    pub(crate) fn reply_memory_is_scarce(&self) -> bool {
+        self.reply_buffers.in_use_bytes() > self.limits.buffer_bytes_max / REPLY_MEMORY_SHARE / 2
     }
 
     /// An empty vector for a small reply.
