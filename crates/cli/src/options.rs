@@ -119,12 +119,24 @@ serve_options! {
     /// Connections at a time [default: 16384]
     #[arg(long, env = "BUDDY_MAX_CONNECTIONS", value_name = "N")]
     max_connections: usize,
+    /// Connections at a time from one IPv4 address, or one /64 of IPv6 [default: no limit]
+    #[arg(long, env = "BUDDY_MAX_CONNECTIONS_PER_PEER", value_name = "N")]
+    max_connections_per_peer: usize,
+    /// Requests after which a connection is closed [default: no limit]
+    #[arg(long, env = "BUDDY_MAX_REQUESTS_PER_CONNECTION", value_name = "N")]
+    max_requests_per_connection: u64,
+    /// Size of a request's head [default: 16KiB]
+    #[arg(long, env = "BUDDY_MAX_HEAD_SIZE", value_name = "SIZE")]
+    max_head_size: Bytes,
     /// Time in which a request's head must arrive [default: 10s]
     #[arg(long, env = "BUDDY_HEAD_TIMEOUT", value_name = "TIME")]
     head_timeout: Span,
     /// Time without progress after which a body or a reply is given up [default: 30s]
     #[arg(long, env = "BUDDY_BODY_TIMEOUT", value_name = "TIME")]
     body_timeout: Span,
+    /// A body or a reply that moves more slowly than so much a second, on the whole, is given up [default: 4KiB]
+    #[arg(long, env = "BUDDY_MIN_TRANSFER_RATE", value_name = "SIZE")]
+    min_transfer_rate: Bytes,
     /// Time after which an idle connection is closed [default: 60s]
     #[arg(long, env = "BUDDY_IDLE_TIMEOUT", value_name = "TIME")]
     idle_timeout: Span,
@@ -283,6 +295,19 @@ impl ServeOptions {
                 let connections = self.max_connections.unwrap_or(defaults.connections_max);
                 within("max-connections", connections, 1, 1 << 20)?
             },
+            connections_per_peer_max: {
+                let connections = self.max_connections_per_peer;
+                connections.map(|count| within("max-connections-per-peer", count, 1, 1 << 20)).transpose()?
+            },
+            requests_per_connection_max: {
+                let requests = self.max_requests_per_connection;
+                requests.map(|count| within("max-requests-per-connection", count, 1, u64::MAX)).transpose()?
+            },
+            head_bytes_max: size("max-head-size", self.max_head_size, defaults.head_bytes_max, 1 << 10, 64 << 10)?,
+            bytes_per_second_min: {
+                let default = defaults.bytes_per_second_min;
+                size("min-transfer-rate", self.min_transfer_rate, default, 1, 1 << 30)?
+            },
             buffer_bytes_max: buffer_memory(self.buffer_memory, defaults.buffer_bytes_max)?,
             receive_buffers: {
                 let buffers = self.receive_buffers.unwrap_or(defaults.receive_buffers);
@@ -324,6 +349,12 @@ impl ServeOptions {
         let tls = (tls, TlsFiles { certificate, key, client_ca });
         Ok(Listeners { plain: plain.unwrap_or_default(), tls: Some(tls) })
     }
+}
+
+/// A size between two limits.
+fn size<T: TryFrom<u64>>(name: &str, size: Option<Bytes>, default: T, least: u64, most: u64) -> Result<T, Failure> {
+    let Some(Bytes(bytes)) = size else { return Ok(default) };
+    T::try_from(within(name, bytes, least, most)?).map_err(|_| Failure(format!("{name} is {bytes}: it is too large")))
 }
 
 fn cors(origins: Option<&str>) -> Result<Cors, Failure> {
@@ -413,6 +444,10 @@ mod tests {
         assert!(refused(ServeOptions { capacity: Some(Bytes(5)), ..none() }).contains("capacity is 5 bytes"));
         assert!(refused(ServeOptions { journal_size: Some(Bytes(5)), ..none() }).contains("journal-size is 5"));
         assert!(refused(ServeOptions { buffer_memory: Some(Bytes(5)), ..none() }).contains("buffer-memory is 5"));
+        assert!(refused(ServeOptions { max_head_size: Some(Bytes(5)), ..none() }).contains("max-head-size is 5"));
+        assert!(refused(ServeOptions { max_connections_per_peer: Some(0), ..none() }).contains("peer is 0"));
+        let origins = Some("https://a, b".to_owned());
+        assert!(refused(ServeOptions { cors_origin: origins, ..none() }).contains("cors-origin: \"b\" is not"));
         assert!(parse_pool_targets("1,2").unwrap_err().contains("8 numbers"));
     }
 }

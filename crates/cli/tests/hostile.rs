@@ -76,6 +76,154 @@ fn clients_that_pipeline_and_do_not_read_do_not_silence_a_worker() {
     }
 }
 
+/// Small blocks are copied into buffers of which there are few: clients that leave their replies unread must not have them all.
+#[test]
+fn clients_that_do_not_read_small_replies_leave_memory_for_others() {
+    let (_directory, server) = patient_server(&["--workers", "1", "--buffer-memory", "2MiB"]);
+    let small = bytes(2, 32_768);
+    impatient(&server).request("PUT", "/", &[], &small);
+    let mut deaf: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for client in &mut deaf {
+        // As much as the system takes for it, and more: that takes a while.
+        send_some(client, &get(&small).repeat(400));
+    }
+    for seed in 0..8 {
+        std::thread::sleep(Duration::from_millis(500));
+        let mut client = impatient(&server);
+        assert!(client.request("GET", &format!("/{}", name(&small)), &[], b"").body == small);
+        let body = bytes(seed, 10_000);
+        assert_eq!(client.request("PUT", "/", &[], &body).status, 200);
+    }
+}
+
+/// Reads a little every now and then, so that there is always some progress.
+fn trickle(client: &mut Client) -> std::time::Duration {
+    use std::io::Read;
+    let began = std::time::Instant::now();
+    // The system tells the sender of what it has taken in steps of 64 KiB.
+    let mut bytes = vec![0; 30_000];
+    while client.stream.read(&mut bytes).is_ok_and(|read| read > 0) && began.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    began.elapsed()
+}
+
+#[test]
+fn clients_that_read_or_send_too_slowly_on_the_whole_are_given_up() {
+    let directory = directory();
+    let options = ["--body-timeout", "1s", "--min-transfer-rate", "1MiB"];
+    let server = Server::start(&directory.path().join("data"), &options);
+    let large = bytes(2, BLOCK_BYTES_MAX);
+    impatient(&server).request("PUT", "/", &[], &large);
+    let mut reader = server.connect();
+    // Many more than the system takes for it.
+    send_some(&mut reader, &get(&large).repeat(40));
+    let mut sender = server.connect();
+    sender.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n");
+    let sending = std::thread::spawn(move || {
+        use std::io::Write;
+        for _ in 0..200 {
+            if sender.stream.write_all(b"x").is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        sender.read_reply(false)
+    });
+    std::thread::spawn(move || trickle(&mut reader));
+    server.wait_for_stat("connections", |connections| connections <= 1);
+    // Sent to while it is refused a client may lose the refusal.
+    if let Some(reply) = sending.join().unwrap() {
+        let (_, rest) = reply.text().split_once("after ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let bytes: u32 = rest.split(' ').next().unwrap().parse().unwrap();
+        assert!(reply.status == 408 && bytes < 150, "{}", reply.text());
+    }
+}
+
+#[test]
+fn heads_that_come_byte_by_byte_are_read() {
+    let (_directory, server) = patient_server(&[]);
+    let mut client = impatient(&server);
+    let fields: String = (0..60).map(|number| format!("X-{number}: {}\r\n", "y".repeat(20))).collect();
+    let request = format!("GET /-/health HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    for byte in request.as_bytes() {
+        client.send(&[*byte]);
+    }
+    assert_eq!(client.read_reply(false).unwrap().text(), "ok\n");
+    assert_eq!(client.request("GET", "/-/health", &[], b"").status, 200);
+}
+
+/// A client on another loopback address.
+fn connect_from(server: &Server, address: [u8; 4]) -> Client {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from((address, 0)).into()).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    Client::new(socket.into())
+}
+
+#[test]
+fn one_peer_cannot_take_the_connections_of_others() {
+    let (_directory, server) = patient_server(&["--workers", "2", "--max-connections-per-peer", "3"]);
+    let mut greedy: Vec<_> = (0..3).map(|_| connect_from(&server, [127, 0, 0, 2])).collect();
+    for client in &mut greedy {
+        assert_eq!(client.request("GET", "/-/health", &[], b"").status, 200);
+    }
+    for _ in 0..20 {
+        let reply = connect_from(&server, [127, 0, 0, 2]).read_reply(false).unwrap();
+        assert_eq!((reply.status, reply.header("retry-after")), (503, "1"));
+        assert!(reply.text().contains("3 connections from 127.0.0.2"), "{}", reply.text());
+    }
+    assert_eq!(connect_from(&server, [127, 0, 0, 3]).request("GET", "/-/health", &[], b"").status, 200);
+    // However they end, they make room.
+    drop(greedy.pop());
+    server.wait_for_stat("connections", |connections| connections == 3);
+    assert_eq!(connect_from(&server, [127, 0, 0, 2]).request("GET", "/-/health", &[], b"").status, 200);
+}
+
+#[test]
+fn a_connection_ends_after_as_many_requests_as_it_may_have() {
+    let (_directory, server) = patient_server(&["--max-requests-per-connection", "3", "--max-head-size", "2KiB"]);
+    let mut client = impatient(&server);
+    client.send(&get(b"x").repeat(5));
+    for last in [false, false, true] {
+        let reply = client.read_reply(false).unwrap();
+        assert_eq!((reply.status, reply.header("connection") == "close"), (404, last));
+    }
+    assert!(client.is_at_end());
+    let mut client = impatient(&server);
+    assert_eq!(client.request("GET", "/-/health", &[&format!("Long: {}", "x".repeat(2048))], b"").status, 431);
+}
+
+/// Two workers' worth of look-ups under way, and requests beside them that are answered in between.
+#[test]
+fn looking_many_names_up_does_not_hold_others_up() {
+    let (_directory, server) = patient_server(&["--workers", "1"]);
+    let names = bytes(5, 32 * 16_384);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asking: Vec<_> = (0..4)
+        .map(|_| {
+            let (mut client, names, stop) = (impatient(&server), names.clone(), std::sync::Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut answers = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) || answers == 0 {
+                    let reply =
+                        client.request("POST", "/-/missing", &["Content-Type: application/octet-stream"], &names);
+                    assert!(reply.body == names, "none of them is stored");
+                    answers += 1;
+                }
+            })
+        })
+        .collect();
+    let mut client = impatient(&server);
+    for number in 0..100u32 {
+        let body = number.to_le_bytes();
+        assert_eq!(client.request("PUT", "/", &[], &body).status, 200);
+        assert!(client.request("GET", &format!("/{}", name(&body)), &[], b"").body == body);
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    asking.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
 #[test]
 fn uploads_that_do_not_begin_take_nothing_from_others() {
     let (_directory, server) = patient_server(&["--workers", "2", "--buffer-memory", "4MiB"]);

@@ -5,6 +5,7 @@ use crate::operation::{IoBuffer, transfer};
 use crate::runtime::Ring;
 use io_uring::{opcode, types};
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -52,6 +53,12 @@ impl Socket {
         // SAFETY: the descriptor is open; TIOCOUTQ (SIOCOUTQ) writes one integer.
         let result = unsafe { libc::ioctl(self.descriptor.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
         u32::try_from(bytes).ok().filter(|_| result == 0)
+    }
+
+    /// The address of the peer, where it has one.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        socket2::SockRef::from(&*self.descriptor).peer_addr().ok()?.as_socket()
     }
 
     /// Receives into `range` of `buffer` what is there, waiting for the first byte; 0 at the end of the stream.

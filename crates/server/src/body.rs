@@ -5,15 +5,13 @@
 
 use crate::chunked::ChunkedDecoder;
 use crate::connection::{Broken, Connection};
-use crate::limits::{BODY_BYTES_PER_SECOND_MIN, CHUNKED_BYTES_FIRST};
+use crate::limits::CHUNKED_BYTES_FIRST;
+use crate::pace::Pace;
 use crate::reply::CONTINUE;
 use crate::request::{BodyFraming, Head, too_large};
 use crate::status::{Problem, Status};
-use crate::worker::Worker;
-use buddy_ring::{Buffer, Deadline, Elapsed};
+use buddy_ring::{Buffer, Elapsed};
 use buddy_store::{BLOCK_BYTES_MAX, Hash, Hasher};
-use std::future::Future;
-use std::time::{Duration, Instant};
 
 /// A chunked body arrives through a buffer of this size.
 const CHUNKED_RECEIVE_BYTES: usize = 16 * 1024;
@@ -119,37 +117,13 @@ fn no_memory(detail: &str) -> BodyError {
     BodyError::unread(problem)
 }
 
-/// How long a body may take on the whole.
-pub(crate) struct Pace {
-    end: Instant,
-}
-
-impl Pace {
-    pub(crate) fn new(connection: &Connection, bytes: u32) -> Pace {
-        let allowed = Duration::from_secs(u64::from(bytes / BODY_BYTES_PER_SECOND_MIN));
-        Pace { end: connection.worker.ring.now() + connection.worker.limits.body_timeout + allowed }
-    }
-
-    /// Runs a receive until there is no progress for too long, or the whole takes too long.
-    pub(crate) async fn limit<F: Future>(
-        &self,
-        worker: &Worker,
-        deadline: &Deadline,
-        receiving: F,
-    ) -> Result<F::Output, Elapsed> {
-        let left = self.end.saturating_duration_since(worker.ring.now());
-        deadline.set(worker.limits.body_timeout.min(left));
-        deadline.limit(receiving).await
-    }
-}
-
 async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) -> Result<Body, BodyError> {
     let bytes = length as usize;
     if length > 0 {
         begin(connection, head).await?;
     }
     let mut buffer = take_buffer(connection, bytes).await?;
-    let pace = Pace::new(connection, length);
+    let pace = Pace::of_body(&connection.worker, length as usize);
     let mut hasher = Hasher::new();
     // What arrived with the head is copied; the rest is received in place.
     let unused = connection.input.unused();
@@ -161,7 +135,7 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
     connection.input.use_up(filled);
     while filled < bytes {
         let receiving = connection.stream.receive(buffer, filled..bytes);
-        let Ok((received, returned)) = pace.limit(&connection.worker, &connection.deadline, receiving).await else {
+        let Ok((received, returned)) = pace.limit(&connection.deadline, receiving).await else {
             return Err(too_slow(connection, filled));
         };
         buffer = returned;
@@ -185,7 +159,7 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
         hasher: Hasher::new(),
         filled: 0,
     };
-    let pace = Pace::new(connection, BLOCK_BYTES_MAX);
+    let pace = Pace::of_body(&connection.worker, BLOCK_BYTES_MAX as usize);
     let arrived = connection.input.unused().to_vec();
     connection.input.use_up(arrived.len());
     let used = block.take(connection, &arrived).await?;
@@ -194,7 +168,7 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
     while !block.decoder.is_done() {
         received.resize(CHUNKED_RECEIVE_BYTES, 0);
         let receiving = connection.stream.receive(received, 0..CHUNKED_RECEIVE_BYTES);
-        let Ok((result, returned)) = pace.limit(&connection.worker, &connection.deadline, receiving).await else {
+        let Ok((result, returned)) = pace.limit(&connection.deadline, receiving).await else {
             return Err(too_slow(connection, block.filled));
         };
         received = returned;
@@ -259,12 +233,13 @@ impl ChunkedBlock {
 }
 
 pub(crate) fn too_slow(connection: &Connection, received: usize) -> BodyError {
-    let seconds = connection.worker.limits.body_timeout.as_secs_f32();
+    let limits = &connection.worker.limits;
+    let (seconds, rate) = (limits.body_timeout.as_secs_f32(), limits.bytes_per_second_min);
     BodyError::unread(Problem::fatal(
         Status::REQUEST_TIMEOUT,
         format!(
             "the body was given up after {received} bytes: nothing more arrived for {seconds} s, or on the whole less than \
-             {BODY_BYTES_PER_SECOND_MIN} bytes a second"
+             {rate} bytes a second"
         ),
     ))
 }

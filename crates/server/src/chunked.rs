@@ -23,7 +23,7 @@ pub enum ChunkError {
 enum State {
     /// In the digits of a size; true after the first.
     Size(bool),
-    /// In the white space behind a size.
+    /// In the white space between a size and an extension.
     SizeSpace,
     Extension,
     SizeLineFeed,
@@ -90,7 +90,7 @@ impl ChunkedDecoder {
     fn step(&mut self, byte: u8) -> Result<(), ChunkError> {
         self.state = match (self.state, byte) {
             (State::Size(_), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte)?,
-            (State::Size(true) | State::SizeSpace | State::Extension, b'\r') => State::SizeLineFeed,
+            (State::Size(true) | State::Extension, b'\r') => State::SizeLineFeed,
             (State::Size(true) | State::SizeSpace, b' ' | b'\t') => self.count_line(State::SizeSpace)?,
             (State::Size(true) | State::SizeSpace, b';') => State::Extension,
             (State::Size(_) | State::SizeSpace, _) => {
@@ -207,6 +207,8 @@ mod tests {
             "1\n",
             "1\ra",
             "5 garbage\r\n",
+            "5 \r\n",
+            "5\t\r\n",
             "1;a\n",
             "1\r\nab\r\n",
             "1\r\na\n",

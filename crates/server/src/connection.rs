@@ -3,6 +3,7 @@
 use crate::body::BodyError;
 use crate::input::Input;
 use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX, WHOLE_SEND_BYTES_MAX};
+use crate::pace::Pace;
 use crate::pieces::Pieces;
 use crate::reply::{self, Persistence, ReplyContext};
 use crate::request::{BodyFraming, Head, Method, parse_head};
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     /// When the client must have moved.
     pub(crate) deadline: Deadline,
     key: usize,
+    /// Requests so far.
+    requests: u64,
 }
 
 /// Whether the next request may follow.
@@ -93,10 +96,9 @@ async fn secure(worker: &Worker, socket: Socket, config: Arc<ServerConfig>) -> O
 }
 
 /// Tells a client that there are too many.
-pub(crate) async fn refuse_crowd(worker: &Rc<Worker>, socket: Socket) {
-    let limit = worker.limits.connections_max;
+pub(crate) async fn refuse_crowd(worker: &Rc<Worker>, socket: Socket, reason: String) {
     let mut connection = Connection::new(worker, Stream::Plain(socket), usize::MAX);
-    let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, format!("there are {limit} connections already"));
+    let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, reason);
     problem.retry_after_s = Some(1);
     if connection.refuse_unread(&problem).await.is_ok() {
         connection.linger().await;
@@ -112,7 +114,7 @@ enum HeadEnd {
 impl Connection {
     fn new(worker: &Rc<Worker>, stream: Stream, key: usize) -> Connection {
         let deadline = Deadline::new(&worker.ring, worker.limits.idle_timeout);
-        Connection { worker: Rc::clone(worker), stream, input: Input::default(), deadline, key }
+        Connection { worker: Rc::clone(worker), stream, input: Input::default(), deadline, key, requests: 0 }
     }
 
     /// Receives until a head is complete.
@@ -121,9 +123,14 @@ impl Connection {
         let limits = &worker.limits;
         self.input.skip_empty_lines();
         let mut begun = !self.input.unused().is_empty();
+        let mut lines = None;
         self.deadline.set(if begun { limits.head_timeout } else { limits.idle_timeout });
         loop {
-            if begun {
+            // Who sends byte by byte has a head read once a line, not once a byte.
+            let unused = self.input.unused();
+            let lines_before = lines.replace(memchr::memchr_iter(b'\n', unused).count());
+            let is_worth_reading = lines_before != lines || unused.len() > limits.head_bytes_max;
+            if begun && is_worth_reading {
                 match parse_head(self.input.unused()) {
                     Ok(Some(head)) if head.bytes > limits.head_bytes_max => {
                         return NextHead::Refused(head_too_large(limits.head_bytes_max));
@@ -138,7 +145,7 @@ impl Connection {
                     Ok(None) => {}
                     Err(problem) => return NextHead::Refused(problem),
                 }
-            } else if self.worker.phase.is_draining() {
+            } else if !begun && self.worker.phase.is_draining() {
                 return NextHead::Ended;
             }
             match self.receive_head_part(begun).await {
@@ -146,6 +153,7 @@ impl Connection {
                     self.input.skip_empty_lines();
                     let begins = !begun && !self.input.unused().is_empty();
                     if begins {
+                        lines = None;
                         self.deadline.set(limits.head_timeout);
                         begun = true;
                     }
@@ -179,6 +187,7 @@ impl Connection {
 
     /// Answers one request.
     async fn answer(&mut self, head: &Head) -> Result<GoesOn, Broken> {
+        self.requests += 1;
         if head.body == BodyFraming::None {
             // What follows is the next request's: it must not hold a buffer that others need while this one is answered.
             self.input.release_buffer();
@@ -192,7 +201,8 @@ impl Connection {
 
     /// How the connection goes on after a request that was read to its end.
     pub(crate) fn persistence(&self, head: &Head) -> Persistence {
-        if !head.keep_alive || self.worker.phase.is_draining() {
+        let is_last = self.worker.limits.requests_per_connection_max.is_some_and(|max| self.requests >= max);
+        if !head.keep_alive || is_last || self.worker.phase.is_draining() {
             Persistence::Close
         } else if head.is_http_10 {
             Persistence::KeepAliveConfirmed
@@ -239,16 +249,17 @@ impl Connection {
         self.worker.with_date(|date| work(ReplyContext { date, persistence, is_head, cors }))
     }
 
-    /// Sends a range of a buffer. The client must take some of it every so often.
+    /// Sends a range of a buffer. The client must take some of it every so often, and all of it in time.
     pub(crate) async fn send<B>(&self, buffer: B, range: Range<usize>, more: bool) -> Result<B, Broken>
     where
         B: IoBuffer + DerefMut<Target = [u8]>,
     {
         let (mut buffer, mut range) = (buffer, range);
+        let pace = Pace::of_reply(&self.worker, range.len());
         let amount = if range.len() <= WHOLE_SEND_BYTES_MAX { SendAmount::All } else { SendAmount::Some };
         while !range.is_empty() {
             let sending = self.stream.send(buffer, range.clone(), amount, more);
-            let (sent, returned) = self.while_client_takes(sending).await?;
+            let (sent, returned) = self.while_client_takes(&pace, sending).await?;
             buffer = returned;
             match sent {
                 Ok(sent) if sent > 0 => range.start += sent,
@@ -260,16 +271,15 @@ impl Connection {
 
     /// Runs an operation that waits for the client to take bytes, as long as it takes some every so often. An operation may take
     /// longer than that: what counts is whether fewer bytes are on their way than before.
-    pub(crate) async fn while_client_takes<F: Future>(&self, operation: F) -> Result<F::Output, Broken> {
+    pub(crate) async fn while_client_takes<F: Future>(&self, pace: &Pace, operation: F) -> Result<F::Output, Broken> {
         let mut operation = pin!(operation);
         let mut unconfirmed = None;
         loop {
-            self.deadline.set(self.worker.limits.send_timeout);
-            if let Ok(output) = self.deadline.limit(operation.as_mut()).await {
+            if let Ok(output) = pace.limit(&self.deadline, operation.as_mut()).await {
                 return Ok(output);
             }
             let now = self.stream.unconfirmed_bytes();
-            if now.is_none() || now == unconfirmed {
+            if pace.is_over() || now.is_none() || now == unconfirmed {
                 return Err(Broken);
             }
             unconfirmed = now;

@@ -9,6 +9,7 @@ use crate::body::BodyError;
 use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
+use crate::pace::Pace;
 use crate::page_cache::is_cached;
 use crate::range::Selected;
 use crate::reply::{self, BlockPart, Persistence};
@@ -107,6 +108,14 @@ impl BlockReply<'_> {
     async fn take_buffer(&self, mut found: Found, room: usize) -> Result<(Found, Range<u32>, Buffer), BodyError> {
         let worker = &self.connection.worker;
         worker.trim_later();
+        if worker.reply_memory_is_scarce() {
+            // Not for a client that still has replies to read: it would keep the buffer for as long.
+            drop(found);
+            let pace = Pace::of_reply(worker, 0);
+            let writable = self.connection.while_client_takes(&pace, self.connection.stream.writable()).await?;
+            writable.map_err(|_| Broken)?;
+            found = find(self.connection, self.block.hash).await?;
+        }
         loop {
             let reading = found.must_read(self.block.range());
             let bytes = room + reading.len();
@@ -174,9 +183,11 @@ impl BlockReply<'_> {
     /// Sends pages of the page cache. The read is over when the last byte is in the socket; one that lasts holds only its own
     /// extent.
     async fn send_pages(&self, mut found: Found, offset: u64, file: BorrowedFd<'_>) -> Result<(), Broken> {
-        let began = self.connection.worker.ring.now();
+        let worker = &self.connection.worker;
+        let began = worker.ring.now();
         self.pinning(began, &mut found, self.send_head(true)).await?;
         let stream = &self.connection.stream;
+        let pace = Pace::of_reply(worker, self.block.range().len());
         let mut offset = offset;
         let end = offset + self.block.range().len() as u64;
         while offset < end {
@@ -185,7 +196,7 @@ impl BlockReply<'_> {
                 Ok(0) => return Err(Broken),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let writable = self.connection.while_client_takes(stream.writable());
+                    let writable = self.connection.while_client_takes(&pace, stream.writable());
                     self.pinning(began, &mut found, writable).await?.map_err(|_| Broken)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

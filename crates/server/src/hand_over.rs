@@ -4,6 +4,7 @@
 //! worker that accepts one while it has clearly more than the least loaded passes the socket on; that happens before anything was
 //! received, and once.
 
+use crate::admission::Admission;
 use buddy_ring::{Remote, Ring, Socket};
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
@@ -19,10 +20,10 @@ pub(crate) struct HandOver {
 /// Sockets that other workers pass to one.
 pub(crate) type Inbox = mpsc::Receiver<Passed>;
 
-/// A socket on its way to another worker.
+/// A socket on its way.
 pub(crate) struct Passed {
     descriptor: OwnedFd,
-    tls: bool,
+    admission: Admission,
 }
 
 impl HandOver {
@@ -33,33 +34,47 @@ impl HandOver {
         (HandOver { workers }, inboxes)
     }
 
-    /// Lets others wake worker `number`, and calls `arrived` with each socket that they pass to it, and whether it speaks TLS.
-    pub(crate) fn receive(&self, number: usize, inbox: Inbox, ring: &Ring, arrived: impl Fn(Socket, bool) + 'static) {
+    /// Lets others wake worker `number`, and calls `arrived` with each socket that they pass to it.
+    pub(crate) fn receive(
+        &self,
+        number: usize,
+        inbox: Inbox,
+        ring: &Ring,
+        arrived: impl Fn(Socket, Admission) + 'static,
+    ) {
         if let Some((_, remote)) = self.workers.get(number) {
             // Set once, by the worker itself.
             let _ = remote.set(ring.remote());
         }
         let (inbox, ring_of_hook) = (Rc::new(RefCell::new(inbox)), ring.clone());
         ring.on_turn_start(move || {
-            while let Ok(Passed { descriptor, tls }) = inbox.borrow().try_recv() {
-                arrived(Socket::new(&ring_of_hook, descriptor), tls);
+            while let Ok(Passed { descriptor, admission }) = inbox.borrow().try_recv() {
+                arrived(Socket::new(&ring_of_hook, descriptor), admission);
             }
         });
     }
 
-    /// Passes a socket to worker `target`. Gives it back where that cannot be done.
-    pub(crate) fn pass(&self, socket: Socket, tls: bool, target: usize, from: &Ring) -> Option<Socket> {
+    /// Passes a socket to worker `target`. Gives it back where that cannot be done, if it is still there.
+    pub(crate) fn pass(
+        &self,
+        socket: Socket,
+        admission: Admission,
+        target: usize,
+        from: &Ring,
+    ) -> Result<(), Option<(Socket, Admission)>> {
         let Some((sender, Some(remote))) = self.workers.get(target).map(|(sender, remote)| (sender, remote.get()))
         else {
-            return Some(socket);
+            return Err(Some((socket, admission)));
         };
-        let descriptor = socket.into_descriptor()?;
-        match sender.send(Passed { descriptor, tls }) {
+        let descriptor = socket.into_descriptor().ok_or(None)?;
+        match sender.send(Passed { descriptor, admission }) {
             Ok(()) => {
                 remote.wake_from(from);
-                None
+                Ok(())
             }
-            Err(mpsc::SendError(Passed { descriptor, .. })) => Some(Socket::new(from, descriptor)),
+            Err(mpsc::SendError(Passed { descriptor, admission })) => {
+                Err(Some((Socket::new(from, descriptor), admission)))
+            }
         }
     }
 }

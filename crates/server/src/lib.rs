@@ -16,13 +16,16 @@
 //! | `routes` | what each method does with each target |
 //! | `get`, `store`, `missing`, `list`, `stats` | doing it |
 //! | `lines` | long replies, a piece at a time |
-//! | `hand_over` | passing connections to workers that have fewer |
+//! | `pace` | how long a body or a reply may take |
+//! | `peers` | how many connections each peer has |
+//! | `admission`, `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `phase` | starting, serving, draining |
 //! | `worker` | one thread |
 //! | [`server`] | all of them together |
 //! | `fuzzing` | what must hold for any bytes that a client sends |
 
+mod admission;
 mod body;
 pub mod chunked;
 pub mod conditions;
@@ -42,7 +45,9 @@ mod list;
 mod memory;
 mod missing;
 mod name_reader;
+mod pace;
 mod page_cache;
+mod peers;
 mod phase;
 mod pieces;
 pub mod range;

@@ -19,8 +19,14 @@ pub struct HttpLimits {
     pub send_timeout: Duration,
     /// Time that a stopping server leaves to requests under way.
     pub drain_timeout: Duration,
+    /// A body or a reply that moves more slowly than this, on the whole, is given up: it holds memory that others need.
+    pub bytes_per_second_min: u32,
     /// Connections, of all workers together.
     pub connections_max: usize,
+    /// Connections of one peer: an IPv4 address, or a /64 of IPv6.
+    pub connections_per_peer_max: Option<usize>,
+    /// Requests after which a connection ends.
+    pub requests_per_connection_max: Option<u64>,
     /// Connections that the kernel keeps until they are accepted.
     pub backlog: i32,
     /// Bytes of bodies and replies that each worker may have in memory.
@@ -44,7 +50,10 @@ impl Default for HttpLimits {
             idle_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
+            bytes_per_second_min: 4096,
             connections_max: 16_384,
+            connections_per_peer_max: None,
+            requests_per_connection_max: None,
             backlog: 1024,
             buffer_bytes_max: 32 << 20,
             receive_buffers: 64,
@@ -70,8 +79,6 @@ pub(crate) const REPLY_HEAD_BYTES_MAX: usize = 1024;
 pub(crate) const COPIED_BYTES_MAX: u32 = 32 * 1024;
 /// Replies up to this size are one send operation, whatever the client takes at a time.
 pub(crate) const WHOLE_SEND_BYTES_MAX: usize = 64 * 1024;
-/// A client whose body arrives more slowly than this, on the whole, is given up: it holds a buffer that others need.
-pub(crate) const BODY_BYTES_PER_SECOND_MIN: u32 = 4096;
 /// A chunked body begins in a buffer of this size, and moves to one for the largest block when it outgrows it.
 pub(crate) const CHUNKED_BYTES_FIRST: usize = 32 * 1024;
 /// The part of a worker's buffer memory that is kept for replies, so that uploads cannot hold up reads: one in so many.

@@ -17,8 +17,7 @@ use buddy_ring::Buffer;
 use buddy_store::Hash;
 
 /// Bytes of a body that has as many names as there may be, and no empty lines.
-const BODY_BYTES_MAX: u32 = 66 * 16_384;
-const _: () = assert!(BODY_BYTES_MAX as usize == (Hash::HEX_DIGITS + 2) * NAMES_MAX);
+const BODY_BYTES_MAX: usize = (Hash::HEX_DIGITS + 2) * NAMES_MAX;
 
 /// Answers with the names that are not stored, in the order and form in which they were asked for.
 pub(crate) async fn answer(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
@@ -74,7 +73,7 @@ async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Re
             let detail = "names need Content-Length or Transfer-Encoding: chunked";
             return Err(BodyError::unread(Problem::fatal(Status::LENGTH_REQUIRED, detail)));
         }
-        BodyFraming::Length(length) if length <= u64::from(BODY_BYTES_MAX) => usize::try_from(length).unwrap_or(0),
+        BodyFraming::Length(length) if length <= BODY_BYTES_MAX as u64 => usize::try_from(length).unwrap_or(0),
         BodyFraming::Length(length) => {
             let detail = format!("a body of {length} bytes has more than {NAMES_MAX} names");
             return Err(BodyError::unread(Problem::fatal(Status::CONTENT_TOO_LARGE, detail)));
@@ -104,7 +103,7 @@ impl Names {
     fn take(&mut self, piece: &[u8]) -> Result<(), Problem> {
         self.bytes += piece.len();
         // Empty lines are passed over, but not for ever.
-        if self.bytes > BODY_BYTES_MAX as usize {
+        if self.bytes > BODY_BYTES_MAX {
             return Err(refusal(&NameError::TooMany));
         }
         let (buffer, count) = (&mut self.buffer, &mut self.count);

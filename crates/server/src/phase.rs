@@ -1,5 +1,6 @@
 //! What the server is doing as a whole, and how workers hear of it.
 
+use crate::peers::Peers;
 use arc_swap::ArcSwap;
 use buddy_ring::{Listener, Ring, WaitLine};
 use rustls::server::ServerConfig;
@@ -36,12 +37,15 @@ pub(crate) struct ServerState {
     listeners: Box<[OnceLock<Vec<Listening>>]>,
     /// How connections through TLS are made, if there are any.
     tls: OnceLock<ArcSwap<ServerConfig>>,
+    /// Where connections are limited by peer.
+    peers: Option<Arc<Peers>>,
     started: Instant,
 }
 
 impl ServerState {
-    pub(crate) fn new(workers: usize) -> Arc<ServerState> {
+    pub(crate) fn new(workers: usize, connections_per_peer_max: Option<usize>) -> Arc<ServerState> {
         Arc::new(ServerState {
+            peers: connections_per_peer_max.map(Peers::new),
             listeners: (0..workers).map(|_| OnceLock::new()).collect(),
             tls: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
@@ -95,6 +99,11 @@ impl ServerState {
     /// Open connections of all workers.
     pub(crate) fn connections(&self) -> usize {
         self.connections.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Who counts connections by peer, where that is done.
+    pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
+        self.peers.as_ref()
     }
 
     /// Gives each worker its sockets.

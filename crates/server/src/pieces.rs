@@ -1,8 +1,9 @@
 //! A body that is not a block, piece by piece as it arrives. It holds no buffer while it waits.
 
-use crate::body::{BodyError, Pace, begin, too_slow};
+use crate::body::{BodyError, begin, too_slow};
 use crate::chunked::ChunkedDecoder;
 use crate::connection::Connection;
+use crate::pace::Pace;
 use crate::request::{BodyFraming, Head};
 use crate::status::{Problem, Status};
 
@@ -21,7 +22,7 @@ enum Left {
 impl Pieces {
     /// Begins with the body of a request, which may have up to `bytes_max`. Waits for its first byte, after telling a client that waits
     /// for it to go on.
-    pub(crate) async fn begin(connection: &mut Connection, head: &Head, bytes_max: u32) -> Result<Pieces, BodyError> {
+    pub(crate) async fn begin(connection: &mut Connection, head: &Head, bytes_max: usize) -> Result<Pieces, BodyError> {
         let left = match head.body {
             BodyFraming::None => Left::Bytes(0),
             BodyFraming::Length(length) => Left::Bytes(length),
@@ -30,7 +31,7 @@ impl Pieces {
         if !matches!(left, Left::Bytes(0)) {
             begin(connection, head).await?;
         }
-        Ok(Pieces { left, pace: Pace::new(connection, bytes_max), received: 0 })
+        Ok(Pieces { left, pace: Pace::of_body(&connection.worker, bytes_max), received: 0 })
     }
 
     /// Calls `take` with the next piece. False where there is none. What `take` refuses ends the request.
@@ -74,7 +75,7 @@ impl Pieces {
         }
         let input = &mut connection.input;
         let receiving = input.receive(&connection.worker.receive_buffers, &connection.stream);
-        match self.pace.limit(&connection.worker, &connection.deadline, receiving).await {
+        match self.pace.limit(&connection.deadline, receiving).await {
             Ok(Ok(true)) => Ok(()),
             Ok(_) => Err(BodyError::Broken),
             Err(_) => Err(too_slow(connection, self.received)),

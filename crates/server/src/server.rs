@@ -101,7 +101,7 @@ impl Server {
         let addresses = bound.iter().map(|(listener, tls)| (listener.address().clone(), *tls)).collect();
         let settings = Settings { pins_max: limits.connections_max, ..settings.clone() };
         let (store, attachments) = Store::open(data, &settings)?;
-        let state = ServerState::new(settings.workers);
+        let state = ServerState::new(settings.workers, limits.connections_per_peer_max);
         let (workers, remotes) = start_workers(attachments, limits, &state)?;
         if let Some(config) = tls_config {
             state.set_tls(config);

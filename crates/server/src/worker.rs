@@ -1,10 +1,12 @@
 //! One worker: a thread with its own ring, listener, session and connections. What it shares with other workers are the phase
 //! the server is in, counters, and sockets that are passed on.
 
+use crate::admission::Admission;
 use crate::connection;
 use crate::hand_over::{HandOver, Inbox};
 use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
+use crate::peers::PeerSlot;
 use crate::phase::{Listening, Phase, PhaseWatch, ServerState};
 use buddy_ring::{BufferPool, ReceiveBuffers, Remote, Ring, RingConfig, Runtime, Socket};
 use buddy_store::{Attachment, RealSession};
@@ -111,9 +113,9 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         trimming: Cell::new(false),
     });
     let taking_over = Rc::clone(&worker);
-    worker
-        .hand_over
-        .receive(worker.number, seed.inbox, &ring, move |socket, tls| Worker::serve_counted(&taking_over, socket, tls));
+    worker.hand_over.receive(worker.number, seed.inbox, &ring, move |socket, admission| {
+        Worker::serve_counted(&taking_over, socket, admission);
+    });
     runtime.block_on(async {
         // The port opens only when the first put needs to wait for nothing.
         worker.session.fill_pools().await;
@@ -136,8 +138,7 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
 }
 
 /// Accepts connections until the server drains.
-async fn accept(worker: Rc<Worker>, listening: Listening) {
-    let Listening { listener, tls } = listening;
+async fn accept(worker: Rc<Worker>, Listening { listener, tls }: Listening) {
     loop {
         let accepted = worker.phase.unless_draining(listener.accept(&worker.ring)).await;
         match accepted {
@@ -169,43 +170,59 @@ impl Worker {
 
     /// Serves a connection that was accepted here, or passes it to a worker with fewer. It counts from now on, wherever it goes.
     fn accepted(worker: &Rc<Worker>, socket: Socket, tls: bool) {
-        if worker.state.connections() >= worker.limits.connections_max {
-            // One more handshake is what there is no room for.
-            return if tls { drop(socket) } else { Worker::refuse_crowd(worker, socket) };
+        let limit = worker.limits.connections_max;
+        if worker.state.connections() >= limit {
+            return Worker::refuse_crowd(worker, socket, tls, format!("there are {limit} connections already"));
         }
+        let admission = match worker.peer_slot(&socket) {
+            Ok(slot) => Admission { slot, tls },
+            Err(reason) => return Worker::refuse_crowd(worker, socket, tls, reason),
+        };
         let (target, fewest) = worker.state.least_loaded();
         let mine = worker.state.connections_of(worker.number);
-        if target != worker.number && mine >= fewest + IMBALANCE_MIN {
-            worker.state.connection_opened(target);
-            let Some(returned) = worker.hand_over.pass(socket, tls, target, &worker.ring) else { return };
-            worker.state.connection_closed(target);
-            return Worker::serve(worker, returned, tls);
+        if target == worker.number || mine < fewest + IMBALANCE_MIN {
+            return Worker::serve(worker, socket, admission);
         }
-        Worker::serve(worker, socket, tls);
+        worker.state.connection_opened(target);
+        if let Err(returned) = worker.hand_over.pass(socket, admission, target, &worker.ring) {
+            worker.state.connection_closed(target);
+            if let Some((socket, admission)) = returned {
+                Worker::serve(worker, socket, admission);
+            }
+        }
     }
 
-    /// Tells one client too many so.
-    fn refuse_crowd(worker: &Rc<Worker>, socket: Socket) {
-        if worker.crowd.get() >= CROWD_MAX {
+    /// Counts a connection to its peer, where that is limited.
+    fn peer_slot(&self, socket: &Socket) -> Result<Option<PeerSlot>, String> {
+        let Some(peers) = self.state.peers() else { return Ok(None) };
+        // One that is gone already needs no count.
+        let Some(peer) = socket.peer() else { return Ok(None) };
+        let refused = || format!("there are {} connections from {} already", peers.connections_max(), peer.ip());
+        peers.admit(peer.ip()).map(Some).ok_or_else(refused)
+    }
+
+    /// Tells one client too many so, unless it would take a handshake to do so.
+    fn refuse_crowd(worker: &Rc<Worker>, socket: Socket, tls: bool, reason: String) {
+        if tls || worker.crowd.get() >= CROWD_MAX {
             return;
         }
         worker.crowd.set(worker.crowd.get() + 1);
         let worker = Rc::clone(worker);
         let ring = worker.ring.clone();
         ring.spawn(async move {
-            connection::refuse_crowd(&worker, socket).await;
+            connection::refuse_crowd(&worker, socket, reason).await;
             worker.crowd.set(worker.crowd.get() - 1);
         })
         .detach();
     }
 
-    fn serve(worker: &Rc<Worker>, socket: Socket, tls: bool) {
+    fn serve(worker: &Rc<Worker>, socket: Socket, admission: Admission) {
         worker.state.connection_opened(worker.number);
-        Worker::serve_counted(worker, socket, tls);
+        Worker::serve_counted(worker, socket, admission);
     }
 
     /// Serves a connection in a task of its own.
-    fn serve_counted(worker: &Rc<Worker>, socket: Socket, tls: bool) {
+    fn serve_counted(worker: &Rc<Worker>, socket: Socket, Admission { slot, tls }: Admission) {
         let key = worker.connections.borrow_mut().insert(Entry { socket: socket.clone(), idle: false });
         let worker = Rc::clone(worker);
         let ring = worker.ring.clone();
@@ -214,6 +231,7 @@ impl Worker {
             connection::serve(&worker, socket, tls, key).await;
             worker.connections.borrow_mut().try_remove(key);
             worker.state.connection_closed(worker.number);
+            drop(slot);
             worker.trim_later();
         })
         .detach();
@@ -264,6 +282,11 @@ impl Worker {
             *date = Date { second, text: httpdate::fmt_http_date(now) };
         }
         work(&date.text)
+    }
+
+    /// Half of the memory for replies is taken.
+    pub(crate) fn reply_memory_is_scarce(&self) -> bool {
+        self.reply_buffers.in_use_bytes() > self.limits.buffer_bytes_max / REPLY_MEMORY_SHARE / 2
     }
 
     /// An empty vector for a small reply.

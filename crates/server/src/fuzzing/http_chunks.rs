@@ -118,9 +118,14 @@ impl<'a> Reference<'a> {
         if digits.len() == 1 {
             return Err(End::Refused);
         }
+        let mut is_spaced = false;
         while matches!(byte, b' ' | b'\t') {
+            is_spaced = true;
             count()?;
             byte = self.next()?;
+        }
+        if is_spaced && byte != b';' {
+            return Err(End::Refused);
         }
         if byte == b';' {
             byte = self.next()?;

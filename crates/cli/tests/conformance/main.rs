@@ -1,0 +1,72 @@
+//! The HTTP contract sentence by sentence, and attacks on it, as bytes over raw sockets against a real server.
+//!
+//! Each case is a request as it is written on the wire and what must come back. Behind every reply after which the connection is to
+//! go on another request follows, so that a server that has misread where a request ends is found out.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod attacks;
+mod blocks;
+mod case;
+mod conditions;
+mod framing;
+mod names;
+mod ranges;
+mod service;
+#[path = "../support/mod.rs"]
+mod support;
+
+use case::{Case, Fixture};
+use support::{Server, check, directory};
+
+/// Fewer would mean that some were lost.
+const CASES_MIN: usize = 200;
+
+#[test]
+fn every_sentence_of_the_contract_and_every_attack() {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &["--workers", "2"]);
+    let fixture = Fixture::store(&server);
+    let tables: [fn(&Fixture) -> Vec<Case>; 7] =
+        [blocks::cases, ranges::cases, conditions::cases, framing::cases, attacks::cases, names::cases, service::cases];
+    let cases: Vec<_> = tables.iter().flat_map(|cases| cases(&fixture)).collect();
+    assert!(cases.len() >= CASES_MIN, "{} cases", cases.len());
+    let failures: Vec<_> = cases.iter().filter_map(|case| case.run(&server).err()).collect();
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    println!("{} cases", cases.len());
+    fixture.is_unharmed(&server);
+    let data = server.data.clone();
+    server.stop();
+    check(&data);
+}
+
+/// The same for what is only told where it is configured: which pages in browsers may use the server.
+#[test]
+fn pages_in_browsers_are_answered_as_configured() {
+    let directory = directory();
+    let all = Server::start(&directory.path().join("all"), &["--cors-origin", "*"]);
+    run(&all, &service::cors_for_all(&Fixture::store(&all)));
+    let some = Server::start(&directory.path().join("some"), &["--cors-origin", "https://a.example, http://b:8080"]);
+    run(&some, &service::cors_for_some(&Fixture::store(&some)));
+}
+
+fn run(server: &Server, cases: &[Case]) {
+    let failures: Vec<_> = cases.iter().filter_map(|case| case.run(server).err()).collect();
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+}
+
+/// Ranges and conditions on every path that reads take: with blocks that are verified, and with memory instead of the page cache.
+#[test]
+fn ranges_are_the_same_where_every_block_is_verified() {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &["--verify-reads", "all"]);
+    let fixture = Fixture::store(&server);
+    run(&server, &ranges::cases(&fixture));
+    ranges::every_path(&server, &fixture);
+}
+
+#[test]
+fn ranges_are_the_same_from_memory_page_cache_and_disk() {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &[]);
+    ranges::every_path(&server, &Fixture::store(&server));
+}
