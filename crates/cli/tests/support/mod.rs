@@ -6,6 +6,7 @@ pub mod history;
 pub mod logged_disks;
 pub mod loop_device;
 pub mod oracle;
+pub mod tls;
 pub mod write_log;
 
 use std::collections::HashMap;
@@ -125,8 +126,13 @@ impl Server {
     }
 
     /// Stops in order.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
         self.signal("-TERM");
+        self.stop_when_told()
+    }
+
+    /// Waits for the end of a process that was told to stop in order.
+    pub fn stop_when_told(mut self) -> String {
         let status = self.wait();
         let log = self.log();
         assert!(status.success(), "{status}: {log}");
