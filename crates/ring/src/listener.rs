@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the address of a Unix socket begins.
 const UNIX: &str = "unix:";
@@ -100,8 +101,8 @@ pub struct Listener {
     descriptor: OwnedFd,
     address: Address,
     options: ListenOptions,
-    /// Removed with the last socket.
-    _file: Option<Arc<SocketFile>>,
+    /// Of a Unix socket.
+    file: Option<Arc<SocketFile>>,
 }
 
 impl Listener {
@@ -153,7 +154,7 @@ impl Listener {
                 descriptor: self.descriptor.try_clone().map_err(|error| bind_error(&self.address, error))?,
                 address: self.address.clone(),
                 options: self.options.clone(),
-                _file: self._file.clone(),
+                file: self.file.clone(),
             }),
         }
     }
@@ -168,6 +169,9 @@ impl Listener {
     pub fn stop(&self) {
         // A socket that does not listen needs no stopping.
         let _ = rustix::net::shutdown(&self.descriptor, rustix::net::Shutdown::Read);
+        if let Some(file) = &self.file {
+            file.remove();
+        }
     }
 
     /// Waits for a connection.
@@ -208,7 +212,7 @@ fn bind_tcp(address: SocketAddr, join: bool, options: &ListenOptions) -> Result<
     }
     socket.bind(&address.into()).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?.as_socket().unwrap_or(address);
-    Ok(Listener { descriptor: socket.into(), address: Address::Tcp(address), options: options.clone(), _file: None })
+    Ok(Listener { descriptor: socket.into(), address: Address::Tcp(address), options: options.clone(), file: None })
 }
 
 /// Before it listens nobody can connect, so its permissions hold from the first connection on.
@@ -218,11 +222,11 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Listener, ListenErr
     remove_if_stale(path, &address)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
     socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
-    let file = Arc::new(SocketFile(path.to_owned()));
+    let file = Arc::new(SocketFile { path: path.to_owned(), is_there: AtomicBool::new(true) });
     if let Some(mode) = options.unix_mode {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(failed)?;
     }
-    Ok(Listener { descriptor: socket.into(), address, options: options.clone(), _file: Some(file) })
+    Ok(Listener { descriptor: socket.into(), address, options: options.clone(), file: Some(file) })
 }
 
 /// A process that was killed leaves the file of its socket behind. Where nobody listens on it, it is in nobody's way but ours.
@@ -241,13 +245,24 @@ fn remove_if_stale(path: &Path, address: &Address) -> Result<(), ListenError> {
     }
 }
 
-/// The file of a Unix socket.
-struct SocketFile(PathBuf);
+/// The file of a Unix socket. It is removed once: afterwards one of that name is somebody else's.
+struct SocketFile {
+    path: PathBuf,
+    is_there: AtomicBool,
+}
+
+impl SocketFile {
+    fn remove(&self) {
+        if self.is_there.swap(false, Ordering::Relaxed) {
+            // Somebody may have removed it before.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have removed it before.
-        let _ = std::fs::remove_file(&self.0);
+        self.remove();
     }
 }
 

@@ -75,6 +75,10 @@ pub(crate) const LINGER: Duration = Duration::from_secs(2);
 pub(crate) const LINGER_BYTES_MAX: usize = 8 << 20;
 /// Bytes of the head of any reply.
 pub(crate) const REPLY_HEAD_BYTES_MAX: usize = 1024;
+/// An address that is in use is tried again for this long …
+pub(crate) const BIND_PATIENCE: Duration = Duration::from_secs(1);
+/// … this often.
+pub(crate) const BIND_PAUSE: Duration = Duration::from_millis(20);
 /// Blocks up to this size are copied into one send with their head; larger ones are sent from the page cache where possible.
 pub(crate) const COPIED_BYTES_MAX: u32 = 32 * 1024;
 /// Replies up to this size are one send operation, whatever the client takes at a time.

@@ -1,16 +1,17 @@
 //! All workers together: bound first, so that a port in use is known before anything is opened; ready next; then they listen.
 
 use crate::hand_over::HandOver;
-use crate::limits::HttpLimits;
+use crate::limits::{BIND_PATIENCE, BIND_PAUSE, HttpLimits};
 use crate::phase::{Listening, Phase, ServerState};
 use crate::tls::{self, TlsError, TlsFiles};
 use crate::worker::{self, WorkerSeed};
-use buddy_ring::{Address, ListenError, Listener, Remote};
+use buddy_ring::{Address, ListenError, ListenOptions, Listener, Remote};
 use buddy_store::{Attachment, OpenError, Settings, Store};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +151,20 @@ impl Server {
 fn bind(listeners: &Listeners, limits: &HttpLimits) -> Result<Vec<(Listener, bool)>, ListenError> {
     let plain = listeners.plain.iter().map(|address| (address, false));
     let tls = listeners.tls.iter().flat_map(|(addresses, _)| addresses).map(|address| (address, true));
-    plain.chain(tls).map(|(address, tls)| Ok((Listener::bind(address, &limits.listen)?, tls))).collect()
+    plain.chain(tls).map(|(address, tls)| Ok((bind_patiently(address, &limits.listen)?, tls))).collect()
+}
+
+/// A process that was killed lets go of its sockets a moment later: when what its ring had in flight has ended.
+fn bind_patiently(address: &Address, options: &ListenOptions) -> Result<Listener, ListenError> {
+    let deadline = Instant::now() + BIND_PATIENCE;
+    loop {
+        match Listener::bind(address, options) {
+            Err(ListenError::InUse(_) | ListenError::PortInUse(_)) if Instant::now() < deadline => {
+                std::thread::sleep(BIND_PAUSE);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// The sockets of each worker: one on every address.
