@@ -4,9 +4,12 @@ import os
 
 from . import Failure
 from .disk import TESTS
+from .figures import SERVERS
 from .load import failed
 
 NONE = "–"
+UNSTEADY = 1.5  # between the slowest and the fastest round
+UNSTEADY_SHOWN = 3
 BEGIN, END = "<!-- bench/compare: begin -->", "<!-- bench/compare: end -->"
 
 
@@ -21,7 +24,7 @@ def markdown(figures, notes, machine, charts):
     if figures.disk:
         parts.append("The disk by itself, in the same rounds (fio, direct writes):\n\n" + disk_table(figures))
     parts.append("Over one connection:\n\n" + single_table(figures, [kind for kind in kinds if kind[2] == 1]))
-    notes = notes + [error_note(each) for each in figures.measurements if failed(each)]
+    notes = notes + unsteady_notes(figures) + [error_note(each) for each in figures.measurements if failed(each)]
     if notes:
         parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts)
@@ -31,7 +34,7 @@ def rates_table(figures, kinds):
     lines = table("block", "request", "ours /s", "nginx /s", "Redis /s", "ours : nginx", "ours : Redis", "ours : disk")
     for operation, size, connections in kinds:
         ours, nginx, redis = (figures.middle(operation, size, server, connections, name="requests_per_second")
-                              for server in ("ours", "nginx", "redis"))
+                              for server in SERVERS)
         test = next((test for test, block, pattern, depth in TESTS if (block, pattern) == (size, "randwrite") and depth > 1), None)
         disk = figures.disk_middle(test, "iops") if operation == "PUT" else None
         lines.append(row(f"{size:,}", operation, number(ours), number(nginx), number(redis), ratio(ours, nginx), ratio(ours, redis),
@@ -45,7 +48,7 @@ def usage_table(figures, kinds):
     for operation, size, connections in kinds:
         kind = (operation, size)
         latency, cpu, memory = [], [], []
-        for server in ("ours", "nginx", "redis"):
+        for server in SERVERS:
             def middle(name, part=None):
                 return figures.middle(*kind, server, connections, name=name, part=part)
             latency.append(f"{ms(middle('latency_us', 'p50'))} / {ms(middle('latency_us', 'p99'))}")
@@ -100,6 +103,22 @@ def mebibytes(value):
 
 def ratio(ours, other):
     return f"{ours / other:.2f}" if ours and other else NONE
+
+
+def unsteady_notes(figures):
+    """Where the rounds differ so much that their median says little: something else ran, or the disk was busy with something else."""
+    series = [(f"the disk, {test}", [each["iops"] for each in figures.disk if each["test"] == test]) for test, *_ in TESTS]
+    for operation, size, connections in figures.kinds():
+        for server in SERVERS:
+            name = f"{operation} of {size:,}, {server}, {connections} connection{'' if connections == 1 else 's'}"
+            series.append((name, figures.values(operation, size, server, connections, name="requests_per_second")))
+    found = [(max(rates) / min(rates), f"{name} ({min(rates):,.0f} to {max(rates):,.0f}/s)")
+             for name, rates in series if rates and max(rates) > UNSTEADY * min(rates)]
+    if not found:
+        return []
+    worst = [text for _, text in sorted(found, reverse=True)[:UNSTEADY_SHOWN]]
+    return [f"**Unsteady**: {len(found)} of {len(series)} figures differ between rounds by more than a factor of {UNSTEADY}, so their "
+            f"medians say little: something else used the processors or the disk. The worst: {'; '.join(worst)}"]
 
 
 def error_note(measurement):

@@ -52,18 +52,26 @@ impl BodyError {
     }
 }
 
-/// Receives the body of a request that stores a block.
-pub(crate) async fn receive(connection: &mut Connection, head: &Head) -> Result<Body, BodyError> {
-    let body = match head.body {
+/// The length of a body that is to be a block, where its head says it.
+pub(crate) fn length(head: &Head) -> Result<Option<u32>, BodyError> {
+    match head.body {
         BodyFraming::None => Err(BodyError::unread(Problem::fatal(
             Status::LENGTH_REQUIRED,
             "a block needs Content-Length or Transfer-Encoding: chunked",
         ))),
         BodyFraming::Length(length) => match u32::try_from(length) {
-            Ok(length) if length <= BLOCK_BYTES_MAX => receive_sized(connection, head, length).await,
+            Ok(length) if length <= BLOCK_BYTES_MAX => Ok(Some(length)),
             _ => Err(BodyError::unread(too_large(&format!("{length} bytes")))),
         },
-        BodyFraming::Chunked => receive_chunked(connection, head).await,
+        BodyFraming::Chunked => Ok(None),
+    }
+}
+
+/// Receives the body of a request that stores a block, of the length that [`length`] has found.
+pub(crate) async fn receive(connection: &mut Connection, head: &Head, length: Option<u32>) -> Result<Body, BodyError> {
+    let body = match length {
+        Some(length) => receive_sized(connection, head, length).await,
+        None => receive_chunked(connection, head).await,
     };
     // What follows is the next request's: it must not hold a buffer that others need while this one is stored.
     connection.input.release_buffer();

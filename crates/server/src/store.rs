@@ -27,10 +27,12 @@ pub(crate) async fn block(connection: &mut Connection, head: &Head, form: Form) 
         let detail = "Content-Range: a block is stored as a whole or not at all";
         return Err(BodyError::unread(Problem::new(Status::BAD_REQUEST, detail)));
     }
+    // What is refused without its conditions is refused with them (RFC 9110 section 13.2.1).
+    let length = body::length(head)?;
     if !head.conditions.are_empty() {
         refuse_unless_conditions_hold(connection, head, form).await?;
     }
-    let body = body::receive(connection, head).await?;
+    let body = body::receive(connection, head, length).await?;
     let hash = body.hash;
     refuse_unexpected(&hash, head, form)?;
     let stored = connection.worker.session.put(hash, body.buffer, body.length).await;

@@ -76,6 +76,9 @@ fn storing(fixture: &Fixture) -> Vec<Case> {
             send("PUT", &newer, &["If-Match: *", "Expect: 100-continue"], b"newer"),
             200,
         ),
+        case("what has no length is refused for that", ask("PUT", &path, &["If-Match: \"a\""]), 411).closes(),
+        case("as is what is too large", ask("PUT", &path, &["If-Match: \"a\"", "Content-Length: 524289"]), 413)
+            .closes(),
         case("at / there is nothing to match", send("PUT", "/", &["If-Match: *"], b"x"), 412),
         case("and nothing to be unlike", send("PUT", "/", &["If-None-Match: *"], b"x"), 200),
         case("of POST too", send("POST", "/", &["If-Match: \"x\""], b"x"), 412),

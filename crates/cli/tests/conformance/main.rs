@@ -16,6 +16,7 @@ mod service;
 mod support;
 
 use case::{Case, Fixture};
+use std::collections::{BTreeMap, BTreeSet};
 use support::{Server, check, directory};
 
 /// Fewer would mean that some were lost.
@@ -47,6 +48,36 @@ fn pages_in_browsers_are_answered_as_configured() {
     run(&all, &service::cors_for_all(&Fixture::store(&all)));
     let some = Server::start(&directory.path().join("some"), &["--cors-origin", "https://a.example, http://b:8080"]);
     run(&some, &service::cors_for_some(&Fixture::store(&some)));
+}
+
+/// The description for programs names just the methods that there are.
+#[test]
+fn the_openapi_document_names_the_methods_that_are_offered() {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &[]);
+    let fixture = Fixture::store(&server);
+    let mut client = server.connect();
+    let document = client.request("GET", "/-/openapi.yaml", &[], b"").text();
+    let mut described: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut path = String::new();
+    for line in document.lines() {
+        if let Some(rest) = line.strip_prefix("  /").and_then(|line| line.strip_suffix(':')) {
+            path = format!("/{rest}");
+        } else if let Some(method) = line.strip_prefix("    ").and_then(|line| line.strip_suffix(':'))
+            && ["get", "head", "put", "post", "delete", "patch", "trace"].contains(&method)
+        {
+            described.entry(path.clone()).or_default().insert(method.to_uppercase());
+        }
+    }
+    assert_eq!(described.len(), 8);
+    for (path, methods) in described {
+        let reply = client.request("OPTIONS", &path.replace("{hash}", &fixture.digits), &[], b"");
+        assert_eq!(reply.status, 204, "{path}");
+        // HEAD is described of blocks alone: elsewhere it is GET without its body.
+        let offered = reply.header("allow").split(", ").filter(|method| *method != "OPTIONS");
+        let offered = offered.filter(|method| *method != "HEAD" || methods.contains("HEAD"));
+        assert_eq!(offered.map(str::to_owned).collect::<BTreeSet<_>>(), methods, "{path}");
+    }
 }
 
 fn run(server: &Server, cases: &[Case]) {
