@@ -16,6 +16,7 @@
 //! | `buffer` | page-aligned buffers from a bounded pool |
 //! | `file` | reading, writing and flushing files |
 //! | `socket` | listening, accepting, receiving, sending, sending a file's pages |
+//! | `traffic` | how many bytes went through sockets |
 //! | `wait_line` | first come, first served for what there is only so much of |
 //! | `receive` | buffers that the kernel picks only when bytes have arrived |
 
@@ -31,6 +32,7 @@ mod socket;
 mod sync;
 mod task;
 mod timer;
+mod traffic;
 mod wait_line;
 
 pub use buffer::{Buffer, BufferPool, PAGE_BYTES};

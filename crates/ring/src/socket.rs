@@ -215,7 +215,9 @@ impl Socket {
         };
         let entry = opcode::Recv::new(self.target(), pointer, length).build();
         // SAFETY: the entry names a part of the buffer and this descriptor.
-        unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
+        let (result, buffer) = unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await;
+        self.ring.traffic().count_received(&result);
+        (result, buffer)
     }
 
     /// Sends `range` of `buffer`, or as much of it as `amount` says; returns how much. `more`: other bytes follow at once.
@@ -243,7 +245,9 @@ impl Socket {
         }
         let entry = opcode::Send::new(self.target(), pointer, length).flags(flags).build();
         // SAFETY: the entry names a part of the buffer and this descriptor.
-        unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
+        let (result, buffer) = unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await;
+        self.ring.traffic().count_sent(&result);
+        (result, buffer)
     }
 
     /// Sends pages of `file` from the page cache without copying them, as much as the socket takes at once.
@@ -255,7 +259,9 @@ impl Socket {
     ///
     /// The system's.
     pub fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, length: usize) -> io::Result<usize> {
-        Ok(rustix::fs::sendfile(&self.descriptor, file, Some(offset), length)?)
+        let sent = rustix::fs::sendfile(&self.descriptor, file, Some(offset), length).map_err(io::Error::from);
+        self.ring.traffic().count_sent(&sent);
+        sent
     }
 
     /// Waits until the socket takes bytes again, or the connection is broken.

@@ -18,6 +18,7 @@
 //! | `lines` | long replies, a piece at a time |
 //! | `pace` | how long a body or a reply may take |
 //! | `peers` | how many connections each peer has |
+//! | `metrics` | what is counted, and told to who watches |
 //! | `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `phase` | starting, serving, draining |
@@ -42,6 +43,7 @@ pub mod limits;
 mod lines;
 mod list;
 mod memory;
+mod metrics;
 mod missing;
 mod name_reader;
 mod pace;

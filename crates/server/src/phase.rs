@@ -1,5 +1,6 @@
 //! What the server is doing as a whole, and how workers hear of it.
 
+use crate::metrics::WorkerMetrics;
 use crate::peers::Peers;
 use buddy_ring::{Listener, Ring, WaitLine};
 use std::future::{Future, poll_fn};
@@ -8,7 +9,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The phases of a server, in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct ServerState {
     phase: AtomicU8,
     /// Open connections of each worker.
     connections: Box<[AtomicUsize]>,
+    /// What each worker counts.
+    metrics: Box<[Arc<WorkerMetrics>]>,
     /// Their sockets, once there are.
     listeners: Box<[OnceLock<Arc<Listener>>]>,
     /// Where connections are limited by peer.
@@ -37,6 +40,7 @@ impl ServerState {
             listeners: (0..workers).map(|_| OnceLock::new()).collect(),
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            metrics: (0..workers).map(|_| Arc::default()).collect(),
             started: Instant::now(),
         })
     }
@@ -106,8 +110,18 @@ impl ServerState {
         self.listeners.get(worker)?.get().cloned()
     }
 
-    pub(crate) fn uptime_s(&self) -> u64 {
-        self.started.elapsed().as_secs()
+    /// What all workers count.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = &WorkerMetrics> + Clone {
+        self.metrics.iter().map(|metrics| &**metrics)
+    }
+
+    /// Where a worker counts.
+    pub(crate) fn metrics_of(&self, worker: usize) -> Arc<WorkerMetrics> {
+        self.metrics.get(worker).map(Arc::clone).unwrap_or_default()
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 

@@ -5,6 +5,7 @@ use crate::conditions::Verdict;
 use crate::connection::{Connection, GoesOn};
 use crate::get;
 use crate::list;
+use crate::metrics;
 use crate::missing;
 use crate::reply;
 use crate::request::{Head, Method};
@@ -37,6 +38,10 @@ pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<Go
             let json = stats::json(&connection.worker);
             content(connection, head, "application/json", &json).await
         }
+        Action::Metrics => {
+            let text = metrics::text(&connection.worker).map_err(metrics_failed)?;
+            content(connection, head, metrics::CONTENT_TYPE, text.as_bytes()).await
+        }
     }
 }
 
@@ -58,6 +63,7 @@ pub(crate) enum Action {
     Health,
     Ready,
     Stats,
+    Metrics,
     OpenApi,
 }
 
@@ -82,11 +88,17 @@ impl Action {
             (Target::List(query), _) => Action::List(*query),
             (Target::Ready, _) => Action::Ready,
             (Target::Stats, _) => Action::Stats,
+            (Target::Metrics, _) => Action::Metrics,
             (Target::OpenApi, _) => Action::OpenApi,
             (Target::Health, _) => Action::Health,
             _ => return Err(method_not_allowed(target)),
         })
     }
+}
+
+fn metrics_failed(error: impl std::fmt::Display) -> BodyError {
+    tracing::error!(%error, "the metrics cannot be written");
+    BodyError::read(Problem::new(Status::INTERNAL_SERVER_ERROR, format!("the metrics cannot be written: {error}")))
 }
 
 /// Refuses targets at which nothing is, whatever the method.

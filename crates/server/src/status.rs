@@ -26,6 +26,11 @@ macro_rules! statuses {
                 };
             )*
         }
+
+        impl Status {
+            /// All of them.
+            pub const ALL: &'static [Status] = &[$(Status::$name),*];
+        }
     };
 }
 

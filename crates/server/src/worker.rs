@@ -5,6 +5,7 @@ use crate::connection;
 use crate::hand_over::{HandOver, Inbox};
 use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
+use crate::metrics::WorkerMetrics;
 use crate::peers::PeerSlot;
 use crate::phase::{Phase, PhaseWatch, ServerState};
 use buddy_ring::{BufferPool, ReceiveBuffers, Remote, Ring, RingConfig, Runtime, Socket};
@@ -53,6 +54,8 @@ pub(crate) struct Worker {
     pub(crate) receive_buffers: ReceiveBuffers,
     pub(crate) state: Arc<ServerState>,
     pub(crate) phase: Rc<PhaseWatch>,
+    /// What this worker counts.
+    pub(crate) metrics: Arc<WorkerMetrics>,
     hand_over: HandOver,
     connections: RefCell<Slab<Entry>>,
     /// Connections above the limit that are being told so.
@@ -101,6 +104,7 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         reply_buffers: BufferPool::new(reply_bytes_max),
         receive_buffers,
         phase: PhaseWatch::start(&ring, &seed.state),
+        metrics: seed.state.metrics_of(seed.number),
         state: seed.state,
         limits,
         hand_over: seed.hand_over,
@@ -115,6 +119,8 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
     worker.hand_over.receive(worker.number, seed.inbox, &ring, move |socket, slot| {
         Worker::serve_counted(&taking_over, socket, slot);
     });
+    let telling = Rc::clone(&worker);
+    ring.on_turn_end(move || telling.tell_levels());
     runtime.block_on(async {
         // The port opens only when the first put needs to wait for nothing.
         worker.session.fill_pools().await;
@@ -143,6 +149,7 @@ async fn accept(worker: Rc<Worker>) {
             Some(Ok(socket)) => Worker::accepted(&worker, socket),
             Some(Err(error)) => {
                 if out_of_resources(&error) {
+                    worker.metrics.connections.failed.add(1);
                     worker.log_accept_failure(&error);
                     worker.ring.sleep(ACCEPT_PAUSE).await;
                 }
@@ -167,6 +174,7 @@ impl Worker {
 
     /// Serves a connection that was accepted here, or passes it to a worker with fewer. It counts from now on, wherever it goes.
     fn accepted(worker: &Rc<Worker>, socket: Socket) {
+        worker.metrics.connections.accepted.add(1);
         let limit = worker.limits.connections_max;
         if worker.state.connections() >= limit {
             return Worker::refuse_crowd(worker, socket, format!("there are {limit} connections already"));
@@ -200,6 +208,7 @@ impl Worker {
 
     /// Tells one client too many so.
     fn refuse_crowd(worker: &Rc<Worker>, socket: Socket, reason: String) {
+        worker.metrics.connections.refused.add(1);
         if worker.crowd.get() >= CROWD_MAX {
             return;
         }
@@ -231,6 +240,16 @@ impl Worker {
             worker.trim_later();
         })
         .detach();
+    }
+
+    /// Tells everybody how much is in use.
+    fn tell_levels(&self) {
+        let levels = &self.metrics.levels;
+        levels.received_bytes.set(self.ring.received_bytes());
+        levels.sent_bytes.set(self.ring.sent_bytes());
+        levels.upload_buffer_bytes.set(self.upload_buffers.in_use_bytes() as u64);
+        levels.reply_buffer_bytes.set(self.reply_buffers.in_use_bytes() as u64);
+        levels.receive_buffers.set(u64::from(self.receive_buffers.in_use()));
     }
 
     /// Notes whether a connection waits for a request.
