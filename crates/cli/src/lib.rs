@@ -5,8 +5,10 @@
 //! | `options`, `values` | what `serve` can be told, and how it is written |
 //! | `environment` | variables that nothing reads are mistakes |
 //! | `serve`, `check` | the commands |
+//! | `access`, `tokens` | who may do what; the command `token` |
 //! | `logging` | messages for the operator |
 
+mod access;
 mod check;
 mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -15,6 +17,7 @@ pub mod fuzzing;
 mod logging;
 mod options;
 mod serve;
+mod tokens;
 mod values;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -33,6 +36,7 @@ struct Arguments {
 enum Command {
     Serve(Box<options::ServeArguments>),
     Check(check::CheckArguments),
+    Token(tokens::TokenArguments),
 }
 
 /// Does what the command line says.
@@ -48,6 +52,7 @@ pub fn main() -> ExitCode {
         None => show_help(),
         Some(Command::Serve(arguments)) => serve::run(*arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
+        Some(Command::Token(arguments)) => tokens::run(&arguments),
     };
     outcome.unwrap_or_else(|failure| {
         complain(&failure);

@@ -1,13 +1,15 @@
 //! `buddy-blocks serve`
 
+use crate::access::AccessConfig;
 use crate::options::{ServeArguments, ServeConfig};
 use crate::{Failure, Outcome, environment, logging};
+use buddy_server::access::Access;
 use buddy_server::server::Drain;
 use buddy_server::{ServeError, Server};
 use buddy_store::OpenError;
 use clap::{Args, Command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -27,8 +29,9 @@ pub(crate) fn run(arguments: ServeArguments) -> Outcome {
     logging::start(&config.log_level, config.log_format)?;
     raise_descriptor_limit(&config);
     let drain = Arc::new(OnceLock::new());
-    stop_on_signal(Arc::clone(&drain))?;
-    let server = Server::start(config.listen, &config.data, &config.settings, &config.limits)
+    let access = config.access.open()?;
+    heed_signals(Arc::clone(&drain), config.access.clone(), Arc::clone(&access))?;
+    let server = Server::start(config.listen, &config.data, &config.settings, &config.limits, access)
         .map_err(|error| failed_to_start(&config, &error))?;
     announce(&config, &server);
     // Set once, here.
@@ -67,14 +70,17 @@ fn failed_to_start(config: &ServeConfig, error: &ServeError) -> Failure {
 }
 
 /// The first signal lets the server finish what it has begun; a second one, or one before the server serves, ends it at once. The
-/// store is built for that: what was acknowledged is in its journal.
-fn stop_on_signal(drain: Arc<OnceLock<Drain>>) -> Result<(), Failure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::from_display)?;
+/// store is built for that: what was acknowledged is in its journal. SIGHUP reads tokens again.
+fn heed_signals(drain: Arc<OnceLock<Drain>>, config: AccessConfig, access: Arc<Access>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::from_display)?;
     let watch = move || {
-        for (count, signal) in signals.forever().enumerate() {
+        let mut stopping = false;
+        for signal in signals.forever() {
             match drain.get() {
-                Some(drain) if count == 0 => {
+                _ if signal == SIGHUP => config.reload(&access),
+                Some(drain) if !stopping => {
                     tracing::info!(signal, "stopping: finishing what is under way");
+                    stopping = true;
                     drain.begin();
                 }
                 _ => {

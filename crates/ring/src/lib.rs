@@ -42,7 +42,7 @@ pub use receive::{ReceiveBuffers, ReceivedChunk};
 pub use remote::Remote;
 pub use runtime::{Ring, RingConfig, Runtime};
 pub use setup::SetupError;
-pub use socket::{ListenError, Listener, SendAmount, Socket};
+pub use socket::{ListenError, Listener, PeerProcess, SendAmount, Socket};
 pub use task::JoinHandle;
 pub use timer::{Deadline, Elapsed, Sleep};
 pub use wait_line::WaitLine;

@@ -1,5 +1,6 @@
 //! What the server is doing as a whole, and how workers hear of it.
 
+use crate::access::Access;
 use crate::metrics::WorkerMetrics;
 use crate::peers::Peers;
 use buddy_ring::{Listener, Ring, WaitLine};
@@ -30,12 +31,18 @@ pub(crate) struct ServerState {
     listeners: Box<[OnceLock<Arc<Listener>>]>,
     /// Where connections are limited by peer.
     peers: Option<Arc<Peers>>,
+    access: Arc<Access>,
     started: Instant,
 }
 
 impl ServerState {
-    pub(crate) fn new(workers: usize, connections_per_peer_max: Option<usize>) -> Arc<ServerState> {
+    pub(crate) fn new(
+        workers: usize,
+        connections_per_peer_max: Option<usize>,
+        access: Arc<Access>,
+    ) -> Arc<ServerState> {
         Arc::new(ServerState {
+            access,
             peers: connections_per_peer_max.map(Peers::new),
             listeners: (0..workers).map(|_| OnceLock::new()).collect(),
             phase: AtomicU8::new(Phase::Starting as u8),
@@ -95,6 +102,11 @@ impl ServerState {
     /// Who counts connections by peer, where that is done.
     pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
         self.peers.as_ref()
+    }
+
+    /// Who may do what.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Gives each worker its socket.

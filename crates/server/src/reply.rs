@@ -191,6 +191,9 @@ pub(crate) fn problem(target: &mut Vec<u8>, context: ReplyContext<'_>, problem: 
     if let Some(allow) = problem.allow {
         head.field("Allow: ", allow);
     }
+    if let Some(challenge) = problem.challenge {
+        head.field("WWW-Authenticate: ", challenge);
+    }
     if let Some(seconds) = problem.retry_after_s {
         head.raw("Retry-After: ");
         head.number(seconds);

@@ -1,5 +1,6 @@
 //! What each method does with each target.
 
+use crate::access;
 use crate::body::BodyError;
 use crate::conditions::Verdict;
 use crate::connection::{Connection, GoesOn};
@@ -17,6 +18,7 @@ use buddy_store::Hash;
 
 /// Answers a request, or says why it is refused.
 pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
+    access::check(connection, head).map_err(BodyError::unread)?;
     let action = Action::of(head).map_err(BodyError::unread)?;
     let wants_body = matches!(action, Action::Store(_) | Action::Missing);
     if !wants_body && !connection.discard_body(head).await? {

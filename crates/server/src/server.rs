@@ -1,5 +1,6 @@
 //! All workers together: bound first, so that a port in use is known before anything is opened; ready next; then they listen.
 
+use crate::access::Access;
 use crate::hand_over::HandOver;
 use crate::limits::HttpLimits;
 use crate::phase::{Phase, ServerState};
@@ -51,7 +52,8 @@ impl Drain {
 }
 
 impl Server {
-    /// Opens the store at `data` and serves it on `address`, one worker a thread, as many as `settings` says.
+    /// Opens the store at `data` and serves it on `address`, one worker a thread, as many as `settings` says. `access` can be
+    /// replaced while it serves.
     ///
     /// # Errors
     ///
@@ -61,12 +63,13 @@ impl Server {
         data: &Path,
         settings: &Settings,
         limits: &HttpLimits,
+        access: Arc<Access>,
     ) -> Result<Server, ServeError> {
         let listener = Listener::bind(address, limits.congestion_control.as_deref())?;
         let address = listener.address();
         let settings = Settings { pins_max: limits.connections_max, ..settings.clone() };
         let (store, attachments) = Store::open(data, &settings)?;
-        let state = ServerState::new(settings.workers, limits.connections_per_peer_max);
+        let state = ServerState::new(settings.workers, limits.connections_per_peer_max, access);
         let (workers, remotes) = start_workers(attachments, limits, &state)?;
         state.set_listeners(listener.listen(settings.workers, limits.backlog)?);
         state.begin(Phase::Serving);

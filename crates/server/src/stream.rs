@@ -1,6 +1,7 @@
 //! The bytes of a connection, to and fro. Everything else of the server sends and receives through this, so that what lies between it
 //! and the socket is decided here alone.
 
+use crate::peer::Peer;
 use buddy_ring::{IoBuffer, ReceiveBuffers, ReceivedChunk, SendAmount, Socket};
 use std::io;
 use std::ops::Range;
@@ -57,6 +58,11 @@ impl Stream {
     /// Waits until bytes are taken again, or the stream is broken.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.socket.writable().await
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer::of(&self.socket)
     }
 
     /// Bytes that were sent and that the peer's system has not confirmed, where the system tells.

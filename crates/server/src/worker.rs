@@ -1,6 +1,7 @@
 //! One worker: a thread with its own ring, listener, session and connections. What it shares with other workers are the phase
 //! the server is in, counters, and sockets that are passed on.
 
+use crate::access::AuditLog;
 use crate::connection;
 use crate::hand_over::{HandOver, Inbox};
 use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     pub(crate) phase: Rc<PhaseWatch>,
     /// What this worker counts.
     pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) audit: AuditLog,
     hand_over: HandOver,
     connections: RefCell<Slab<Entry>>,
     /// Connections above the limit that are being told so.
@@ -105,6 +107,7 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         receive_buffers,
         phase: PhaseWatch::start(&ring, &seed.state),
         metrics: seed.state.metrics_of(seed.number),
+        audit: AuditLog::default(),
         state: seed.state,
         limits,
         hand_over: seed.hand_over,

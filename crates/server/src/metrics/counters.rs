@@ -1,5 +1,6 @@
 //! What one worker counts, for anybody to read.
 
+use crate::access::RefusalReason;
 use crate::request::Method;
 use crate::status::Status;
 use buddy_store::histogram::{Histogram, HistogramSnapshot};
@@ -68,6 +69,7 @@ pub(crate) struct Levels {
 pub(crate) struct WorkerMetrics {
     requests: [[Counter; STATUSES]; METHODS.len()],
     times: [[Histogram<18>; CLASSES.len()]; METHODS.len()],
+    refusals: [Counter; RefusalReason::ALL.len()],
     pub(crate) connections: ConnectionCounters,
     pub(crate) levels: Levels,
 }
@@ -77,6 +79,7 @@ impl Default for WorkerMetrics {
         WorkerMetrics {
             requests: std::array::from_fn(|_| std::array::from_fn(|_| Counter::default())),
             times: std::array::from_fn(|_| std::array::from_fn(|_| Histogram::new(&TIME_BOUNDS_NS))),
+            refusals: std::array::from_fn(|_| Counter::default()),
             connections: ConnectionCounters::default(),
             levels: Levels::default(),
         }
@@ -84,6 +87,13 @@ impl Default for WorkerMetrics {
 }
 
 impl WorkerMetrics {
+    /// Counts a request that its sender had no right to.
+    pub(crate) fn count_refusal(&self, reason: RefusalReason) {
+        if let Some(counter) = self.refusals.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+
     /// Counts a request that was answered with `code`, 0 where it was not, `time` after its head was complete.
     pub(crate) fn count_request(&self, kind: RequestKind, code: u16, time: Duration) {
         let status = Status::ALL.iter().position(|status| status.code == code).unwrap_or(STATUSES - 1);
@@ -95,6 +105,16 @@ impl WorkerMetrics {
             histogram.record(nanoseconds(time));
         }
     }
+}
+
+/// Requests of all workers that their senders had no right to.
+pub(super) fn refusals<'a>(
+    workers: impl Iterator<Item = &'a WorkerMetrics> + Clone,
+) -> impl Iterator<Item = (&'static str, u64)> {
+    RefusalReason::ALL.into_iter().map(move |reason| {
+        let of_worker = |worker: &WorkerMetrics| worker.refusals.get(reason as usize).map(Counter::get);
+        (reason.name(), workers.clone().filter_map(of_worker).sum())
+    })
 }
 
 /// Requests of all workers that came in with a method and were answered with a status.

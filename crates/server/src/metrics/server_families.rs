@@ -34,6 +34,12 @@ fn requests(families: &mut Families, worker: &Worker) {
         family.add_histogram(&[("method", method), ("class", class)], SECOND, &times);
     }
     drop(family);
+    let mut family =
+        families.counters("access_refused_total", "Requests that their senders had no right to, by what was missing.");
+    for (reason, count) in counters::refusals(workers.clone()) {
+        family.add(&[("reason", reason)], count);
+    }
+    drop(family);
     let received = sum(workers.clone(), |levels| &levels.received_bytes);
     families.counter("network_receive_bytes_total", "Bytes received from clients.", received);
     let sent = sum(workers, |levels| &levels.sent_bytes);
