@@ -5,8 +5,10 @@
 //! | `options`, `values` | what `serve` can be told, and how it is written |
 //! | `environment` | variables that nothing reads are mistakes |
 //! | `serve`, `check`, `bench` | the commands |
+//! | `access`, `tokens` | who may do what; the command `token` |
 //! | `logging` | messages for the operator |
 
+mod access;
 mod bench;
 mod check;
 mod environment;
@@ -16,6 +18,7 @@ pub mod fuzzing;
 mod logging;
 mod options;
 mod serve;
+mod tokens;
 mod values;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -35,6 +38,7 @@ enum Command {
     Serve(Box<options::ServeArguments>),
     Check(check::CheckArguments),
     Bench(Box<bench::BenchArguments>),
+    Token(tokens::TokenArguments),
 }
 
 /// Does what the command line says.
@@ -51,6 +55,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(arguments)) => serve::run(*arguments),
         Some(Command::Check(arguments)) => check::run(&arguments),
         Some(Command::Bench(arguments)) => bench::run(*arguments),
+        Some(Command::Token(arguments)) => tokens::run(&arguments),
     };
     outcome.unwrap_or_else(|failure| {
         complain(&failure);

@@ -3,16 +3,20 @@
 //! The same struct is read from all three. What nothing sets has the defaults of [`Settings`] and [`HttpLimits`].
 
 use crate::Failure;
+use crate::access::AccessConfig;
 use crate::values::{Addresses, Bytes, Span, UnixMode};
 use buddy_ring::{Address, ListenOptions};
+use buddy_server::access::{Rights, RightsError};
 use buddy_server::cors::Cors;
 use buddy_server::{HttpLimits, Listeners, TlsFiles};
 use buddy_store::extent::SIZE_CLASSES;
 use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, Settings, VerifyReads};
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// Serve a store over HTTP.
@@ -67,6 +71,20 @@ serve_options! {
     /// Permissions of Unix sockets, in octal [default: what the umask leaves of 0777]
     #[arg(long, env = "BUDDY_UNIX_MODE", value_name = "MODE")]
     unix_mode: UnixMode,
+    /// File with tokens, a line for each as `buddy-blocks token` prints it; read again on SIGHUP [default: no tokens, and whoever
+    /// can reach the server may use it]
+    #[arg(long, env = "BUDDY_TOKENS", value_name = "FILE")]
+    tokens: PathBuf,
+    /// What may be done without a token: read, write, delete, admin, several with commas between them, or none [default: all of
+    /// it where no tokens are configured, none where they are]
+    #[arg(long, env = "BUDDY_ANONYMOUS", value_name = "RIGHT,…")]
+    anonymous: RightsOption,
+    /// Nobody may delete a block
+    #[arg(long, env = "BUDDY_APPEND_ONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    append_only: bool,
+    /// Listen where others can reach the server although no tokens are configured
+    #[arg(long, env = "BUDDY_INSECURE_LISTEN", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure_listen: bool,
     /// Directory of the store, created where it is missing [default: ./buddy-data]
     #[arg(long, env = "BUDDY_DATA", value_name = "DIR")]
     data: PathBuf,
@@ -200,6 +218,24 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// [`Rights`], as they are written.
+#[derive(Clone, Copy)]
+pub(crate) struct RightsOption(Rights);
+
+impl FromStr for RightsOption {
+    type Err = RightsError;
+
+    fn from_str(text: &str) -> Result<RightsOption, RightsError> {
+        text.parse().map(RightsOption)
+    }
+}
+
+impl<'de> Deserialize<'de> for RightsOption {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RightsOption, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 /// A number of extents for each size class.
 pub(crate) type PoolTargets = [u32; SIZE_CLASSES];
 
@@ -217,6 +253,7 @@ pub(crate) struct ServeConfig {
     pub(crate) data: PathBuf,
     pub(crate) settings: Settings,
     pub(crate) limits: HttpLimits,
+    pub(crate) access: AccessConfig,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
 }
@@ -320,11 +357,19 @@ impl ServeOptions {
             cors: cors(self.cors_origin.as_deref())?,
             ..defaults
         };
+        let access = AccessConfig {
+            tokens: self.tokens,
+            anonymous: self.anonymous.map(|RightsOption(rights)| rights),
+            append_only: self.append_only.unwrap_or(false),
+            insecure_listen: self.insecure_listen.unwrap_or(false),
+        };
+        listeners.addresses().try_for_each(|address| access.allow_listening(address))?;
         Ok(ServeConfig {
             listeners,
             data: self.data.unwrap_or_else(|| PathBuf::from("buddy-data")),
             settings,
             limits,
+            access,
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.unwrap_or_default(),
         })
@@ -412,12 +457,13 @@ mod tests {
     #[test]
     fn a_file_is_read_and_what_it_does_not_know_is_refused() {
         let options: ServeOptions = toml::from_str(
-            "listen = \"0.0.0.0:1\"\nsync-interval = \"250ms\"\ncapacity = \"10GB\"\njournal-size = 8388608\n\
+            "listen = \"0.0.0.0:1\"\ninsecure-listen = true\nanonymous = \"read,write\"\nsync-interval = \"250ms\"\ncapacity = \"10GB\"\njournal-size = 8388608\n\
              durability = \"relaxed\"\npool-targets = [1,2,3,4,5,6,7,8]",
         )
         .unwrap();
         let config = options.into_config().unwrap();
         assert_eq!(config.listeners.plain, ["0.0.0.0:1".parse().unwrap()]);
+        assert_eq!(config.access.anonymous.map(|rights| rights.to_string()).as_deref(), Some("read,write"));
         assert_eq!(config.settings.capacity_bytes, Some(10_000_000_000));
         assert_eq!(config.settings.durability, Durability::Relaxed);
         assert_eq!(config.settings.pool_targets, [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -448,6 +494,9 @@ mod tests {
         assert!(refused(ServeOptions { max_connections_per_peer: Some(0), ..none() }).contains("peer is 0"));
         let origins = Some("https://a, b".to_owned());
         assert!(refused(ServeOptions { cors_origin: origins, ..none() }).contains("cors-origin: \"b\" is not"));
+        let others = Some("0.0.0.0:1".parse().unwrap());
+        assert!(refused(ServeOptions { listen: others, ..none() }).contains("--insecure-listen"));
+        assert!(toml::from_str::<ServeOptions>("anonymous = \"everything\"").is_err());
         assert!(parse_pool_targets("1,2").unwrap_err().contains("8 numbers"));
     }
 }

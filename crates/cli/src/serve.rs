@@ -1,8 +1,10 @@
 //! `buddy-blocks serve`
 
+use crate::access::AccessConfig;
 use crate::options::{ServeArguments, ServeConfig};
 use crate::{Failure, Outcome, environment, logging};
 use buddy_ring::Address;
+use buddy_server::access::Access;
 use buddy_server::server::Drain;
 use buddy_server::{Reload, ServeError, Server};
 use buddy_store::OpenError;
@@ -29,8 +31,12 @@ pub(crate) fn run(arguments: ServeArguments) -> Outcome {
     raise_descriptor_limit(&config);
     let drain = Arc::new(OnceLock::new());
     let reload = Arc::new(OnceLock::new());
-    act_on_signals(Arc::clone(&drain), Arc::clone(&reload))?;
-    let server = Server::start(&config.listeners, &config.data, &config.settings, &config.limits)
+    let access = config.access.open()?;
+    heed_signals(
+        Arc::clone(&drain),
+        Again { access: Arc::clone(&access), config: config.access.clone(), files: Arc::clone(&reload) },
+    )?;
+    let server = Server::start(&config.listeners, &config.data, &config.settings, &config.limits, access)
         .map_err(|error| failed_to_start(&config, &error))?;
     // Set once, here; before anybody is told that there is a server, and stops it.
     let _ = (drain.set(server.drain()), reload.set(server.reload()));
@@ -75,18 +81,16 @@ fn failed_to_start(config: &ServeConfig, error: &ServeError) -> Failure {
 
 /// The first signal lets the server finish what it has begun; a second one, or one before the server serves, ends it at once. The
 /// store is built for that: what was acknowledged is in its journal. SIGHUP has files read again that may have changed.
-fn act_on_signals(drain: Arc<OnceLock<Drain>>, reload: Arc<OnceLock<Reload>>) -> Result<(), Failure> {
+fn heed_signals(drain: Arc<OnceLock<Drain>>, again: Again) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::from_display)?;
     let watch = move || {
         let mut stopping = false;
         for signal in signals.forever() {
-            if signal == SIGHUP {
-                reload.get().map(read_again);
-                continue;
-            }
             match drain.get() {
-                Some(drain) if !std::mem::replace(&mut stopping, true) => {
+                _ if signal == SIGHUP => again.read(),
+                Some(drain) if !stopping => {
                     tracing::info!(signal, "stopping: finishing what is under way");
+                    stopping = true;
                     drain.begin();
                 }
                 _ => {
@@ -100,12 +104,23 @@ fn act_on_signals(drain: Arc<OnceLock<Drain>>, reload: Arc<OnceLock<Reload>>) ->
     Ok(())
 }
 
-/// Reads certificate and key again. What is wrong with them is said, and those of before stay in use.
-fn read_again(reload: &Reload) {
-    match reload.certificate() {
-        Ok(true) => tracing::info!("certificate and key were read again"),
-        Ok(false) => tracing::info!("there is nothing to be read again"),
-        Err(error) => tracing::error!(%error, "certificate and key stay as they were"),
+/// What is read again on SIGHUP.
+struct Again {
+    access: Arc<Access>,
+    config: AccessConfig,
+    /// Set when the server serves.
+    files: Arc<OnceLock<Reload>>,
+}
+
+impl Again {
+    /// Tokens, certificate and key. What is wrong with them is said, and those of before stay in use.
+    fn read(&self) {
+        self.config.reload(&self.access);
+        match self.files.get().map(Reload::certificate) {
+            Some(Ok(true)) => tracing::info!("certificate and key were read again"),
+            Some(Err(error)) => tracing::error!(%error, "certificate and key stay as they were"),
+            Some(Ok(false)) | None => {}
+        }
     }
 }
 

@@ -18,6 +18,7 @@
 //! | `listener` | listening and accepting |
 //! | `socket` | receiving, sending, sending a file's pages |
 //! | `connect` | connecting to somebody who listens |
+//! | `traffic` | how many bytes went through sockets |
 //! | `wait_line` | first come, first served for what there is only so much of |
 //! | `receive` | buffers that the kernel picks only when bytes have arrived |
 
@@ -35,6 +36,7 @@ mod socket;
 mod sync;
 mod task;
 mod timer;
+mod traffic;
 mod wait_line;
 
 pub use buffer::{Buffer, BufferPool, PAGE_BYTES};
@@ -45,7 +47,7 @@ pub use receive::{ReceiveBuffers, ReceivedChunk};
 pub use remote::Remote;
 pub use runtime::{Ring, RingConfig, Runtime};
 pub use setup::SetupError;
-pub use socket::{SendAmount, Socket};
+pub use socket::{PeerProcess, SendAmount, Socket};
 pub use task::JoinHandle;
 pub use timer::{Deadline, Elapsed, Sleep};
 pub use wait_line::WaitLine;

@@ -130,7 +130,9 @@ impl ReceiveBuffers {
         let operation = unsafe { Operation::submit(socket.ring(), entry, payload) };
         let (completion, _) = operation.await;
         let chunk = self.chunk(completion);
-        match completion.into_result() {
+        let result = completion.into_result();
+        socket.ring().traffic().count_received(&result);
+        match result {
             Ok(_) => Ok(Some(chunk.unwrap_or_else(|| ReceivedChunk::empty(self)))),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(None),
             Err(error) => Err(error),

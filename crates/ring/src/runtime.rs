@@ -9,6 +9,7 @@ use crate::remote::{self, Doors, Remote, Shared};
 use crate::setup::{self, SetupError};
 use crate::task::{JoinHandle, MAIN, TaskId, TaskWaker, Tasks};
 use crate::timer::{Elapsed, Sleep, Timers};
+use crate::traffic::Traffic;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -74,6 +75,7 @@ struct Inner {
     shared: Arc<Shared>,
     timers: RefCell<Timers>,
     now: Cell<Instant>,
+    traffic: Traffic,
     start_hooks: Hooks,
     end_hooks: Hooks,
     /// Chooses the order in which ready tasks are polled on a simulated ring.
@@ -137,6 +139,7 @@ impl Runtime {
             shared,
             timers: RefCell::default(),
             now: Cell::new(Instant::now()),
+            traffic: Traffic::default(),
             start_hooks: Hooks::default(),
             end_hooks: Hooks::default(),
             shuffle: Cell::new(shuffle),
@@ -409,6 +412,22 @@ impl Ring {
     #[must_use]
     pub fn remote(&self) -> Remote {
         Remote::new(Arc::clone(&self.inner.shared))
+    }
+
+    /// Bytes that were received through sockets of this ring.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.inner.traffic.received()
+    }
+
+    /// Bytes that were sent through sockets of this ring.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.inner.traffic.sent()
+    }
+
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.inner.traffic
     }
 
     /// Number of tasks that have not ended.

@@ -22,6 +22,17 @@ pub enum SendAmount {
     Some,
 }
 
+/// A process at the other end of a Unix socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerProcess {
+    /// Its number; 0 where it has none here, because it runs in another container.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
 /// A connected socket, used through the ring of this thread.
 #[derive(Clone)]
 pub struct Socket {
@@ -61,6 +72,27 @@ impl Socket {
         socket2::SockRef::from(&*self.descriptor).peer_addr().ok()?.as_socket()
     }
 
+    /// The process at the other end of a Unix socket, as it was when it connected; `None` for any other socket.
+    #[must_use]
+    pub fn peer_process(&self) -> Option<PeerProcess> {
+        if !socket2::SockRef::from(&*self.descriptor).local_addr().ok()?.is_unix() {
+            return None;
+        }
+        let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+        let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+        // SAFETY: the descriptor is open; SO_PEERCRED writes at most `length` bytes, all of one `ucred`, which is plain integers.
+        let result = unsafe {
+            libc::getsockopt(
+                self.descriptor.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERCRED,
+                (&raw mut peer).cast(),
+                &raw mut length,
+            )
+        };
+        (result == 0).then_some(PeerProcess { pid: peer.pid, uid: peer.uid, gid: peer.gid })
+    }
+
     /// Receives into `range` of `buffer` what is there, waiting for the first byte; 0 at the end of the stream.
     ///
     /// # Errors
@@ -73,7 +105,9 @@ impl Socket {
         };
         let entry = opcode::Recv::new(self.target(), pointer, length).build();
         // SAFETY: the entry names a part of the buffer and this descriptor.
-        unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
+        let (result, buffer) = unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await;
+        self.ring.traffic().count_received(&result);
+        (result, buffer)
     }
 
     /// Like [`Socket::receive`], for bytes that are not there yet: a first attempt that would find nothing is left out.
@@ -131,7 +165,9 @@ impl Socket {
         }
         let entry = opcode::Send::new(self.target(), pointer, length).flags(flags).build();
         // SAFETY: the entry names a part of the buffer and this descriptor.
-        unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
+        let (result, buffer) = unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await;
+        self.ring.traffic().count_sent(&result);
+        (result, buffer)
     }
 
     /// Sends pages of `file` from the page cache without copying them, as much as the socket takes at once.
@@ -143,7 +179,9 @@ impl Socket {
     ///
     /// The system's.
     pub fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, length: usize) -> io::Result<usize> {
-        Ok(rustix::fs::sendfile(&self.descriptor, file, Some(offset), length)?)
+        let sent = rustix::fs::sendfile(&self.descriptor, file, Some(offset), length).map_err(io::Error::from);
+        self.ring.traffic().count_sent(&sent);
+        sent
     }
 
     /// Waits until the socket takes bytes again, or the connection is broken.

@@ -3,6 +3,7 @@
 use crate::body::BodyError;
 use crate::input::Input;
 use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX, WHOLE_SEND_BYTES_MAX};
+use crate::metrics::RequestKind;
 use crate::pace::Pace;
 use crate::pieces::Pieces;
 use crate::reply::{self, Persistence, ReplyContext};
@@ -14,6 +15,7 @@ use crate::tls::TlsStream;
 use crate::worker::Worker;
 use buddy_ring::{Deadline, IoBuffer, SendAmount, Socket};
 use rustls::server::ServerConfig;
+use std::cell::Cell;
 use std::future::Future;
 use std::ops::{DerefMut, Range};
 use std::pin::pin;
@@ -39,6 +41,8 @@ pub(crate) struct Connection {
     pub(crate) input: Input,
     /// When the client must have moved.
     pub(crate) deadline: Deadline,
+    /// The status of the reply to this request; 0: there is none yet.
+    replied: Cell<u16>,
     key: usize,
     /// Requests so far.
     requests: u64,
@@ -70,8 +74,12 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
     loop {
         let goes_on = match connection.next_head().await {
             NextHead::Ended => return connection.finish().await,
-            NextHead::Refused(problem) => connection.refuse_unread(&problem).await,
-            NextHead::Head(head) => connection.answer(&head).await,
+            NextHead::Refused(problem) => {
+                connection.counting(RequestKind::MALFORMED, async |this| this.refuse_unread(&problem).await).await
+            }
+            NextHead::Head(head) => {
+                connection.counting(head.method.into(), async |this| this.answer(&head).await).await
+            }
         };
         match goes_on {
             Ok(GoesOn::Yes) => {}
@@ -114,7 +122,28 @@ enum HeadEnd {
 impl Connection {
     fn new(worker: &Rc<Worker>, stream: Stream, key: usize) -> Connection {
         let deadline = Deadline::new(&worker.ring, worker.limits.idle_timeout);
-        Connection { worker: Rc::clone(worker), stream, input: Input::default(), deadline, key, requests: 0 }
+        Connection {
+            worker: Rc::clone(worker),
+            stream,
+            input: Input::default(),
+            deadline,
+            replied: Cell::new(0),
+            key,
+            requests: 0,
+        }
+    }
+
+    /// Answers a request, and counts it when that is done.
+    async fn counting(
+        &mut self,
+        kind: RequestKind,
+        answer: impl AsyncFnOnce(&mut Connection) -> Result<GoesOn, Broken>,
+    ) -> Result<GoesOn, Broken> {
+        let began = self.worker.ring.now();
+        let goes_on = answer(self).await;
+        let time = self.worker.ring.now().saturating_duration_since(began);
+        self.worker.metrics.count_request(kind, self.replied.take(), time);
+        goes_on
     }
 
     /// Receives until a head is complete.
@@ -246,7 +275,8 @@ impl Connection {
     ) -> T {
         let is_head = head.is_some_and(|head| head.method == Method::Head);
         let cors = self.worker.limits.cors.fields(head.and_then(|head| head.origin.as_deref()));
-        self.worker.with_date(|date| work(ReplyContext { date, persistence, is_head, cors }))
+        self.worker
+            .with_date(|date| work(ReplyContext { date, persistence, is_head, cors, replied: Some(&self.replied) }))
     }
 
     /// Sends a range of a buffer. The client must take some of it every so often, and all of it in time.

@@ -1,5 +1,6 @@
 //! The header fields of a request that matter here, each read once (RFC 9110, RFC 9112). Pure.
 
+use crate::access::Credentials;
 use crate::conditions::{Conditions, Tags};
 use crate::digest;
 use crate::range::ByteRange;
@@ -40,6 +41,7 @@ pub(crate) struct Fields {
     pub(crate) digest: Option<Hash>,
     pub(crate) origin: Option<Box<[u8]>>,
     pub(crate) asks_before: bool,
+    pub(crate) credentials: Credentials,
 }
 
 fn malformed(detail: impl Into<String>) -> Problem {
@@ -80,6 +82,7 @@ impl Fields {
                 self.conditions.if_none_match = self.conditions.if_none_match.max(Tags::parse(value, target.block()));
             }
             13 if is("content-range") => self.is_partial = true,
+            13 if is("authorization") => self.credentials.take(value),
             14 if is("content-length") => self.content_length(value)?,
             17 if is("transfer-encoding") => self.transfer_encoding(value)?,
             29 if is("access-control-request-method") => self.asks_before = true,

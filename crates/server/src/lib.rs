@@ -13,11 +13,14 @@
 //! | `connection` | one connection, from head to reply |
 //! | `body`, `pieces` | receiving a block, and any other body |
 //! | `name_reader` | names in a body; pure |
+//! | [`access`] | who may do what |
 //! | `routes` | what each method does with each target |
 //! | `get`, `store`, `missing`, `list`, `stats` | doing it |
 //! | `lines` | long replies, a piece at a time |
 //! | `pace` | how long a body or a reply may take |
+//! | `peer` | who is at the other end, for logs |
 //! | `peers` | how many connections each peer has |
+//! | `metrics` | what is counted, and told to who watches |
 //! | `admission`, `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `phase` | starting, serving, draining |
@@ -25,6 +28,7 @@
 //! | [`server`] | all of them together |
 //! | `fuzzing` | what must hold for any bytes that a client sends |
 
+pub mod access;
 mod admission;
 mod body;
 pub mod chunked;
@@ -43,10 +47,12 @@ pub mod limits;
 mod lines;
 mod list;
 mod memory;
+mod metrics;
 mod missing;
 mod name_reader;
 mod pace;
 mod page_cache;
+mod peer;
 mod peers;
 mod phase;
 mod pieces;

@@ -1,5 +1,7 @@
 //! What the server is doing as a whole, and how workers hear of it.
 
+use crate::access::Access;
+use crate::metrics::WorkerMetrics;
 use crate::peers::Peers;
 use arc_swap::ArcSwap;
 use buddy_ring::{Listener, Ring, WaitLine};
@@ -10,7 +12,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The phases of a server, in order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -33,23 +35,32 @@ pub(crate) struct ServerState {
     phase: AtomicU8,
     /// Open connections of each worker.
     connections: Box<[AtomicUsize]>,
+    /// What each worker counts.
+    metrics: Box<[Arc<WorkerMetrics>]>,
     /// Where each worker listens, once it does.
     listeners: Box<[OnceLock<Vec<Listening>>]>,
     /// How connections through TLS are made, if there are any.
     tls: OnceLock<ArcSwap<ServerConfig>>,
     /// Where connections are limited by peer.
     peers: Option<Arc<Peers>>,
+    access: Arc<Access>,
     started: Instant,
 }
 
 impl ServerState {
-    pub(crate) fn new(workers: usize, connections_per_peer_max: Option<usize>) -> Arc<ServerState> {
+    pub(crate) fn new(
+        workers: usize,
+        connections_per_peer_max: Option<usize>,
+        access: Arc<Access>,
+    ) -> Arc<ServerState> {
         Arc::new(ServerState {
+            access,
             peers: connections_per_peer_max.map(Peers::new),
             listeners: (0..workers).map(|_| OnceLock::new()).collect(),
             tls: OnceLock::new(),
             phase: AtomicU8::new(Phase::Starting as u8),
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            metrics: (0..workers).map(|_| Arc::default()).collect(),
             started: Instant::now(),
         })
     }
@@ -106,6 +117,11 @@ impl ServerState {
         self.peers.as_ref()
     }
 
+    /// Who may do what.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
+    }
+
     /// Gives each worker its sockets.
     pub(crate) fn set_listeners(&self, listeners: Vec<Vec<Listening>>) {
         for (place, listeners) in self.listeners.iter().zip(listeners) {
@@ -129,8 +145,18 @@ impl ServerState {
         self.tls.get().map(ArcSwap::load_full)
     }
 
-    pub(crate) fn uptime_s(&self) -> u64 {
-        self.started.elapsed().as_secs()
+    /// What all workers count.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = &WorkerMetrics> + Clone {
+        self.metrics.iter().map(|metrics| &**metrics)
+    }
+
+    /// Where a worker counts.
+    pub(crate) fn metrics_of(&self, worker: usize) -> Arc<WorkerMetrics> {
+        self.metrics.get(worker).map(Arc::clone).unwrap_or_default()
+    }
+
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::digest;
 use crate::status::{Problem, Status};
 use buddy_store::Hash;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// How the connection goes on after a reply.
@@ -25,6 +26,9 @@ struct HeadWriter<'a> {
 
 impl<'a> HeadWriter<'a> {
     fn new(target: &'a mut Vec<u8>, status: Status, context: ReplyContext<'_>) -> HeadWriter<'a> {
+        if let Some(replied) = context.replied {
+            replied.set(status.code);
+        }
         let mut writer = HeadWriter { target };
         writer.raw(status.line);
         writer.field("", context.date);
@@ -78,6 +82,8 @@ pub(crate) struct ReplyContext<'a> {
     pub(crate) is_head: bool,
     /// What is said about origins, as lines.
     pub(crate) cors: &'a str,
+    /// Where the status is noted.
+    pub(crate) replied: Option<&'a Cell<u16>>,
 }
 
 /// What is true of a block's bytes for ever, for whoever keeps them.
@@ -185,6 +191,9 @@ pub(crate) fn problem(target: &mut Vec<u8>, context: ReplyContext<'_>, problem: 
     if let Some(allow) = problem.allow {
         head.field("Allow: ", allow);
     }
+    if let Some(challenge) = problem.challenge {
+        head.field("WWW-Authenticate: ", challenge);
+    }
     if let Some(seconds) = problem.retry_after_s {
         head.raw("Retry-After: ");
         head.number(seconds);
@@ -218,6 +227,7 @@ mod tests {
         persistence: Persistence::KeepAliveConfirmed,
         is_head: false,
         cors: "",
+        replied: None,
     };
 
     fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {

@@ -1,5 +1,6 @@
 //! The head of a request (RFC 9112): parsed by httparse, then judged. Pure.
 
+use crate::access::Credentials;
 use crate::conditions::Conditions;
 use crate::fields::{ContentType, Fields};
 use crate::limits::HEADERS_MAX;
@@ -27,6 +28,20 @@ pub enum Method {
 }
 
 impl Method {
+    /// Its name, for logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Put => "PUT",
+            Method::Post => "POST",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Other => "other",
+        }
+    }
+
     fn parse(text: &str) -> Method {
         match text {
             "GET" => Method::Get,
@@ -78,6 +93,8 @@ pub struct Head {
     pub origin: Option<Box<[u8]>>,
     /// A browser asks whether it may send another request (`Access-Control-Request-Method`).
     pub asks_before: bool,
+    /// Who sends it, as far as it says.
+    pub credentials: Credentials,
     /// Length of the head.
     pub bytes: usize,
 }
@@ -126,6 +143,7 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, Problem> {
         digest: fields.digest,
         origin: fields.origin,
         asks_before: fields.asks_before,
+        credentials: fields.credentials,
         target,
         bytes: length,
     }))

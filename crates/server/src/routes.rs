@@ -1,10 +1,12 @@
 //! What each method does with each target.
 
+use crate::access;
 use crate::body::BodyError;
 use crate::conditions::Verdict;
 use crate::connection::{Connection, GoesOn};
 use crate::get;
 use crate::list;
+use crate::metrics;
 use crate::missing;
 use crate::reply;
 use crate::request::{Head, Method};
@@ -16,6 +18,7 @@ use buddy_store::Hash;
 
 /// Answers a request, or says why it is refused.
 pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
+    access::check(connection, head).map_err(BodyError::unread)?;
     let action = Action::of(head).map_err(BodyError::unread)?;
     let wants_body = matches!(action, Action::Store(_) | Action::Missing);
     if !wants_body && !connection.discard_body(head).await? {
@@ -36,6 +39,10 @@ pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<Go
         Action::Stats => {
             let json = stats::json(&connection.worker);
             content(connection, head, "application/json", &json).await
+        }
+        Action::Metrics => {
+            let text = metrics::text(&connection.worker).map_err(metrics_failed)?;
+            content(connection, head, metrics::CONTENT_TYPE, text.as_bytes()).await
         }
     }
 }
@@ -58,6 +65,7 @@ pub(crate) enum Action {
     Health,
     Ready,
     Stats,
+    Metrics,
     OpenApi,
 }
 
@@ -82,11 +90,17 @@ impl Action {
             (Target::List(query), _) => Action::List(*query),
             (Target::Ready, _) => Action::Ready,
             (Target::Stats, _) => Action::Stats,
+            (Target::Metrics, _) => Action::Metrics,
             (Target::OpenApi, _) => Action::OpenApi,
             (Target::Health, _) => Action::Health,
             _ => return Err(method_not_allowed(target)),
         })
     }
+}
+
+fn metrics_failed(error: impl std::fmt::Display) -> BodyError {
+    tracing::error!(%error, "the metrics cannot be written");
+    BodyError::read(Problem::new(Status::INTERNAL_SERVER_ERROR, format!("the metrics cannot be written: {error}")))
 }
 
 /// Refuses targets at which nothing is, whatever the method.

@@ -1,5 +1,6 @@
 //! All workers together: bound first, so that a port in use is known before anything is opened; ready next; then they listen.
 
+use crate::access::Access;
 use crate::hand_over::HandOver;
 use crate::limits::{BIND_PATIENCE, BIND_PAUSE, HttpLimits};
 use crate::phase::{Listening, Phase, ServerState};
@@ -49,6 +50,13 @@ pub struct Listeners {
     pub tls: Option<(Vec<Address>, TlsFiles)>,
 }
 
+impl Listeners {
+    /// All of their addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.plain.iter().chain(self.tls.iter().flat_map(|(addresses, _)| addresses))
+    }
+}
+
 /// Lets a server finish what it has begun and stop. Can be used from any thread.
 #[derive(Clone)]
 pub struct Drain {
@@ -85,7 +93,8 @@ impl Reload {
 }
 
 impl Server {
-    /// Opens the store at `data` and serves it on all of `listeners`, one worker a thread, as many as `settings` says.
+    /// Opens the store at `data` and serves it on all of `listeners`, one worker a thread, as many as `settings` says. `access` can be
+    /// replaced while it serves.
     ///
     /// # Errors
     ///
@@ -95,6 +104,7 @@ impl Server {
         data: &Path,
         settings: &Settings,
         limits: &HttpLimits,
+        access: Arc<Access>,
     ) -> Result<Server, ServeError> {
         let tls = listeners.tls.as_ref().map(|(_, files)| files.clone());
         let tls_config = tls.as_ref().map(tls::load).transpose()?;
@@ -102,7 +112,7 @@ impl Server {
         let addresses = bound.iter().map(|(listener, tls)| (listener.address().clone(), *tls)).collect();
         let settings = Settings { pins_max: limits.connections_max, ..settings.clone() };
         let (store, attachments) = Store::open(data, &settings)?;
-        let state = ServerState::new(settings.workers, limits.connections_per_peer_max);
+        let state = ServerState::new(settings.workers, limits.connections_per_peer_max, access);
         let (workers, remotes) = start_workers(attachments, limits, &state)?;
         if let Some(config) = tls_config {
             state.set_tls(config);

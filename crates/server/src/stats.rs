@@ -100,7 +100,7 @@ pub(crate) fn json(worker: &Worker) -> Vec<u8> {
         read_only: shared.health.read_only().map(str::to_owned),
         connections: worker.state.connections(),
         worker_connections: worker.state.connections_by_worker(),
-        uptime_s: worker.state.uptime_s(),
+        uptime_s: worker.state.uptime().as_secs(),
         version: env!("CARGO_PKG_VERSION"),
         format_version: FORMAT_VERSION,
     };

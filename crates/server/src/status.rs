@@ -26,6 +26,11 @@ macro_rules! statuses {
                 };
             )*
         }
+
+        impl Status {
+            /// All of them.
+            pub const ALL: &'static [Status] = &[$(Status::$name),*];
+        }
     };
 }
 
@@ -36,6 +41,8 @@ statuses! {
     PARTIAL_CONTENT = 206 "Partial Content";
     NOT_MODIFIED = 304 "Not Modified";
     BAD_REQUEST = 400 "Bad Request";
+    UNAUTHORIZED = 401 "Unauthorized";
+    FORBIDDEN = 403 "Forbidden";
     NOT_FOUND = 404 "Not Found";
     METHOD_NOT_ALLOWED = 405 "Method Not Allowed";
     REQUEST_TIMEOUT = 408 "Request Timeout";
@@ -63,6 +70,8 @@ pub struct Problem {
     pub detail: String,
     /// Methods that the target offers, for 405.
     pub allow: Option<&'static str>,
+    /// What the client has to bring, for 401.
+    pub challenge: Option<&'static str>,
     /// When to try again, for 503.
     pub retry_after_s: Option<u32>,
     /// The length of what a range was asked of, for 416.
@@ -88,6 +97,7 @@ impl Problem {
             status,
             detail: detail.into(),
             allow: None,
+            challenge: None,
             retry_after_s: None,
             whole_length: None,
             ends_connection: false,

@@ -1,6 +1,7 @@
 //! The bytes of a connection, to and fro: on a socket by itself, or through TLS on it. Everything else of the server sends and
 //! receives through this.
 
+use crate::peer::Peer;
 use crate::tls::TlsStream;
 use buddy_ring::{IoBuffer, ReceiveBuffers, ReceivedChunk, SendAmount, Socket};
 use std::io;
@@ -104,6 +105,11 @@ impl Stream {
     /// Waits until bytes are taken again, or the stream is broken.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         self.socket().writable().await
+    }
+
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer::of(self.socket())
     }
 
     /// Bytes that were sent and that the peer's system has not confirmed, where the system tells.

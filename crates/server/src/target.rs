@@ -29,6 +29,8 @@ pub enum Target {
     Ready,
     /// `/-/stats`
     Stats,
+    /// `/-/metrics`
+    Metrics,
     /// `/-/openapi.yaml`
     OpenApi,
     /// Anything else.
@@ -78,6 +80,7 @@ impl Target {
             "/-/health" => Target::Health,
             "/-/ready" => Target::Ready,
             "/-/stats" => Target::Stats,
+            "/-/metrics" => Target::Metrics,
             "/-/openapi.yaml" => Target::OpenApi,
             "/-/missing" => Target::Missing,
             "/-/blocks" => ListQuery::parse(query).map_or_else(Target::BadQuery, Target::List),
@@ -103,7 +106,7 @@ impl Target {
             Target::Block(_) => Some("GET, HEAD, PUT, DELETE"),
             Target::Missing => Some("POST"),
             Target::List(_) | Target::BadQuery(_) => Some("GET, HEAD"),
-            Target::Health | Target::Ready | Target::Stats | Target::OpenApi => Some("GET, HEAD"),
+            Target::Health | Target::Ready | Target::Stats | Target::Metrics | Target::OpenApi => Some("GET, HEAD"),
             Target::BadName(_) | Target::Unknown(_) | Target::Malformed(_) => None,
         }
     }
@@ -123,6 +126,7 @@ impl Target {
             | Target::Health
             | Target::Ready
             | Target::Stats
+            | Target::Metrics
             | Target::OpenApi => {
                 matches!(method, Method::Get | Method::Head)
             }

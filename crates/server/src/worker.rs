@@ -1,11 +1,13 @@
 //! One worker: a thread with its own ring, listener, session and connections. What it shares with other workers are the phase
 //! the server is in, counters, and sockets that are passed on.
 
+use crate::access::AuditLog;
 use crate::admission::Admission;
 use crate::connection;
 use crate::hand_over::{HandOver, Inbox};
 use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
+use crate::metrics::WorkerMetrics;
 use crate::peers::PeerSlot;
 use crate::phase::{Listening, Phase, PhaseWatch, ServerState};
 use buddy_ring::{BufferPool, ReceiveBuffers, Remote, Ring, RingConfig, Runtime, Socket};
@@ -54,6 +56,9 @@ pub(crate) struct Worker {
     pub(crate) receive_buffers: ReceiveBuffers,
     pub(crate) state: Arc<ServerState>,
     pub(crate) phase: Rc<PhaseWatch>,
+    /// What this worker counts.
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) audit: AuditLog,
     hand_over: HandOver,
     connections: RefCell<Slab<Entry>>,
     /// Connections above the limit that are being told so.
@@ -102,6 +107,8 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         reply_buffers: BufferPool::new(reply_bytes_max),
         receive_buffers,
         phase: PhaseWatch::start(&ring, &seed.state),
+        metrics: seed.state.metrics_of(seed.number),
+        audit: AuditLog::default(),
         state: seed.state,
         limits,
         hand_over: seed.hand_over,
@@ -116,6 +123,8 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
     worker.hand_over.receive(worker.number, seed.inbox, &ring, move |socket, admission| {
         Worker::serve_counted(&taking_over, socket, admission);
     });
+    let telling = Rc::clone(&worker);
+    ring.on_turn_end(move || telling.tell_levels());
     runtime.block_on(async {
         // The port opens only when the first put needs to wait for nothing.
         worker.session.fill_pools().await;
@@ -146,6 +155,7 @@ async fn accept(worker: Rc<Worker>, Listening { listener, tls }: Listening) {
             Some(Ok(socket)) => Worker::accepted(&worker, socket, tls),
             Some(Err(error)) => {
                 if out_of_resources(&error) {
+                    worker.metrics.connections.failed.add(1);
                     worker.log_accept_failure(&error);
                     worker.ring.sleep(ACCEPT_PAUSE).await;
                 }
@@ -170,6 +180,7 @@ impl Worker {
 
     /// Serves a connection that was accepted here, or passes it to a worker with fewer. It counts from now on, wherever it goes.
     fn accepted(worker: &Rc<Worker>, socket: Socket, tls: bool) {
+        worker.metrics.connections.accepted.add(1);
         let limit = worker.limits.connections_max;
         if worker.state.connections() >= limit {
             return Worker::refuse_crowd(worker, socket, tls, format!("there are {limit} connections already"));
@@ -203,6 +214,7 @@ impl Worker {
 
     /// Tells one client too many so, unless it would take a handshake to do so.
     fn refuse_crowd(worker: &Rc<Worker>, socket: Socket, tls: bool, reason: String) {
+        worker.metrics.connections.refused.add(1);
         if tls || worker.crowd.get() >= CROWD_MAX {
             return;
         }
@@ -235,6 +247,16 @@ impl Worker {
             worker.trim_later();
         })
         .detach();
+    }
+
+    /// Tells everybody how much is in use.
+    fn tell_levels(&self) {
+        let levels = &self.metrics.levels;
+        levels.received_bytes.set(self.ring.received_bytes());
+        levels.sent_bytes.set(self.ring.sent_bytes());
+        levels.upload_buffer_bytes.set(self.upload_buffers.in_use_bytes() as u64);
+        levels.reply_buffer_bytes.set(self.reply_buffers.in_use_bytes() as u64);
+        levels.receive_buffers.set(u64::from(self.receive_buffers.in_use()));
     }
 
     /// Notes whether a connection waits for a request.

@@ -110,12 +110,6 @@ impl Reads {
         !self.under_way.borrow().is_empty()
     }
 
-    /// Whose reads these are.
-    #[must_use]
-    pub fn worker(&self) -> usize {
-        self.worker
-    }
-
     /// Begins a read: from here on no extent that a look-up finds is reused until the guard is dropped.
     #[must_use]
     pub fn begin(self: &Rc<Self>) -> ReadGuard {

@@ -31,6 +31,12 @@ impl Hash {
         &self.0
     }
 
+    /// Its first eight bytes as a number: where it lies among all hashes.
+    #[must_use]
+    pub fn leading_bits(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+
     /// The SHA-256 of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Hash {

@@ -19,6 +19,7 @@
 //! | [`recovery`] | opening whatever the last process left behind |
 //! | [`check`] | does everything that is written down agree? |
 //! | `verify` | reading blocks and hashing them |
+//! | [`statistics`], [`worker_statistics`], [`histogram`] | what is counted, and how |
 //! | [`quarantine`] | extents taken out of service |
 //! | [`files`] | the seam to the disk |
 //! | `sync` | what threads share, from the standard library or from loom |
@@ -36,6 +37,7 @@ pub mod files;
 mod free_set;
 pub mod hash;
 pub mod health;
+pub mod histogram;
 pub mod index;
 pub mod journal;
 #[cfg(all(test, loom))]
@@ -55,6 +57,7 @@ pub mod statistics;
 pub mod store;
 mod sync;
 mod verify;
+pub mod worker_statistics;
 
 #[cfg(test)]
 #[path = "../../../fuzz/corpus.rs"]

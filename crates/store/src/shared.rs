@@ -5,7 +5,8 @@ use crate::health::Health;
 use crate::names::Names;
 use crate::quarantine::Quarantined;
 use crate::settings::Settings;
-use crate::statistics::{Gauge, Statistics};
+use crate::statistics::Statistics;
+use crate::worker_statistics::WorkerStatistics;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names, clock, health and counters of one store.
@@ -20,8 +21,8 @@ pub struct Shared {
     pub quarantine: Mutex<Vec<Quarantined>>,
     /// What it holds and does.
     pub statistics: Statistics,
-    /// Blocks that each worker is writing: they will ask for a name soon.
-    pub(crate) writing: Box<[Gauge]>,
+    /// What each worker does, counted by itself.
+    pub workers: Box<[Arc<WorkerStatistics>]>,
 }
 
 impl Shared {
@@ -35,7 +36,7 @@ impl Shared {
             health: Health::default(),
             quarantine: Mutex::default(),
             statistics: Statistics::default(),
-            writing: (0..settings.workers).map(|_| Gauge::default()).collect(),
+            workers: (0..settings.workers).map(|_| Arc::default()).collect(),
         })
     }
 

@@ -223,6 +223,7 @@ fn target(target: &Target) -> Option<Vec<u8>> {
         Target::Health => b"/-/health".to_vec(),
         Target::Ready => b"/-/ready".to_vec(),
         Target::Stats => b"/-/stats".to_vec(),
+        Target::Metrics => b"/-/metrics".to_vec(),
         Target::OpenApi => b"/-/openapi.yaml".to_vec(),
         Target::Missing => b"/-/missing".to_vec(),
         Target::List(list) => {

@@ -116,6 +116,8 @@ struct State {
     /// Requests that wait for a checkpoint.
     deferred: VecDeque<Deferred>,
     sealed: Option<Sealed>,
+    /// When the first change of the active generation was published, in milliseconds since 1970; 0: there is none.
+    oldest_change_ms: u64,
     /// Extents taken out of service in the active generation.
     quarantined: Vec<Quarantined>,
     /// False while the index cannot be sure of its space: names are no longer taken in, removals are.
@@ -172,6 +174,7 @@ impl<F: BlockFile> Controller<F> {
                 generation_size: parts.generation_size,
                 deferred: VecDeque::new(),
                 sealed: None,
+                oldest_change_ms: 0,
                 quarantined: Vec::new(),
                 index_has_space: parts.index_has_space,
                 index_space_is_due: !parts.index_has_space,
@@ -268,7 +271,16 @@ impl<F: BlockFile> Controller<F> {
         statistics.names_sealed.set(stages.sealed().map_or(0, |sealed| sealed.len() as u64));
         statistics.journal_bytes_used.set(state.journal.used_bytes());
         statistics.journal_bytes.set(state.journal.capacity_bytes());
+        statistics.changes_gathered.set(state.journal.gathered() as u64);
+        statistics.requests_deferred.set(state.deferred.len() as u64);
+        statistics.requests_starved.set(state.space.starved.len() as u64);
         self.shared.health.set_space_is_short(state.space.is_short());
+    }
+
+    /// Says since when the oldest change waits for a checkpoint.
+    fn tell_oldest_change(&self, state: &State) {
+        let sealed = state.sealed.as_ref().map_or(0, Sealed::oldest_change_ms);
+        self.shared.statistics.oldest_change_ms.set(if sealed > 0 { sealed } else { state.oldest_change_ms });
     }
 
     /// Why nothing is written any more, if so.

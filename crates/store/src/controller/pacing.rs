@@ -4,7 +4,6 @@
 use super::{Controller, State};
 use crate::crash_point::crash_point;
 use crate::files::BlockFile;
-use crate::statistics::Gauge;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ impl<F: BlockFile> Controller<F> {
     /// flush cost the same however many they serve. Where nobody else is writing nobody waits.
     fn waits_for_more(self: &Rc<Self>, state: &mut State) -> bool {
         let gathered = state.journal.gathered();
-        let writing: u64 = self.shared.writing.iter().map(Gauge::get).sum();
+        let writing: u64 = self.shared.workers.iter().map(|worker| worker.writing.get()).sum();
         if gathered == 0 || state.journal.is_writing() || writing <= gathered as u64 {
             state.gathering_since = None;
             return false;

@@ -38,7 +38,7 @@ pub(crate) struct Ports(Vec<Port>);
 /// What was taken from the queues in one turn.
 #[derive(Default)]
 pub(crate) struct Taken {
-    pub(crate) any: bool,
+    pub(crate) requests: u64,
     /// Answers to recalls, or places of those that will not come.
     pub(crate) recalls_answered: usize,
 }
@@ -54,7 +54,7 @@ impl Ports {
         for (worker, port) in self.0.iter_mut().enumerate() {
             let Ok(chunk) = port.requests.read_chunk(port.requests.slots()) else { continue };
             for request in chunk {
-                taken.any = true;
+                taken.requests += 1;
                 match request {
                     Request::Detach => {
                         port.detached = true;

@@ -11,6 +11,7 @@ use crate::messages::{Refusal, Reply};
 use crate::names::NameState;
 use crate::quarantine::Quarantined;
 use crate::settings::DataSync;
+use crate::statistics::{nanoseconds, now_ms};
 use std::rc::Rc;
 
 /// Flushes when writes are answered before they are durable.
@@ -27,11 +28,12 @@ pub(super) struct FlushState {
 
 impl<F: BlockFile> Controller<F> {
     pub(super) async fn write_frame(self: Rc<Self>, frame: FrameToWrite) {
+        let began = self.ring.now();
         // The blocks that the frame names were written before it was made. Their flush runs beside the frame: should the frame alone
         // become durable, opening the store finds out by their hashes. The answers wait for both.
         let flushing = self.flushes_data_for(&frame).then(|| {
-            let data = self.data.clone();
-            self.ring.spawn(async move { data.flush().await })
+            let controller = Rc::clone(&self);
+            self.ring.spawn(async move { controller.flush_data().await })
         });
         let written = self.write_frame_itself(&frame).await;
         let flushed = match flushing {
@@ -45,6 +47,9 @@ impl<F: BlockFile> Controller<F> {
                 if let Some(in_flight) = state.journal.end_frame() {
                     crash_point("frame-durable");
                     self.publish(state, in_flight);
+                    let time = self.ring.now().saturating_duration_since(began);
+                    self.shared.statistics.frame_time.record(nanoseconds(time));
+                    self.shared.statistics.frame_bytes.record(frame.bytes as u64);
                     crash_point("frame-answered");
                 }
             }
@@ -52,6 +57,14 @@ impl<F: BlockFile> Controller<F> {
             (_, Err(error)) => self.stop_writing(state, format!("a flush failed: {error}")),
         }
         self.settle(state);
+    }
+
+    async fn flush_data(&self) -> std::io::Result<()> {
+        let began = self.ring.now();
+        let result = self.data.flush().await;
+        let time = self.ring.now().saturating_duration_since(began);
+        self.shared.statistics.flush_time.record(nanoseconds(time));
+        result
     }
 
     fn flushes_data_for(&self, frame: &FrameToWrite) -> bool {
@@ -74,6 +87,10 @@ impl<F: BlockFile> Controller<F> {
     fn publish(self: &Rc<Self>, state: &mut State, frame: InFlight) {
         let last = frame.last_sequence();
         let stages = self.shared.names.load();
+        if state.oldest_change_ms == 0 && !frame.changes.is_empty() {
+            state.oldest_change_ms = now_ms();
+            self.tell_oldest_change(state);
+        }
         for (sequence, change) in (frame.first_sequence..).zip(&frame.changes) {
             let taken = stages.active().insert(&change.hash, change.state);
             debug_assert!(taken, "admission keeps room for every change that is gathered");
@@ -106,6 +123,7 @@ impl<F: BlockFile> Controller<F> {
         }
         self.shared.statistics.frames.add(1);
         self.shared.statistics.records.add(frame.changes.len() as u64);
+        self.shared.statistics.frame_records.record(frame.changes.len() as u64);
         self.pace(state);
         for (worker, reply) in frame.into_answers() {
             state.ports.send(worker, reply);
@@ -156,7 +174,7 @@ impl<F: BlockFile> Controller<F> {
         // Every write up to here had completed before its name was published: the flushes begin after it. Data first: a name
         // must not outlive its bytes.
         let published = self.state.borrow().flush.published;
-        let result = match self.data.flush().await {
+        let result = match self.flush_data().await {
             Ok(()) => {
                 crash_point("data-flushed");
                 self.journal_file.flush().await

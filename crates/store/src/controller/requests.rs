@@ -83,9 +83,10 @@ impl<F: BlockFile> Controller<F> {
         let batch = &mut state.batch;
         let now = self.ring.now();
         let taken = state.ports.take(|worker, request| batch.push(worker, request, now));
-        if !taken.any {
+        if taken.requests == 0 {
             return;
         }
+        self.shared.statistics.batch_requests.record(taken.requests);
         state.space.recall_answered(taken.recalls_answered);
         let mut batch = std::mem::take(&mut state.batch);
         for (worker, id, runs) in batch.returns.drain(..) {

@@ -13,6 +13,7 @@ use crate::index::{IndexError, Meta, Totals};
 use crate::names::Generation;
 use crate::quarantine::Quarantined;
 use crate::settings::GenerationSize;
+use crate::statistics::nanoseconds;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,14 @@ pub(super) struct Sealed {
     /// The last one of an orderly stop.
     last: bool,
     started: bool,
+    /// When its first change was published; 0: it has none.
+    oldest_change_ms: u64,
+}
+
+impl Sealed {
+    pub(super) fn oldest_change_ms(&self) -> u64 {
+        self.oldest_change_ms
+    }
 }
 
 impl<F: BlockFile> Controller<F> {
@@ -59,7 +68,8 @@ impl<F: BlockFile> Controller<F> {
         let Some(generation) = self.shared.names.seal() else { return };
         crash_point("generation-sealed");
         let quarantined = std::mem::take(&mut state.quarantined);
-        state.sealed = Some(Sealed { generation, quarantined, border, totals: state.totals, last, started: false });
+        let (totals, oldest_change_ms) = (state.totals, std::mem::take(&mut state.oldest_change_ms));
+        state.sealed = Some(Sealed { generation, quarantined, border, totals, last, started: false, oldest_change_ms });
         self.start_checkpoint_if_durable(state);
     }
 
@@ -92,12 +102,15 @@ impl<F: BlockFile> Controller<F> {
             names_max: next_size.checkpoint_names_max(state.journal.capacity_bytes()),
         };
         let outcome = self.checkpointer.start(job);
+        let began = self.ring.now();
         let controller = Rc::clone(self);
         self.ring
             .spawn(async move {
                 let outcome = outcome.await.unwrap_or_else(|_| {
                     Err(IndexError::System { action: "written", reason: "the checkpointer has ended".to_owned() })
                 });
+                let time = controller.ring.now().saturating_duration_since(began);
+                controller.shared.statistics.checkpoint_time.record(nanoseconds(time));
                 let mut state = controller.state.borrow_mut();
                 controller.checkpoint_ended(&mut state, outcome, next_size);
                 controller.settle(&mut state);
@@ -145,6 +158,7 @@ impl<F: BlockFile> Controller<F> {
             });
         }
         state.index_has_space = done.space_ahead.is_ok();
+        self.tell_oldest_change(state);
         self.shared.statistics.checkpoints.add(1);
         self.shared.statistics.set_index_sizes(done.index_sizes);
         if sealed.last {

@@ -120,6 +120,11 @@ impl Exchange {
         }
     }
 
+    /// Requests that wait for their reply.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
     /// Wakes the controller, if it sleeps and was sent something.
     pub(crate) fn wake_controller(&self) {
         if self.sent.take() {

@@ -30,6 +30,7 @@ use crate::messages::{Reply, Request};
 use crate::record::Record;
 use crate::settings::{DataSync, Durability, LookupPath, Settings};
 use crate::shared::Shared;
+use crate::worker_statistics::WorkerStatistics;
 use buddy_ring::{Remote, Ring};
 use exchange::Exchange;
 use pools::Pools;
@@ -57,6 +58,8 @@ pub(crate) struct SessionParts<F, R> {
 pub struct Session<F, R> {
     ring: Ring,
     shared: Arc<Shared>,
+    /// What this session counts.
+    counted: Arc<WorkerStatistics>,
     settings: Settings,
     data: F,
     /// The same file, read past the cache.
@@ -117,7 +120,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     /// Starts a session on `ring`.
     pub(crate) fn start(ring: &Ring, parts: SessionParts<F, R>) -> Rc<Session<F, R>> {
         let exchange = Exchange::new(ring, parts.requests, parts.controller, parts.settings.requests_max);
-        let pools = Pools::new(ring, &exchange, &parts.shared, &parts.settings);
+        let counted = parts.shared.workers.get(parts.worker).map(Arc::clone).unwrap_or_default();
+        let pools = Pools::new(ring, &exchange, &parts.shared, &counted, &parts.settings);
         let per_frame = parts.settings.data_sync == Some(DataSync::PerFrame);
         let durable = parts.settings.durability == Durability::Sync && !per_frame;
         let session = Rc::new(Session {
@@ -125,6 +129,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             reads: Reads::new(Arc::clone(&parts.shared.clock), parts.worker),
             writes: WriteQueue::new(ring, parts.data.clone(), durable),
             shared: parts.shared,
+            counted,
             settings: parts.settings,
             uncached: parts.data.uncached(),
             data: parts.data,
@@ -145,7 +150,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             let session = Rc::clone(&session);
             move || {
                 session.writes.flush();
-                session.tell_writing();
+                session.tell_levels();
                 session.exchange.wake_controller();
                 // A snapshot that outlived the turn would make the index grow.
                 session.reader.borrow_mut().rest();
@@ -154,11 +159,11 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         session
     }
 
-    /// Lets the controller know how many blocks are on their way to it.
-    fn tell_writing(&self) {
-        if let Some(gauge) = self.shared.writing.get(self.reads.worker()) {
-            gauge.set(self.writing.get() as u64);
-        }
+    /// Lets the controller know how many blocks are on their way to it, and everybody how much is in use.
+    fn tell_levels(&self) {
+        self.counted.writing.set(self.writing.get() as u64);
+        self.counted.requests_outstanding.set(self.exchange.outstanding() as u64);
+        self.pools.tell_levels();
     }
 
     /// Fills the pools, so that the first puts need not wait. Does without where there is no space.
@@ -184,7 +189,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     ///
     /// [`StoreError`]
     pub async fn find(&self, hash: &Hash) -> Result<Option<Found>, StoreError> {
-        Ok(self.look_up(hash).await?.found)
+        Ok(self.counted.count_failure(self.look_up(hash).await)?.found)
     }
 
     async fn look_up(&self, hash: &Hash) -> Result<LookUp, StoreError> {
@@ -223,6 +228,10 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     ///
     /// [`StoreError`]
     pub async fn delete(&self, hash: &Hash) -> Result<bool, StoreError> {
+        self.counted.count_failure(self.delete_uncounted(hash).await)
+    }
+
+    async fn delete_uncounted(&self, hash: &Hash) -> Result<bool, StoreError> {
         loop {
             let LookUp { found, seen } = self.look_up(hash).await?;
             self.refuse_if_read_only()?;

@@ -8,6 +8,7 @@ use crate::extent::{Extent, ExtentRun, SIZE_CLASSES, SizeClass};
 use crate::messages::{Refusal, Reply, Request};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::worker_statistics::WorkerStatistics;
 use buddy_ring::{Ring, WaitLine};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,6 +26,7 @@ pub(crate) struct Pools {
     ring: Ring,
     exchange: Rc<Exchange>,
     shared: Arc<Shared>,
+    counted: Arc<WorkerStatistics>,
     pools: [Pool; SIZE_CLASSES],
     /// Targets are being looked at.
     adjusting: Cell<bool>,
@@ -46,7 +48,13 @@ struct Pool {
 }
 
 impl Pools {
-    pub(crate) fn new(ring: &Ring, exchange: &Rc<Exchange>, shared: &Arc<Shared>, settings: &Settings) -> Rc<Pools> {
+    pub(crate) fn new(
+        ring: &Ring,
+        exchange: &Rc<Exchange>,
+        shared: &Arc<Shared>,
+        counted: &Arc<WorkerStatistics>,
+        settings: &Settings,
+    ) -> Rc<Pools> {
         let mut targets = settings.pool_targets.iter().copied();
         let mut classes = SizeClass::all();
         let pools = std::array::from_fn(|_| {
@@ -69,6 +77,7 @@ impl Pools {
             ring: ring.clone(),
             exchange: Rc::clone(exchange),
             shared: Arc::clone(shared),
+            counted: Arc::clone(counted),
             pools,
             adjusting: Cell::new(false),
             closed: Cell::new(false),
@@ -96,6 +105,9 @@ impl Pools {
                 self.start_filling(class);
             }
             return Ok(extent);
+        }
+        if let Some(dry) = self.counted.pool_dry.get(class.index()) {
+            dry.add(1);
         }
         if !pool.filling.get() {
             pool.target.set(pool.target.get().saturating_mul(2).min(pool.target_max));
@@ -140,6 +152,15 @@ impl Pools {
 
     fn target(&self, pool: &Pool) -> u32 {
         if self.shared.health.space_is_short() { 1 } else { pool.target.get() }
+    }
+
+    /// Tells everybody how full the pools are.
+    pub(crate) fn tell_levels(&self) {
+        let gauges = self.counted.pool_extents.iter().zip(&self.counted.pool_targets);
+        for (pool, (extents, target)) in self.pools.iter().zip(gauges) {
+            extents.set(u64::from(pool.count.get()));
+            target.set(u64::from(pool.target.get()));
+        }
     }
 
     /// Fills every pool up to its target.

@@ -34,6 +34,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     ///
     /// [`StoreError`]: the name was not bound by this call.
     pub async fn put(self: &Rc<Self>, hash: Hash, buffer: Buffer, length: u32) -> Result<Stored, StoreError> {
+        let result = self.put_uncounted(hash, buffer, length).await;
+        self.counted.count_stored(length, &result);
+        result
+    }
+
+    async fn put_uncounted(self: &Rc<Self>, hash: Hash, buffer: Buffer, length: u32) -> Result<Stored, StoreError> {
         let look_up = self.look_up(&hash).await?;
         self.refuse_if_read_only()?;
         if look_up.found.is_some() {

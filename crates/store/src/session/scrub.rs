@@ -47,9 +47,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                     return Ok(());
                 }
                 self.scrub_one(&hash, buffers, bytes_per_second).await?;
+                self.shared.statistics.scrub_position.set(hash.leading_bits());
                 blocks += 1;
             }
         }
+        // The next begins at the first name.
+        self.shared.statistics.scrub_position.set(0);
         if blocks > 0 {
             self.shared.statistics.scrub_passes.add(1);
         }

@@ -10,6 +10,7 @@ use crate::messages::{Reply, Request};
 use crate::record::Record;
 use crate::settings::VerifyReads;
 use buddy_ring::Buffer;
+use std::io;
 use std::ops::Range;
 
 /// One read in so many is verified where a sample is.
@@ -77,7 +78,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         let Found { hash, record, guard, verify, seen } = found;
         let (result, mut buffer, mut guard) = read_fully(&self.data, buffer, range.clone(), offset, guard).await;
         if let Err(source) = result {
-            return (Err(StoreError::Io { action: "read", source }), buffer);
+            return (Err(self.read_failed(source)), buffer);
         }
         if !verify || hashes_to(&hash, &buffer, range.clone()) {
             return (Ok(()), buffer);
@@ -88,14 +89,22 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         (result, buffer, guard) = read_fully(&self.data, buffer, range.clone(), offset, guard).await;
         drop(guard);
         if let Err(source) = result {
-            return (Err(StoreError::Io { action: "read", source }), buffer);
+            return (Err(self.read_failed(source)), buffer);
         }
         if hashes_to(&hash, &buffer, range) {
             tracing::warn!(%hash, "a block was wrong in the page cache and right on the disk");
             return (Ok(()), buffer);
         }
         self.take_out_of_service(hash, record, seen).await;
-        (Err(StoreError::Corrupt(hash)), buffer)
+        let error = StoreError::Corrupt(hash);
+        self.counted.count_error(&error);
+        (Err(error), buffer)
+    }
+
+    fn read_failed(&self, source: io::Error) -> StoreError {
+        let error = StoreError::Io { action: "read", source };
+        self.counted.count_error(&error);
+        error
     }
 
     /// Removes the name of a damaged block, so that it can be stored again, and sees to it that its extent is not used again.
