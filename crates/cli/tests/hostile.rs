@@ -194,6 +194,34 @@ fn a_connection_ends_after_as_many_requests_as_it_may_have() {
     assert_eq!(client.request("GET", "/-/health", &[&format!("Long: {}", "x".repeat(2048))], b"").status, 431);
 }
 
+/// A request for missing names, cut off at each of its bytes by a reset or by half of a farewell: the memory that it had is free
+/// again, of which a block needs much.
+#[test]
+fn names_that_are_cut_off_at_any_byte_leave_nothing_behind() {
+    let (_directory, server) = patient_server(&["--workers", "1", "--buffer-memory", "2MiB"]);
+    let lines = format!("{}\n", name(b"x")).repeat(4);
+    let length = lines.len();
+    let request = format!(
+        "POST /-/missing HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{lines}"
+    );
+    for cut in 0..request.len() {
+        let mut client = server.connect();
+        client.send(&request.as_bytes()[..cut]);
+        if cut % 2 == 0 {
+            socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        } else {
+            client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(client.read_reply(false).is_none(), "half a request has no answer");
+        }
+    }
+    // Each would have kept a page of the memory for uploads.
+    server.wait_for_stat("connections", |connections| connections == 1);
+    let mut client = impatient(&server);
+    for seed in 0..4 {
+        assert_eq!(client.request("PUT", "/", &[], &bytes(seed, BLOCK_BYTES_MAX)).status, 200);
+    }
+}
+
 /// Two workers' worth of look-ups under way, and requests beside them that are answered in between.
 #[test]
 fn looking_many_names_up_does_not_hold_others_up() {
