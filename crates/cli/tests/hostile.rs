@@ -96,6 +96,31 @@ fn clients_that_do_not_read_small_replies_leave_memory_for_others() {
     }
 }
 
+/// Bytes that the system keeps for a client, as `/proc/net/tcp` tells.
+fn queued_bytes(server: &Server, client: &Client) -> u64 {
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let (own, peer) = (port(server.address), port(client.stream.local_addr().unwrap()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = columns.into_iter().find(|row| row[1].ends_with(&own) && row[2].ends_with(&peer)).unwrap();
+    u64::from_str_radix(row[4].split(':').next().unwrap(), 16).unwrap()
+}
+
+#[test]
+fn the_system_queues_little_for_a_client_that_does_not_read() {
+    let (_directory, server) = patient_server(&[]);
+    let large = bytes(2, BLOCK_BYTES_MAX);
+    impatient(&server).request("PUT", "/", &[], &large);
+    let mut deaf = server.connect();
+    send_some(&mut deaf, &get(&large).repeat(40));
+    let (mut queued, mut before) = (queued_bytes(&server, &deaf), 0);
+    while queued == 0 || queued != before {
+        std::thread::sleep(Duration::from_millis(300));
+        (before, queued) = (queued, queued_bytes(&server, &deaf));
+    }
+    assert!(queued < 1 << 20, "{queued} bytes");
+}
+
 /// Reads a little every now and then, so that there is always some progress.
 fn trickle(client: &mut Client) -> std::time::Duration {
     use std::io::Read;

@@ -39,6 +39,11 @@ pub enum ListenError {
     },
 }
 
+/// Bytes that a connection's peer has no room for yet, and that the kernel queues all the same. What is on its way does not count, so
+/// fast peers do not notice; but without this one that does not read makes the kernel queue megabytes, and enough of those make it drop
+/// what others send.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// A socket bound to an address, to be used through any ring.
 pub struct Listener {
     descriptor: OwnedFd,
@@ -122,8 +127,9 @@ fn bind_one(address: SocketAddr, join: bool, congestion_control: Option<&str>) -
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(other)?;
     }
-    // Accepted connections inherit these two.
+    // Accepted connections inherit these.
     socket.set_tcp_nodelay(true).map_err(other)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX).map_err(other)?;
     if let Some(name) = congestion_control {
         socket
             .set_tcp_congestion(name.as_bytes())
