@@ -68,7 +68,7 @@ serve_options! {
     /// Certificates in PEM, of which one must have signed the certificate that every client of TLS then has to show
     #[arg(long, env = "BUDDY_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: PathBuf,
-    /// Permissions of Unix sockets, in octal [default: what the umask leaves of 0777]
+    /// Permissions of Unix sockets, in octal [default: 0660]
     #[arg(long, env = "BUDDY_UNIX_MODE", value_name = "MODE")]
     unix_mode: UnixMode,
     /// File with tokens, a line for each as `buddy-blocks token` prints it; read again on SIGHUP [default: no tokens, and whoever
@@ -352,7 +352,7 @@ impl ServeOptions {
             },
             listen: ListenOptions {
                 congestion_control: self.congestion_control,
-                unix_mode: self.unix_mode.map(|UnixMode(mode)| mode),
+                unix_mode: self.unix_mode.map_or(defaults.listen.unix_mode, |UnixMode(mode)| mode),
             },
             cors: cors(self.cors_origin.as_deref())?,
             ..defaults

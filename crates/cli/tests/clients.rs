@@ -1,7 +1,7 @@
 //! Real clients against the real server: curl, Python's `requests` and `http.client`, Node's `fetch`, and an nginx between. Who is not
 //! installed is skipped, and the test says so; `.ci/run` installs all of them and sets `BUDDY_TEST_ALL_CLIENTS`, with which nobody may
 //! be missing.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
 mod support;
 

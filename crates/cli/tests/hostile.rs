@@ -96,6 +96,31 @@ fn clients_that_do_not_read_small_replies_leave_memory_for_others() {
     }
 }
 
+/// Bytes that the system keeps for a client, as `/proc/net/tcp` tells.
+fn queued_bytes(server: &Server, client: &Client) -> u64 {
+    let port = |address: std::net::SocketAddr| format!(":{:04X}", address.port());
+    let (own, peer) = (port(server.address), port(client.stream.local_addr().unwrap()));
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = columns.into_iter().find(|row| row[1].ends_with(&own) && row[2].ends_with(&peer)).unwrap();
+    u64::from_str_radix(row[4].split(':').next().unwrap(), 16).unwrap()
+}
+
+#[test]
+fn the_system_queues_little_for_a_client_that_does_not_read() {
+    let (_directory, server) = patient_server(&[]);
+    let large = bytes(2, BLOCK_BYTES_MAX);
+    impatient(&server).request("PUT", "/", &[], &large);
+    let mut deaf = server.connect();
+    send_some(&mut deaf, &get(&large).repeat(40));
+    let (mut queued, mut before) = (queued_bytes(&server, &deaf), 0);
+    while queued == 0 || queued != before {
+        std::thread::sleep(Duration::from_millis(300));
+        (before, queued) = (queued, queued_bytes(&server, &deaf));
+    }
+    assert!(queued < 1 << 20, "{queued} bytes");
+}
+
 /// Reads a little every now and then, so that there is always some progress.
 fn trickle(client: &mut Client) -> std::time::Duration {
     use std::io::Read;
@@ -192,6 +217,34 @@ fn a_connection_ends_after_as_many_requests_as_it_may_have() {
     assert!(client.is_at_end());
     let mut client = impatient(&server);
     assert_eq!(client.request("GET", "/-/health", &[&format!("Long: {}", "x".repeat(2048))], b"").status, 431);
+}
+
+/// A request for missing names, cut off at each of its bytes by a reset or by half of a farewell: the memory that it had is free
+/// again, of which a block needs much.
+#[test]
+fn names_that_are_cut_off_at_any_byte_leave_nothing_behind() {
+    let (_directory, server) = patient_server(&["--workers", "1", "--buffer-memory", "2MiB"]);
+    let lines = format!("{}\n", name(b"x")).repeat(4);
+    let length = lines.len();
+    let request = format!(
+        "POST /-/missing HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{lines}"
+    );
+    for cut in 0..request.len() {
+        let mut client = server.connect();
+        client.send(&request.as_bytes()[..cut]);
+        if cut % 2 == 0 {
+            socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
+        } else {
+            client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(client.read_reply(false).is_none(), "half a request has no answer");
+        }
+    }
+    // Each would have kept a page of the memory for uploads.
+    server.wait_for_stat("connections", |connections| connections == 1);
+    let mut client = impatient(&server);
+    for seed in 0..4 {
+        assert_eq!(client.request("PUT", "/", &[], &bytes(seed, BLOCK_BYTES_MAX)).status, 200);
+    }
 }
 
 /// Two workers' worth of look-ups under way, and requests beside them that are answered in between.

@@ -15,7 +15,7 @@
 //! | `operation` | one operation in flight as a future that owns its buffers |
 //! | `buffer` | page-aligned buffers from a bounded pool |
 //! | `file` | reading, writing and flushing files |
-//! | `listener` | listening and accepting |
+//! | `listener`, `unix_socket` | listening and accepting |
 //! | `socket` | receiving, sending, sending a file's pages |
 //! | `connect` | connecting to somebody who listens |
 //! | `traffic` | how many bytes went through sockets |
@@ -37,6 +37,7 @@ mod sync;
 mod task;
 mod timer;
 mod traffic;
+mod unix_socket;
 mod wait_line;
 
 pub use buffer::{Buffer, BufferPool, PAGE_BYTES};

@@ -3,21 +3,24 @@
 use crate::operation::{Completion, Operation, Payload};
 use crate::runtime::Ring;
 use crate::socket::Socket;
+use crate::unix_socket::{self, SocketFile};
 use io_uring::{opcode, types};
-use socket2::{Domain, SockAddr, Type};
+use socket2::{Domain, Type};
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the address of a Unix socket begins.
 const UNIX: &str = "unix:";
+
+/// Bytes that a connection's peer has no room for yet, and that the kernel queues all the same. What is on its way does not count, so
+/// fast peers do not notice; but without this one that does not read makes the kernel queue megabytes, and enough of those make it drop
+/// what others send.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// Where to listen.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,8 +65,8 @@ pub enum ListenError {
     #[error("cannot listen on {0}: the port is in use by another process")]
     PortInUse(SocketAddr),
     /// Somebody listens on that socket already.
-    #[error("cannot listen on {0}: it is in use by another process")]
-    InUse(Address),
+    #[error("cannot listen on {UNIX}{}: it is in use by another process", .0.display())]
+    InUse(PathBuf),
     /// The congestion control is unknown to the kernel or not allowed.
     #[error(
         "TCP congestion control \"{name}\" cannot be used ({source}): see /proc/sys/net/ipv4/tcp_allowed_congestion_control"
@@ -75,8 +78,8 @@ pub enum ListenError {
         source: io::Error,
     },
     /// There is something else where the socket should be.
-    #[error("cannot listen on {0}: there is a file that is no socket")]
-    NoSocket(Address),
+    #[error("cannot listen on {UNIX}{}: there is a file that is no socket", .0.display())]
+    NoSocket(PathBuf),
     /// Anything else.
     #[error("cannot listen on {address}: {source}")]
     Other {
@@ -88,12 +91,19 @@ pub enum ListenError {
 }
 
 /// What connections and sockets are like.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ListenOptions {
     /// Of connections over TCP; `None` leaves the system's.
     pub congestion_control: Option<String>,
-    /// Permissions of a Unix socket's file; `None` leaves those that the process gives to new files.
-    pub unix_mode: Option<u32>,
+    /// Permissions of a Unix socket's file.
+    pub unix_mode: u32,
+}
+
+impl Default for ListenOptions {
+    /// The system's congestion control; Unix sockets for the user and the group of the process.
+    fn default() -> ListenOptions {
+        ListenOptions { congestion_control: None, unix_mode: 0o660 }
+    }
 }
 
 /// A socket bound to an address, to be used through any ring.
@@ -106,7 +116,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds a socket to an address, which no other process may have bound for listening. It does not listen yet.
+    /// Makes sure that an address can be listened on, which no other process may be doing, and keeps a port of TCP for us. It does not
+    /// listen yet.
     ///
     /// # Errors
     ///
@@ -114,7 +125,11 @@ impl Listener {
     pub fn bind(address: &Address, options: &ListenOptions) -> Result<Listener, ListenError> {
         match address {
             Address::Tcp(address) => bind_tcp(*address, false, options),
-            Address::Unix(path) => bind_unix(path, options),
+            Address::Unix(path) => {
+                unix_socket::check(path)?;
+                let descriptor = unix_socket::new().map_err(|error| bind_error(address, error))?;
+                Ok(Listener { descriptor, address: address.clone(), options: options.clone(), file: None })
+            }
         }
     }
 
@@ -127,11 +142,17 @@ impl Listener {
     /// # Errors
     ///
     /// [`ListenError`]
-    pub fn listen(self, count: usize, backlog: i32) -> Result<Vec<Listener>, ListenError> {
-        let failed = |source: rustix::io::Errno| bind_error(&self.address, source.into());
-        rustix::net::listen(&self.descriptor, backlog).map_err(failed)?;
-        if matches!(self.address, Address::Tcp(_)) {
-            rustix::net::sockopt::set_socket_reuseport(&self.descriptor, true).map_err(failed)?;
+    pub fn listen(mut self, count: usize, backlog: i32) -> Result<Vec<Listener>, ListenError> {
+        match &self.address {
+            Address::Tcp(_) => {
+                let failed = |source: rustix::io::Errno| bind_error(&self.address, source.into());
+                rustix::net::listen(&self.descriptor, backlog).map_err(failed)?;
+                rustix::net::sockopt::set_socket_reuseport(&self.descriptor, true).map_err(failed)?;
+            }
+            Address::Unix(path) => {
+                let file = unix_socket::listen(&self.descriptor, path, self.options.unix_mode, backlog)?;
+                self.file = Some(Arc::new(file));
+            }
         }
         let mut listeners = Vec::with_capacity(count);
         for _ in 1..count {
@@ -203,8 +224,9 @@ fn bind_tcp(address: SocketAddr, join: bool, options: &ListenOptions) -> Result<
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(failed)?;
     }
-    // Accepted connections inherit these two.
+    // Accepted connections inherit these.
     socket.set_tcp_nodelay(true).map_err(failed)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX).map_err(failed)?;
     if let Some(name) = &options.congestion_control {
         socket
             .set_tcp_congestion(name.as_bytes())
@@ -215,61 +237,10 @@ fn bind_tcp(address: SocketAddr, join: bool, options: &ListenOptions) -> Result<
     Ok(Listener { descriptor: socket.into(), address: Address::Tcp(address), options: options.clone(), file: None })
 }
 
-/// Before it listens nobody can connect, so its permissions hold from the first connection on.
-fn bind_unix(path: &Path, options: &ListenOptions) -> Result<Listener, ListenError> {
-    let address = Address::Unix(path.to_owned());
-    let failed = |error| bind_error(&address, error);
-    remove_if_stale(path, &address)?;
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).map_err(failed)?;
-    socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
-    let file = Arc::new(SocketFile { path: path.to_owned(), is_there: AtomicBool::new(true) });
-    if let Some(mode) = options.unix_mode {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).map_err(failed)?;
-    }
-    Ok(Listener { descriptor: socket.into(), address, options: options.clone(), file: Some(file) })
-}
-
-/// A process that was killed leaves the file of its socket behind. Where nobody listens on it, it is in nobody's way but ours.
-fn remove_if_stale(path: &Path, address: &Address) -> Result<(), ListenError> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(bind_error(address, error)),
-        Ok(file) if !file.file_type().is_socket() => return Err(ListenError::NoSocket(address.clone())),
-        Ok(_) => {}
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(|error| bind_error(address, error))
-        }
-        _ => Err(ListenError::InUse(address.clone())),
-    }
-}
-
-/// The file of a Unix socket. It is removed once: afterwards one of that name is somebody else's.
-struct SocketFile {
-    path: PathBuf,
-    is_there: AtomicBool,
-}
-
-impl SocketFile {
-    fn remove(&self) {
-        if self.is_there.swap(false, Ordering::Relaxed) {
-            // Somebody may have removed it before.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
-fn bind_error(address: &Address, error: io::Error) -> ListenError {
+pub(crate) fn bind_error(address: &Address, error: io::Error) -> ListenError {
     match (error.kind(), address) {
         (ErrorKind::AddrInUse, Address::Tcp(address)) => ListenError::PortInUse(*address),
-        (ErrorKind::AddrInUse, Address::Unix(_)) => ListenError::InUse(address.clone()),
+        (ErrorKind::AddrInUse, Address::Unix(path)) => ListenError::InUse(path.clone()),
         _ => ListenError::Other { address: address.clone(), source: error },
     }
 }
@@ -304,26 +275,5 @@ mod tests {
         for text in ["", "unix:", "localhost:1", "127.0.0.1", "::1:80", "/run/x"] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_unix_socket_is_ones_own_has_its_permissions_and_goes_with_the_listener() {
-        let directory = std::env::temp_dir().join(format!("buddy-listener-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let path = directory.join("socket");
-        let address = Address::Unix(path.clone());
-        let options = ListenOptions { unix_mode: Some(0o600), ..ListenOptions::default() };
-        // What a killed process leaves.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let listeners = Listener::bind(&address, &options).unwrap().listen(2, 16).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(UnixStream::connect(&path).is_ok());
-        assert!(matches!(Listener::bind(&address, &options), Err(ListenError::InUse(_))));
-        drop(listeners);
-        assert!(!path.exists());
-        std::fs::write(&path, "mine").unwrap();
-        assert!(matches!(Listener::bind(&address, &options), Err(ListenError::NoSocket(_))));
-        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 }
