@@ -54,18 +54,19 @@ impl AccessConfig {
         Ok(Arc::new(Access::new(policy)))
     }
 
-    /// Reads it again. What is wrong with it leaves everything as it is.
-    pub(crate) fn reload(&self, access: &Access) {
+    /// Reads it again; false where there is none. What is wrong with it leaves everything as it is.
+    pub(crate) fn reload(&self, access: &Access) -> bool {
         match self.policy() {
             Ok((policy, Some(tokens))) => {
                 access.replace(policy);
                 tracing::info!(tokens, "tokens were read again");
             }
-            Ok((_, None)) => tracing::debug!("no tokens are configured: there are none to be read again"),
+            Ok((_, None)) => return false,
             Err(error) => {
-                tracing::error!(%error, "the file with tokens is refused: those that were read before stay in force")
+                tracing::error!(%error, "the file with tokens is refused: those that were read before stay in force");
             }
         }
+        true
     }
 }
 

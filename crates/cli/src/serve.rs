@@ -115,10 +115,11 @@ struct Again {
 impl Again {
     /// Tokens, certificate and key. What is wrong with them is said, and those of before stay in use.
     fn read(&self) {
-        self.config.reload(&self.access);
+        let has_tokens = self.config.reload(&self.access);
         match self.files.get().map(Reload::certificate) {
             Some(Ok(true)) => tracing::info!("certificate and key were read again"),
             Some(Err(error)) => tracing::error!(%error, "certificate and key stay as they were"),
+            Some(Ok(false)) | None if !has_tokens => tracing::info!("there is nothing to be read again"),
             Some(Ok(false)) | None => {}
         }
     }
