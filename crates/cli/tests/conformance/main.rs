@@ -69,7 +69,7 @@ fn the_openapi_document_names_the_methods_that_are_offered() {
             described.entry(path.clone()).or_default().insert(method.to_uppercase());
         }
     }
-    assert_eq!(described.len(), 8);
+    assert_eq!(described.len(), 9);
     for (path, methods) in described {
         let reply = client.request("OPTIONS", &path.replace("{hash}", &fixture.digits), &[], b"");
         assert_eq!(reply.status, 204, "{path}");
