@@ -3,7 +3,8 @@
 // A panic is how it reports.
 #![allow(clippy::expect_used)]
 
-use crate::options::{PoolTargets, ServeConfig, ServeOptions, parse_file, parse_pool_targets};
+use crate::config::{ServeConfig, parse_file};
+use crate::options::{PoolTargets, ServeOptions, parse_pool_targets};
 use crate::values::{Bytes, Span};
 use buddy_store::settings::JOURNAL_BYTES_MIN;
 use std::path::Path;

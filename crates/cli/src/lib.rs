@@ -3,6 +3,7 @@
 //! | module | one idea |
 //! | --- | --- |
 //! | `options`, `values` | what `serve` can be told, and how it is written |
+//! | `config` | what is made of it |
 //! | `environment` | variables that nothing reads are mistakes |
 //! | `serve`, `check`, `bench` | the commands |
 //! | `access`, `tokens` | who may do what; the command `token` |
@@ -11,6 +12,7 @@
 mod access;
 mod bench;
 mod check;
+mod config;
 mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

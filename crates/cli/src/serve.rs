@@ -1,7 +1,8 @@
 //! `buddy-blocks serve`
 
 use crate::access::AccessConfig;
-use crate::options::{ServeArguments, ServeConfig};
+use crate::config::ServeConfig;
+use crate::options::ServeArguments;
 use crate::{Failure, Outcome, environment, logging};
 use buddy_ring::Address;
 use buddy_server::access::Access;

@@ -1,7 +1,8 @@
 //! The index in libmdbx: four tables, see `docs/format.md`.
 
 use super::creation;
-use super::environment::{Environment, ReadTransaction, Sought, Table, WriteTransaction};
+use super::environment::{Environment, Table};
+use super::transaction::{ReadTransaction, Sought, WriteTransaction};
 use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
 use crate::hash::Hash;
 use crate::page_map::PageMap;

@@ -11,6 +11,7 @@ mod environment;
 #[doc(hidden)]
 pub mod fuzzing;
 mod mdbx_index;
+mod transaction;
 
 pub use mdbx_index::{MdbxIndex, MdbxReader};
 

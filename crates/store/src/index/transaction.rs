@@ -1,0 +1,289 @@
+//! Read and write transactions of libmdbx behind safe types.
+//!
+//! What the C interface asks of its callers, and how it is kept: a transaction does not outlive its environment (it holds an
+//! `Arc` or a borrow of it); bytes it returns are valid until the transaction changes or ends (they borrow it); a write
+//! transaction stays on its thread (it is not `Send`); read transactions may move between threads, because the environment
+//! is opened with `MDBX_NOSTICKYTHREADS`, but not be shared (`!Sync`).
+
+use super::IndexError;
+use super::environment::{Environment, Table, check, error};
+use signet_mdbx_sys as ffi;
+use std::ffi::{CStr, c_void};
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::Arc;
+
+fn value(bytes: &[u8]) -> ffi::MDBX_val {
+    ffi::MDBX_val { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+fn empty_value() -> ffi::MDBX_val {
+    ffi::MDBX_val { iov_base: ptr::null_mut(), iov_len: 0 }
+}
+
+/// Looks `key` up.
+///
+/// # Safety
+///
+/// `transaction` must be alive, and the result must not be used after it changes or ends.
+unsafe fn get<'a>(transaction: *mut ffi::MDBX_txn, table: Table, key: &[u8]) -> Result<Option<&'a [u8]>, IndexError> {
+    let key = value(key);
+    let mut found = empty_value();
+    // SAFETY: the transaction is alive, by this function's contract; key and result are valid for the call.
+    let code = unsafe { ffi::mdbx_get(transaction, table.0, &raw const key, &raw mut found) };
+    if code == ffi::MDBX_NOTFOUND {
+        return Ok(None);
+    }
+    check("read", code)?;
+    // SAFETY: the bytes are in the transaction's snapshot, which outlives their use by this function's contract.
+    Ok(Some(unsafe { bytes(found) }))
+}
+
+/// The bytes that a value points to.
+///
+/// # Safety
+///
+/// The transaction that filled `value` must be alive and unchanged as long as the result is used.
+unsafe fn bytes<'a>(value: ffi::MDBX_val) -> &'a [u8] {
+    if value.iov_len == 0 {
+        return &[];
+    }
+    // SAFETY: libmdbx returned this address and length; they stay valid by this function's contract.
+    unsafe { std::slice::from_raw_parts(value.iov_base.cast::<c_void>().cast(), value.iov_len) }
+}
+
+/// Key and value of a row.
+type KeyAndValue<'a> = (&'a [u8], &'a [u8]);
+
+/// What a search has found.
+pub(super) enum Sought<'a> {
+    /// The value of the key.
+    Found(&'a [u8]),
+    /// No such key: the rows on both sides of its place.
+    Absent { before: Option<KeyAndValue<'a>>, after: Option<KeyAndValue<'a>> },
+}
+
+/// A read transaction, with or without a snapshot.
+pub(super) struct ReadTransaction {
+    pointer: *mut ffi::MDBX_txn,
+    _environment: Arc<Environment>,
+    live: bool,
+}
+
+// SAFETY: with MDBX_NOSTICKYTHREADS a read transaction may be used from any thread, one at a time; it is not `Sync`.
+unsafe impl Send for ReadTransaction {}
+
+impl ReadTransaction {
+    /// Of a transaction that was begun. It gives its snapshot up.
+    pub(super) fn new(pointer: *mut ffi::MDBX_txn, environment: Arc<Environment>) -> ReadTransaction {
+        let mut transaction = ReadTransaction { pointer, _environment: environment, live: true };
+        transaction.reset();
+        transaction
+    }
+
+    /// Takes a snapshot of what was committed last.
+    pub(super) fn renew(&mut self) -> Result<(), IndexError> {
+        self.reset();
+        // SAFETY: the transaction was reset, as renewing asks.
+        check("read", unsafe { ffi::mdbx_txn_renew(self.pointer) })?;
+        self.live = true;
+        Ok(())
+    }
+
+    /// Gives the snapshot up.
+    pub(super) fn reset(&mut self) {
+        if std::mem::take(&mut self.live) {
+            // SAFETY: the transaction is a live read transaction; no bytes of it are borrowed, since this borrows it mutably.
+            unsafe { ffi::mdbx_txn_reset(self.pointer) };
+        }
+    }
+
+    /// True while it holds a snapshot.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Opens a table that exists. Needs a snapshot.
+    pub(super) fn table(&self, name: &CStr) -> Result<Table, IndexError> {
+        let mut table = 0;
+        // SAFETY: the transaction is alive; the name is a terminated string.
+        let code = unsafe { ffi::mdbx_dbi_open(self.pointer, name.as_ptr(), ffi::MDBX_DB_DEFAULTS, &raw mut table) };
+        if code == ffi::MDBX_NOTFOUND {
+            return Err(IndexError::Damaged(format!("table {} is missing", name.to_string_lossy())));
+        }
+        check("opened", code)?;
+        Ok(Table(table))
+    }
+
+    /// Bytes of the pages of a table. Needs a snapshot.
+    pub(super) fn table_bytes(&self, table: Table) -> Result<u64, IndexError> {
+        // SAFETY: a struct of integers, for which zero is a value.
+        let mut stat: ffi::MDBX_stat = unsafe { std::mem::zeroed() };
+        // SAFETY: the transaction is alive; `stat` has the size that is passed.
+        let code = unsafe { ffi::mdbx_dbi_stat(self.pointer, table.0, &raw mut stat, size_of::<ffi::MDBX_stat>()) };
+        check("read", code)?;
+        let pages = stat.ms_branch_pages.saturating_add(stat.ms_leaf_pages).saturating_add(stat.ms_overflow_pages);
+        Ok(pages.saturating_mul(u64::from(stat.ms_psize)))
+    }
+
+    /// Ends the transaction so that the tables that it opened stay open.
+    pub(super) fn commit(mut self) -> Result<(), IndexError> {
+        let pointer = std::mem::replace(&mut self.pointer, ptr::null_mut());
+        // SAFETY: the transaction is alive, and not used again whatever the outcome.
+        check("read", unsafe { ffi::mdbx_txn_commit_ex(pointer, ptr::null_mut()) })
+    }
+
+    /// The value of `key`.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>, IndexError> {
+        if !self.live {
+            return Err(error("read", libc::EINVAL));
+        }
+        // SAFETY: the transaction is live; the result borrows it, so it cannot be reset or dropped meanwhile.
+        unsafe { get(self.pointer, table, key) }
+    }
+
+    /// The value of `key`, or the rows on both sides of its place.
+    pub(super) fn seek(&self, table: Table, key: &[u8]) -> Result<Sought<'_>, IndexError> {
+        if let Some(row) = self.get(table, key)? {
+            return Ok(Sought::Found(row));
+        }
+        let cursor = Cursor::open(self.pointer, table)?;
+        // SAFETY: the transaction is live; the result borrows it, so it cannot be reset or dropped meanwhile.
+        let after = unsafe { cursor.step(Some(key), ffi::MDBX_SET_RANGE) }?;
+        let back = if after.is_some() { ffi::MDBX_PREV } else { ffi::MDBX_LAST };
+        // SAFETY: as above.
+        let before = unsafe { cursor.step(None, back) }?;
+        Ok(Sought::Absent { before, after })
+    }
+
+    /// Calls `each` with every row of a table in the order of keys, from the first key not below `from` on, until it says false.
+    pub(super) fn for_each(
+        &self,
+        table: Table,
+        from: Option<&[u8]>,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
+    ) -> Result<(), IndexError> {
+        if !self.live {
+            return Err(error("read", libc::EINVAL));
+        }
+        let cursor = Cursor::open(self.pointer, table)?;
+        let mut step = if from.is_some() { ffi::MDBX_SET_RANGE } else { ffi::MDBX_FIRST };
+        // SAFETY: the snapshot is not given up while `self` is borrowed.
+        while let Some((key, row)) = unsafe { cursor.step(from, step) }? {
+            if !each(key, row)? {
+                break;
+            }
+            step = ffi::MDBX_NEXT;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ReadTransaction {
+    fn drop(&mut self) {
+        if !self.pointer.is_null() {
+            // SAFETY: aborting ends a read transaction in any state; it is not used again.
+            unsafe { ffi::mdbx_txn_abort(self.pointer) };
+        }
+    }
+}
+
+struct Cursor(*mut ffi::MDBX_cursor);
+
+impl Cursor {
+    fn open(transaction: *mut ffi::MDBX_txn, table: Table) -> Result<Cursor, IndexError> {
+        let mut cursor = ptr::null_mut();
+        // SAFETY: the caller's transaction is alive; `cursor` receives the new cursor.
+        check("read", unsafe { ffi::mdbx_cursor_open(transaction, table.0, &raw mut cursor) })?;
+        Ok(Cursor(cursor))
+    }
+
+    /// Moves as `operation` says, which may take `key`; the row there, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// The transaction must be alive and unchanged as long as the result is used.
+    unsafe fn step<'a>(
+        &self,
+        key: Option<&[u8]>,
+        operation: ffi::MDBX_cursor_op,
+    ) -> Result<Option<KeyAndValue<'a>>, IndexError> {
+        let (mut key, mut row) = (key.map_or_else(empty_value, value), empty_value());
+        // SAFETY: cursor and transaction are alive; key and row receive addresses in the snapshot.
+        let code = unsafe { ffi::mdbx_cursor_get(self.0, &raw mut key, &raw mut row, operation) };
+        if code == ffi::MDBX_NOTFOUND {
+            return Ok(None);
+        }
+        check("read", code)?;
+        // SAFETY: the bytes are in the transaction's snapshot, which outlives their use by this function's contract.
+        Ok(Some((unsafe { bytes(key) }, unsafe { bytes(row) })))
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        // SAFETY: the cursor is open and not used again.
+        unsafe { ffi::mdbx_cursor_close(self.0) };
+    }
+}
+
+/// The write transaction. Given up when dropped.
+pub(super) struct WriteTransaction<'a> {
+    /// Null once committed. A raw pointer, so the transaction cannot leave its thread, as libmdbx asks.
+    pointer: *mut ffi::MDBX_txn,
+    _environment: PhantomData<&'a Environment>,
+}
+
+impl WriteTransaction<'_> {
+    /// Of a transaction that was begun.
+    pub(super) fn new<'a>(pointer: *mut ffi::MDBX_txn) -> WriteTransaction<'a> {
+        WriteTransaction { pointer, _environment: PhantomData }
+    }
+
+    /// Opens a table, creating it where it is missing.
+    pub(super) fn table(&mut self, name: &CStr) -> Result<Table, IndexError> {
+        let mut table = 0;
+        // SAFETY: the transaction is alive; the name is a terminated string.
+        let code = unsafe { ffi::mdbx_dbi_open(self.pointer, name.as_ptr(), ffi::MDBX_CREATE, &raw mut table) };
+        check("opened", code)?;
+        Ok(Table(table))
+    }
+
+    /// The value of `key`.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>, IndexError> {
+        // SAFETY: the transaction is alive; the result borrows it, so it cannot be changed or ended meanwhile.
+        unsafe { get(self.pointer, table, key) }
+    }
+
+    /// Sets the value of `key`.
+    pub(super) fn put(&mut self, table: Table, key: &[u8], row: &[u8]) -> Result<(), IndexError> {
+        let (key, mut row) = (value(key), value(row));
+        // SAFETY: the transaction is alive; without MDBX_RESERVE libmdbx only reads key and row.
+        let code = unsafe { ffi::mdbx_put(self.pointer, table.0, &raw const key, &raw mut row, ffi::MDBX_UPSERT) };
+        check("written", code)
+    }
+
+    /// Removes `key`, if it is there.
+    pub(super) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), IndexError> {
+        let key = value(key);
+        // SAFETY: the transaction is alive; libmdbx only reads the key.
+        let code = unsafe { ffi::mdbx_del(self.pointer, table.0, &raw const key, ptr::null()) };
+        if code == ffi::MDBX_NOTFOUND { Ok(()) } else { check("written", code) }
+    }
+
+    /// Makes the change durable and visible.
+    pub(super) fn commit(mut self) -> Result<(), IndexError> {
+        let pointer = std::mem::replace(&mut self.pointer, ptr::null_mut());
+        // SAFETY: the transaction is alive, and not used again whatever the outcome.
+        check("written", unsafe { ffi::mdbx_txn_commit_ex(pointer, ptr::null_mut()) })
+    }
+}
+
+impl Drop for WriteTransaction<'_> {
+    fn drop(&mut self) {
+        if !self.pointer.is_null() {
+            // SAFETY: the transaction is alive and not used again.
+            unsafe { ffi::mdbx_txn_abort(self.pointer) };
+        }
+    }
+}
