@@ -1,5 +1,6 @@
 //! Connections that say something wrong, or nothing, and end anyhow: afterwards everything is as it was, and meanwhile a well-behaved
-//! client is served. Short by default; `GARBAGE_CONNECTIONS=1000000` and `GARBAGE_SEED` for more. About ten heads go down each.
+//! client is served. Short by default; `GARBAGE_CONNECTIONS=1000000 GARBAGE_THREADS=64` and `GARBAGE_SEED` for more. About ten heads go
+//! down each.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::indexing_slicing, missing_docs)]
 
 mod support;
@@ -12,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::{Server, bytes, check, directory, name, setting};
 
-const THREADS: u64 = 4;
 /// What the process may have more of afterwards: what allocators keep.
 const MEMORY_SLACK_KIB: u64 = 16 * 1024;
 
@@ -123,7 +123,7 @@ fn misbehave(server: &Server, random: &mut Rng) {
 fn misbehave_often(server: &Server, connections: u64, seed: u64) {
     let made = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for thread in 0..THREADS {
+        for thread in 0..setting("GARBAGE_THREADS", 4) {
             let made = &made;
             scope.spawn(move || {
                 let mut random = Rng::with_seed(seed + thread);
