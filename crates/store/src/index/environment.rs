@@ -1,6 +1,6 @@
 //! libmdbx behind safe types: an environment, one file of named tables. Nothing here knows what the bytes mean.
 
-use super::transaction::{ReadTransaction, WriteTransaction};
+use super::transaction::{Cursor, ReadTransaction, WriteTransaction};
 use super::{IndexError, IndexSizes};
 use signet_mdbx_sys as ffi;
 use std::ffi::{CStr, CString, c_int};
@@ -211,14 +211,16 @@ impl Environment {
 
     /// A read transaction without a snapshot: see [`ReadTransaction::renew`].
     pub(super) fn reader(self: &Arc<Self>) -> Result<ReadTransaction, IndexError> {
+        let cursor = Cursor::create()?;
         let pointer = self.begin(ffi::MDBX_TXN_RDONLY)?;
-        Ok(ReadTransaction::new(pointer, Arc::clone(self)))
+        Ok(ReadTransaction::new(pointer, Arc::clone(self), cursor))
     }
 
     /// Begins the one write transaction there can be; waits while another is under way.
     pub(super) fn writer(&self) -> Result<WriteTransaction<'_>, IndexError> {
+        let cursor = Cursor::create()?;
         let pointer = self.begin(ffi::MDBX_TXN_READWRITE)?;
-        Ok(WriteTransaction::new(pointer))
+        Ok(WriteTransaction::new(pointer, cursor))
     }
 }
 

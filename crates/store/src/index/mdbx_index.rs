@@ -277,14 +277,14 @@ pub struct MdbxTransaction<'a> {
 
 impl IndexTransaction for MdbxTransaction<'_> {
     fn block(&self, hash: &Hash) -> Result<Option<Record>, IndexError> {
-        let row = self.transaction.get(self.tables.blocks, hash.as_bytes())?;
+        let row = self.transaction.get_near(self.tables.blocks, hash.as_bytes())?;
         row.map(|row| codec::decode_record(hash, row)).transpose()
     }
 
     fn set_block(&mut self, hash: &Hash, record: Option<Record>) -> Result<(), IndexError> {
         match record {
             Some(record) => {
-                self.transaction.put(self.tables.blocks, hash.as_bytes(), &codec::encode_record(hash, record))
+                self.transaction.put_near(self.tables.blocks, hash.as_bytes(), &codec::encode_record(hash, record))
             }
             None => self.transaction.delete(self.tables.blocks, hash.as_bytes()),
         }

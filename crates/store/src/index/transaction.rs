@@ -68,6 +68,8 @@ pub(super) struct ReadTransaction {
     pointer: *mut ffi::MDBX_txn,
     _environment: Arc<Environment>,
     live: bool,
+    /// For [`ReadTransaction::seek`].
+    cursor: Cursor,
 }
 
 // SAFETY: with MDBX_NOSTICKYTHREADS a read transaction may be used from any thread, one at a time; it is not `Sync`.
@@ -75,8 +77,8 @@ unsafe impl Send for ReadTransaction {}
 
 impl ReadTransaction {
     /// Of a transaction that was begun. It gives its snapshot up.
-    pub(super) fn new(pointer: *mut ffi::MDBX_txn, environment: Arc<Environment>) -> ReadTransaction {
-        let mut transaction = ReadTransaction { pointer, _environment: environment, live: true };
+    pub(super) fn new(pointer: *mut ffi::MDBX_txn, environment: Arc<Environment>, cursor: Cursor) -> ReadTransaction {
+        let mut transaction = ReadTransaction { pointer, _environment: environment, live: true, cursor };
         transaction.reset();
         transaction
     }
@@ -142,17 +144,20 @@ impl ReadTransaction {
         unsafe { get(self.pointer, table, key) }
     }
 
-    /// The value of `key`, or the rows on both sides of its place.
+    /// The value of `key`, or the rows on both sides of its place: one way down the tree for both.
     pub(super) fn seek(&self, table: Table, key: &[u8]) -> Result<Sought<'_>, IndexError> {
-        if let Some(row) = self.get(table, key)? {
-            return Ok(Sought::Found(row));
+        if !self.live {
+            return Err(error("read", libc::EINVAL));
         }
-        let cursor = Cursor::open(self.pointer, table)?;
+        self.cursor.bind(self.pointer, table)?;
         // SAFETY: the transaction is live; the result borrows it, so it cannot be reset or dropped meanwhile.
-        let after = unsafe { cursor.step(Some(key), ffi::MDBX_SET_RANGE) }?;
+        let after = match unsafe { self.cursor.step(Some(key), ffi::MDBX_SET_RANGE) }? {
+            Some((found, row)) if found == key => return Ok(Sought::Found(row)),
+            after => after,
+        };
         let back = if after.is_some() { ffi::MDBX_PREV } else { ffi::MDBX_LAST };
         // SAFETY: as above.
-        let before = unsafe { cursor.step(None, back) }?;
+        let before = unsafe { self.cursor.step(None, back) }?;
         Ok(Sought::Absent { before, after })
     }
 
@@ -166,7 +171,8 @@ impl ReadTransaction {
         if !self.live {
             return Err(error("read", libc::EINVAL));
         }
-        let cursor = Cursor::open(self.pointer, table)?;
+        let cursor = Cursor::create()?;
+        cursor.bind(self.pointer, table)?;
         let mut step = if from.is_some() { ffi::MDBX_SET_RANGE } else { ffi::MDBX_FIRST };
         // SAFETY: the snapshot is not given up while `self` is borrowed.
         while let Some((key, row)) = unsafe { cursor.step(from, step) }? {
@@ -188,14 +194,39 @@ impl Drop for ReadTransaction {
     }
 }
 
-struct Cursor(*mut ffi::MDBX_cursor);
+/// A place in a table. It stays near what was sought last, so that what lies beside it is found without a search from the root.
+pub(super) struct Cursor(*mut ffi::MDBX_cursor);
 
 impl Cursor {
-    fn open(transaction: *mut ffi::MDBX_txn, table: Table) -> Result<Cursor, IndexError> {
-        let mut cursor = ptr::null_mut();
-        // SAFETY: the caller's transaction is alive; `cursor` receives the new cursor.
-        check("read", unsafe { ffi::mdbx_cursor_open(transaction, table.0, &raw mut cursor) })?;
-        Ok(Cursor(cursor))
+    /// One that is nowhere.
+    pub(super) fn create() -> Result<Cursor, IndexError> {
+        // SAFETY: takes any context; the result is ours alone, or null where there is no memory.
+        let cursor = unsafe { ffi::mdbx_cursor_create(ptr::null_mut()) };
+        if cursor.is_null() { Err(error("read", libc::ENOMEM)) } else { Ok(Cursor(cursor)) }
+    }
+
+    /// Makes it one of a table, as a transaction that is alive sees it; nothing where it is that already. When the transaction ends or
+    /// gives its snapshot up, libmdbx takes it out of it.
+    fn bind(&self, transaction: *mut ffi::MDBX_txn, table: Table) -> Result<(), IndexError> {
+        // SAFETY: both are alive; the cursor is in no other transaction, since it belongs to one of ours.
+        check("read", unsafe { ffi::mdbx_cursor_bind(transaction, self.0, table.0) })
+    }
+
+    /// The value of `key`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Cursor::step`].
+    unsafe fn get<'a>(&self, key: &[u8]) -> Result<Option<&'a [u8]>, IndexError> {
+        // SAFETY: by this function's contract.
+        Ok(unsafe { self.step(Some(key), ffi::MDBX_SET) }?.map(|(_, row)| row))
+    }
+
+    /// Sets the value of `key`, in the write transaction that it is bound to.
+    fn put(&self, key: &[u8], row: &[u8]) -> Result<(), IndexError> {
+        let (key, mut row) = (value(key), value(row));
+        // SAFETY: the cursor is bound; without MDBX_RESERVE libmdbx only reads key and row.
+        check("written", unsafe { ffi::mdbx_cursor_put(self.0, &raw const key, &raw mut row, ffi::MDBX_UPSERT) })
     }
 
     /// Moves as `operation` says, which may take `key`; the row there, if there is one.
@@ -222,7 +253,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        // SAFETY: the cursor is open and not used again.
+        // SAFETY: the cursor is in no transaction that is alive but ours, and not used again.
         unsafe { ffi::mdbx_cursor_close(self.0) };
     }
 }
@@ -232,12 +263,14 @@ pub(super) struct WriteTransaction<'a> {
     /// Null once committed. A raw pointer, so the transaction cannot leave its thread, as libmdbx asks.
     pointer: *mut ffi::MDBX_txn,
     _environment: PhantomData<&'a Environment>,
+    /// For what is read and written in the order of its keys.
+    cursor: Cursor,
 }
 
 impl WriteTransaction<'_> {
     /// Of a transaction that was begun.
-    pub(super) fn new<'a>(pointer: *mut ffi::MDBX_txn) -> WriteTransaction<'a> {
-        WriteTransaction { pointer, _environment: PhantomData }
+    pub(super) fn new<'a>(pointer: *mut ffi::MDBX_txn, cursor: Cursor) -> WriteTransaction<'a> {
+        WriteTransaction { pointer, _environment: PhantomData, cursor }
     }
 
     /// Opens a table, creating it where it is missing.
@@ -253,6 +286,19 @@ impl WriteTransaction<'_> {
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>, IndexError> {
         // SAFETY: the transaction is alive; the result borrows it, so it cannot be changed or ended meanwhile.
         unsafe { get(self.pointer, table, key) }
+    }
+
+    /// The value of `key`, which lies near the one that was asked for or set before.
+    pub(super) fn get_near(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>, IndexError> {
+        self.cursor.bind(self.pointer, table)?;
+        // SAFETY: the transaction is alive; the result borrows it, so it cannot be changed or ended meanwhile.
+        unsafe { self.cursor.get(key) }
+    }
+
+    /// Sets the value of `key`, which lies near the one that was asked for or set before.
+    pub(super) fn put_near(&mut self, table: Table, key: &[u8], row: &[u8]) -> Result<(), IndexError> {
+        self.cursor.bind(self.pointer, table)?;
+        self.cursor.put(key, row)
     }
 
     /// Sets the value of `key`.
