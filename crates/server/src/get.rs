@@ -10,7 +10,6 @@ use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
 use crate::pace::Pace;
-use crate::page_cache::is_cached;
 use crate::range::Selected;
 use crate::reply::{self, BlockPart, Persistence};
 use crate::request::{Head, Method};
@@ -168,7 +167,7 @@ impl BlockReply<'_> {
         let offset = extent.offset() + u64::from(part.start);
         if self.connection.stream.sends_files()
             && let Some(file) = self.connection.worker.session.cached_descriptor(&found)
-            && is_cached(file, offset, part.len() as u64)
+            && self.holds_pages(file, offset..offset + part.len() as u64)
         {
             return Ok(self.send_pages(found, offset, file).await?);
         }
@@ -178,6 +177,11 @@ impl BlockReply<'_> {
         self.send_head(true).await?;
         self.connection.send(buffer, start..start + part.len(), false).await?;
         Ok(())
+    }
+
+    fn holds_pages(&self, file: BorrowedFd<'_>, range: Range<u64>) -> bool {
+        let worker = &self.connection.worker;
+        worker.page_cache.holds(file, self.block.hash, range, worker.ring.now())
     }
 
     /// Sends pages of the page cache. The read is over when the last byte is in the socket; one that lasts holds only its own

@@ -8,6 +8,7 @@ use crate::hand_over::{HandOver, Inbox};
 use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
 use crate::metrics::WorkerMetrics;
+use crate::page_cache::PageCache;
 use crate::peers::PeerSlot;
 use crate::phase::{Listening, Phase, PhaseWatch, ServerState};
 use buddy_ring::{BufferPool, ReceiveBuffers, Remote, Ring, RingConfig, Runtime, Socket};
@@ -54,6 +55,7 @@ pub(crate) struct Worker {
     /// … and for blocks that are sent.
     pub(crate) reply_buffers: BufferPool,
     pub(crate) receive_buffers: ReceiveBuffers,
+    pub(crate) page_cache: PageCache,
     pub(crate) state: Arc<ServerState>,
     pub(crate) phase: Rc<PhaseWatch>,
     /// What this worker counts.
@@ -106,6 +108,7 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         upload_buffers: BufferPool::new(limits.buffer_bytes_max - reply_bytes_max),
         reply_buffers: BufferPool::new(reply_bytes_max),
         receive_buffers,
+        page_cache: PageCache::default(),
         phase: PhaseWatch::start(&ring, &seed.state),
         metrics: seed.state.metrics_of(seed.number),
         audit: AuditLog::default(),
