@@ -50,5 +50,5 @@ pub use runtime::{Ring, RingConfig, Runtime};
 pub use setup::SetupError;
 pub use socket::{PeerProcess, SendAmount, Socket};
 pub use task::JoinHandle;
-pub use timer::{Deadline, Elapsed, Sleep};
+pub use timer::{Deadline, Elapsed, Limited, Sleep};
 pub use wait_line::WaitLine;

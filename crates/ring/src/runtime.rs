@@ -8,7 +8,7 @@ use crate::driver::Driver;
 use crate::remote::{self, Doors, Remote, Shared};
 use crate::setup::{self, SetupError};
 use crate::task::{JoinHandle, MAIN, TaskId, TaskWaker, Tasks};
-use crate::timer::{Elapsed, Sleep, Timers};
+use crate::timer::{Deadline, Limited, Sleep, Timers};
 use crate::traffic::Traffic;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -392,9 +392,9 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// [`Elapsed`] where time ran out first; the operation is dropped.
-    pub async fn timeout<F: Future>(&self, duration: Duration, operation: F) -> Result<F::Output, Elapsed> {
-        crate::timer::Deadline::new(self, duration).limit(operation).await
+    /// [`crate::Elapsed`] where time ran out first; the operation is dropped.
+    pub fn timeout<F: Future>(&self, duration: Duration, operation: F) -> Limited<Deadline, F> {
+        Limited::new(Deadline::new(self, duration), operation)
     }
 
     /// Adds a hook that runs at the start of every turn and once more before the ring goes to sleep: a hook that finds a

@@ -6,6 +6,7 @@
 
 use crate::remote::Shared;
 use crate::sync::{AtomicBool, Ordering};
+use pin_project_lite::pin_project;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -70,8 +71,7 @@ impl Tasks {
         F::Output: 'static,
     {
         let state = Rc::new(JoinState { output: Cell::new(None), waiting: Cell::new(None) });
-        let result = Rc::clone(&state);
-        let wrapped = Box::pin(async move { result.finish(future.await) });
+        let wrapped = Box::pin(Joined { state: Rc::clone(&state), future });
         let mut slots = self.slots.borrow_mut();
         let entry = slots.vacant_entry();
         let handle = TaskWaker::new(entry.key(), Arc::clone(shared));
@@ -119,6 +119,27 @@ impl Tasks {
             }
             drop(taken);
         }
+    }
+}
+
+pin_project! {
+    /// Runs a future and hands its output over. A struct, since an `async` block would hold the future twice: as it was given, and
+    /// where it is awaited.
+    struct Joined<F: Future> {
+        state: Rc<JoinState<F::Output>>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Joined<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let Poll::Ready(output) = this.future.poll(context) else { return Poll::Pending };
+        this.state.finish(output);
+        Poll::Ready(())
     }
 }
 

@@ -1,10 +1,12 @@
 //! Sleeping, timeouts, and deadlines that cost nothing to move.
 
 use crate::runtime::Ring;
+use pin_project_lite::pin_project;
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -154,20 +156,50 @@ impl Deadline {
     /// # Errors
     ///
     /// [`Elapsed`] where the limit came first; the operation is dropped.
-    pub async fn limit<F: Future>(&self, operation: F) -> Result<F::Output, Elapsed> {
-        let mut operation = pin!(operation);
-        std::future::poll_fn(|context| {
-            if let Poll::Ready(output) = operation.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
-            }
-            if self.ring.now() >= self.at.get() {
-                return Poll::Ready(Err(Elapsed));
-            }
-            let mut registration = self.registration.take().unwrap_or_else(|| Registration::new(&self.ring));
-            registration.arm(self.at.get(), context.waker());
-            self.registration.set(Some(registration));
-            Poll::Pending
-        })
-        .await
+    pub fn limit<F: Future>(&self, operation: F) -> Limited<&Deadline, F> {
+        Limited { deadline: self, operation }
+    }
+
+    fn poll_limited<F: Future>(
+        &self,
+        operation: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, Elapsed>> {
+        if let Poll::Ready(output) = operation.poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        if self.ring.now() >= self.at.get() {
+            return Poll::Ready(Err(Elapsed));
+        }
+        let mut registration = self.registration.take().unwrap_or_else(|| Registration::new(&self.ring));
+        registration.arm(self.at.get(), context.waker());
+        self.registration.set(Some(registration));
+        Poll::Pending
+    }
+}
+
+pin_project! {
+    /// An operation with a time limit; see [`Deadline::limit`]. A struct, since an `async fn` would hold the operation twice: as its
+    /// argument, and where it is pinned.
+    pub struct Limited<D, F> {
+        deadline: D,
+        #[pin]
+        operation: F,
+    }
+}
+
+impl<D, F> Limited<D, F> {
+    pub(crate) fn new(deadline: D, operation: F) -> Limited<D, F> {
+        Limited { deadline, operation }
+    }
+}
+
+impl<D: Borrow<Deadline>, F: Future> Future for Limited<D, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let deadline: &Deadline = (*this.deadline).borrow();
+        deadline.poll_limited(this.operation, context)
     }
 }

@@ -18,7 +18,7 @@ use rustls::server::ServerConfig;
 use std::cell::Cell;
 use std::future::Future;
 use std::ops::{DerefMut, Range};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -289,7 +289,7 @@ impl Connection {
         let amount = if range.len() <= WHOLE_SEND_BYTES_MAX { SendAmount::All } else { SendAmount::Some };
         while !range.is_empty() {
             let sending = self.stream.send(buffer, range.clone(), amount, more);
-            let (sent, returned) = self.while_client_takes(&pace, sending).await?;
+            let (sent, returned) = self.while_client_takes(&pace, pin!(sending)).await?;
             buffer = returned;
             match sent {
                 Ok(sent) if sent > 0 => range.start += sent,
@@ -301,8 +301,11 @@ impl Connection {
 
     /// Runs an operation that waits for the client to take bytes, as long as it takes some every so often. An operation may take
     /// longer than that: what counts is whether fewer bytes are on their way than before.
-    pub(crate) async fn while_client_takes<F: Future>(&self, pace: &Pace, operation: F) -> Result<F::Output, Broken> {
-        let mut operation = pin!(operation);
+    pub(crate) async fn while_client_takes<F: Future>(
+        &self,
+        pace: &Pace,
+        mut operation: Pin<&mut F>,
+    ) -> Result<F::Output, Broken> {
         let mut unconfirmed = None;
         loop {
             if let Ok(output) = pace.limit(&self.deadline, operation.as_mut()).await {

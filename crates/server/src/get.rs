@@ -22,7 +22,7 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Instant;
 
 /// Answers GET and HEAD of a block.
@@ -111,7 +111,7 @@ impl BlockReply<'_> {
             // Not for a client that still has replies to read: it would keep the buffer for as long.
             drop(found);
             let pace = Pace::of_reply(worker, 0);
-            let writable = self.connection.while_client_takes(&pace, self.connection.stream.writable()).await?;
+            let writable = self.connection.while_client_takes(&pace, pin!(self.connection.stream.writable())).await?;
             writable.map_err(|_| Broken)?;
             found = find(self.connection, self.block.hash).await?;
         }
@@ -189,7 +189,7 @@ impl BlockReply<'_> {
     async fn send_pages(&self, mut found: Found, offset: u64, file: BorrowedFd<'_>) -> Result<(), Broken> {
         let worker = &self.connection.worker;
         let began = worker.ring.now();
-        self.pinning(began, &mut found, self.send_head(true)).await?;
+        self.pinning(began, &mut found, pin!(self.send_head(true))).await?;
         let stream = &self.connection.stream;
         let pace = Pace::of_reply(worker, self.block.range().len());
         let mut offset = offset;
@@ -200,7 +200,8 @@ impl BlockReply<'_> {
                 Ok(0) => return Err(Broken),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let writable = self.connection.while_client_takes(&pace, stream.writable());
+                    let writable = pin!(stream.writable());
+                    let writable = pin!(self.connection.while_client_takes(&pace, writable));
                     self.pinning(began, &mut found, writable).await?.map_err(|_| Broken)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -211,9 +212,8 @@ impl BlockReply<'_> {
     }
 
     /// Runs an operation of a read that began at `began`; when the read has lasted too long it is pinned.
-    async fn pinning<F: Future>(&self, began: Instant, found: &mut Found, operation: F) -> F::Output {
+    async fn pinning<F: Future>(&self, began: Instant, found: &mut Found, mut operation: Pin<&mut F>) -> F::Output {
         let ring = &self.connection.worker.ring;
-        let mut operation = pin!(operation);
         let left = (began + PIN_AFTER).saturating_duration_since(ring.now());
         if let Ok(output) = ring.timeout(left, operation.as_mut()).await {
             return output;

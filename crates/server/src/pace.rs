@@ -1,7 +1,7 @@
 //! How long a body or a reply may take: there must be progress every so often, and on the whole so many bytes a second.
 
 use crate::worker::Worker;
-use buddy_ring::{Deadline, Elapsed, Ring};
+use buddy_ring::{Deadline, Limited, Ring};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,8 @@ impl Pace {
     }
 
     /// Runs one step until there is no progress for too long, or the whole takes too long.
-    pub(crate) async fn limit<F: Future>(&self, deadline: &Deadline, step: F) -> Result<F::Output, Elapsed> {
+    pub(crate) fn limit<'a, F: Future>(&self, deadline: &'a Deadline, step: F) -> Limited<&'a Deadline, F> {
         deadline.set(self.step.min(self.end.saturating_duration_since(self.ring.now())));
-        deadline.limit(step).await
+        deadline.limit(step)
     }
 }
