@@ -3,6 +3,7 @@
 
 use crate::Failure;
 use crate::access::AccessConfig;
+use crate::memory;
 use crate::options::{
     DataSyncOption, DurabilityOption, LogFormat, LookupOption, RightsOption, ServeArguments, ServeOptions,
     VerifyReadsOption,
@@ -95,8 +96,8 @@ impl ServeOptions {
             capacity_bytes: capacity(self.capacity)?,
             pool_targets: self.pool_targets.unwrap_or(defaults.pool_targets),
             checkpoint_names: {
-                let names = self.checkpoint_names.unwrap_or(defaults.checkpoint_names);
-                within("checkpoint-names", names, 64, 16 << 20)?
+                let by_memory = || Settings::checkpoint_names_for(memory::bytes());
+                within("checkpoint-names", self.checkpoint_names.unwrap_or_else(by_memory), 64, 16 << 20)?
             },
             journal_bytes: journal_size(self.journal_size)?,
             lock_timeout: self.lock_timeout.map_or(defaults.lock_timeout, |span| span.0),

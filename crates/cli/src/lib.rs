@@ -18,6 +18,7 @@ mod environment;
 #[doc(hidden)]
 pub mod fuzzing;
 mod logging;
+mod memory;
 mod options;
 mod serve;
 mod tokens;
