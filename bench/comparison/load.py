@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from . import Failure, process
+from . import Failure, counters, process
 
 WARM_UP_SECONDS = 1
 KEYS_OF_REDIS_MAX = 1_000_000
@@ -76,22 +76,22 @@ def measure_redis(program, server, size, seconds, connections, keys):
     def run(requests):
         command = [program, "-h", "127.0.0.1", "-p", str(server.port), "-c", str(connections), "-n", str(requests),
                    "-d", str(size), "-r", str(keys), "-t", "set", "--csv"]
-        output = process.run(command, lambda: memory.append(server.memory_bytes()))
+        output = process.run(command, lambda: memory.append(counters.memory_bytes([server.process.pid])))
         row = next(csv.DictReader(io.StringIO(output[output.index('"test"'):])))
         return {name: float(value) for name, value in row.items() if name != "test"}
 
     memory = []
     requests = max(CALIBRATION_REQUESTS, round(run(CALIBRATION_REQUESTS)["rps"] * seconds))
-    before, began = server.cpu_seconds(), time.monotonic()
+    before, began = counters.cpu_seconds([server.process.pid]), time.monotonic()
     client_before = children_cpu_seconds()
     row = run(requests)
-    memory.append(server.memory_bytes())
+    memory.append(counters.memory_bytes([server.process.pid]))
     client = children_cpu_seconds() - client_before
     missing = {} if server.appended_bytes() >= requests * size else {"missing": requests}
     return {"requests": requests,
             "requests_per_second": row["rps"],
             "latency_us": {name: row[f"{name}_latency_ms"] * 1000 for name in ("p50", "p99", "max")},
-            "cpu_us_per_request": (server.cpu_seconds() - before) * 1e6 / requests,
+            "cpu_us_per_request": (counters.cpu_seconds([server.process.pid]) - before) * 1e6 / requests,
             "memory_bytes": max(memory),
             "client_cpu_us_per_request": client * 1e6 / requests,
             "client_busy": client / (time.monotonic() - began),
