@@ -1,7 +1,7 @@
 """Markdown: tables, figures as they stand in them, and the line that says on what they were measured."""
 
 NONE = "–"
-TEXT_COLUMNS = ("request", "test")  # the others hold numbers
+TEXT_COLUMNS = ("request", "test", "server", "what")  # the others hold numbers
 PROGRAMS = {"nginx": "nginx", "redis": "Redis", "fio": "fio", "wrk": "wrk", "openssl": "OpenSSL"}
 
 
@@ -23,6 +23,10 @@ def ms(us):
 
 def mebibytes(value):
     return NONE if value is None else f"{value / (1 << 20):,.1f}"
+
+
+def percent(value, digits=0):
+    return NONE if value is None else f"{value:.{digits}%}"
 
 
 def ratio(ours, other):

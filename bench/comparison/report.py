@@ -2,11 +2,10 @@
 
 from . import markdown as text
 from .disk import TESTS
-from .figures import SERVERS
+from .figures import SERVERS, UNSTEADY
 from .load import failed
 from .markdown import NONE, mebibytes, ms, number, ratio, row, table
 
-UNSTEADY = 1.5  # between the slowest and the fastest round
 UNSTEADY_SHOWN = 3
 
 

@@ -1,0 +1,2 @@
+from . import cold_reads, growth
+SCENARIOS = {each.NAME: each for each in (cold_reads,growth)}
