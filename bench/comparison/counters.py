@@ -48,17 +48,23 @@ def transferred_bytes(pid):
 
 
 def thread_seconds(pid):
-    """(name, processor time) of each thread, finer than in ticks."""
-    found = []
+    """Processor time of each thread, finer than in ticks: {id: (name, seconds)}. What a thread has used that has ended is nowhere."""
+    found = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
         try:
             with open(f"/proc/{pid}/task/{thread}/comm", encoding="utf-8") as file:
                 name = file.read().strip()
             with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="utf-8") as file:
-                found.append((name, int(file.read().split()[0]) / 1e9))
+                found[int(thread)] = (name, int(file.read().split()[0]) / 1e9)
         except OSError:
             pass  # It has ended since.
     return found
+
+
+def thread_seconds_since(pid, before):
+    """What each thread that there is now has used since: (name, seconds), in the order of names."""
+    now = thread_seconds(pid).items()
+    return sorted((name, seconds - before.get(thread, (name, 0))[1]) for thread, (name, seconds) in now)
 
 
 def machine_seconds():

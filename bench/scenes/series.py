@@ -34,18 +34,19 @@ class Series:
         for kind in self.kinds(*names):
             rates = [each["requests_per_second"] for each in self.rounds(**dict(zip(names, kind)))]
             if rates and max(rates) > UNSTEADY * min(rates):
-                found.append(f"**Unsteady**: {described(kind)}: {min(rates):,.0f} to {max(rates):,.0f}/s")
+                found.append(f"**Unsteady**: {described(zip(names, kind))}: {min(rates):,.0f} to {max(rates):,.0f}/s")
         return found + [error_note(each, names) for each in self.measurements if failed(each)]
 
 
 def error_note(measurement, names):
     errors = ", ".join(f"{name} {count}" for name, count in measurement["errors"].items() if count) or "no answer at all"
-    kind = described(measurement[name] for name in names)
+    kind = described((name, measurement[name]) for name in names)
     return f"**errors**, not in the figures: {kind}, round {measurement['round']}: {errors}, of {measurement['requests']} answers"
 
 
 def described(kind):
-    return ", ".join(f"{part:,}" if isinstance(part, int) else str(part) for part in kind)
+    """`kind` are names and values; a number says little without its name."""
+    return ", ".join(f"{name} {value:,}" if isinstance(value, int) else value for name, value in kind)
 
 
 def in_turns(things, number_of_round):
@@ -56,7 +57,7 @@ def in_turns(things, number_of_round):
 
 def progress(measurement, *names):
     """A line about it, for who waits."""
-    line = (f"round {measurement['round']}: {described(measurement[name] for name in names)}: "
+    line = (f"round {measurement['round']}: {described((name, measurement[name]) for name in names)}: "
             f"{measurement['requests_per_second']:,.0f}/s")
     if measurement.get("cpu_us_per_request") is not None:
         line += f", {measurement['cpu_us_per_request']:.1f} µs CPU"
