@@ -112,7 +112,7 @@ def describe(tools, binary, directory, command_line):
     return {
         "processor": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)")) * 1024,
+        "memory_bytes": memory_bytes(),
         "kernel": platform.release(),
         "congestion_control": congestion_control(),
         "file_system": file_system(directory),
@@ -122,6 +122,11 @@ def describe(tools, binary, directory, command_line):
         "date": datetime.date.today().isoformat(),
         "command": command_line.strip(),
     }
+
+
+def memory_bytes():
+    """Of the machine."""
+    return int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)")) * 1024
 
 
 def commit():

@@ -70,8 +70,8 @@ def section(result):
                      number(series.middle("cpu_us_per_request"), 1),
                      f"{number(series.middle('client_cpu_us_per_request'), 1)}, {percent(series.middle('client_busy'))}",
                      percent(series.middle("idle")), number(fio.middle("cpu_us_per_request"), 1)))
-    text = (f"GET of random ones of {result['blocks']:,} blocks of 4 KiB over {result['connections']} connections, the page cache of the data "
-            "file dropped before each round (`posix_fadvise`, `DONTNEED`); fio: random direct reads of 4 KiB of the same file while no server "
-            "runs. What is drawn a second time comes from the page cache and does not count as from the disk (`read_bytes` of "
+    text = (f"GET of random ones of {result['blocks']:,} blocks of 4 KiB over {result['connections']} connections, the page cache of the "
+            "data file dropped before each round (`posix_fadvise`, `DONTNEED`); fio: random direct reads of 4 KiB of the same file while "
+            "no server runs. What is drawn a second time comes from the page cache and does not count as from the disk (`read_bytes` of "
             "`/proc/PID/io`).")
     return "\n\n".join([text, "\n".join(lines)]), series.notes("server") + fio.notes("server")

@@ -1,13 +1,13 @@
 """One to eight connections on one worker and on two: whether a second worker helps where there are few connections to share."""
 
 import os
-import threading
 
 from comparison import Failure, command, counters, load
 from comparison.markdown import NONE, number, percent, ratio, row, table
 
 from .run import OVERHEAD_BYTES
 from .series import Series, in_turns, progress
+from .watch import Look
 
 NAME = "few-connections"
 TITLE = "Few connections"
@@ -47,28 +47,23 @@ def measure_load(run, operation, names, connections, workers):
     os.sync()
     purpose = "get" if operation == "GET" else "put"
     with run.ours(purpose, workers=workers) as server:
-        seen = []
-        look = threading.Timer(load.WARM_UP_SECONDS + run.options.seconds / 2, lambda: seen.append(server.stats()["worker_connections"]))
         before = counters.thread_seconds(server.process.pid)
-        look.start()
-        try:
+        with Look(load.WARM_UP_SECONDS + run.options.seconds / 2, server.stats) as look:
             result = run.generator.measure(server, operation, SIZE, run.options.seconds, names, connections=connections)
-        finally:
-            look.cancel()
-            look.join()
         used = [seconds for name, seconds in counters.thread_seconds_since(server.process.pid, before) if name.startswith("worker-")]
     if purpose == "put":
         run.remove("put")
     if len(used) != workers:
         raise Failure(f"{workers} workers, but {len(used)} threads worker-…")
     busiest = max(used) / sum(used) if sum(used) else None
-    return {**result, "busiest_worker": busiest, "worker_connections": sorted(seen[0], reverse=True) if seen else None}
+    shared = sorted(look.answer["worker_connections"], reverse=True) if look.answer else None
+    return {**result, "busiest_worker": busiest, "worker_connections": shared}
 
 
 def section(result):
     series = Series(result["measurements"])
-    text = ("4 KiB. The busiest worker: its part of the processor time of all workers. Connections by worker: in each round, the busiest first, "
-            "with the one that asked. Where the client is near 100 % of a core, it is the limit.")
+    text = ("4 KiB. The busiest worker: its part of the processor time of all workers. Connections by worker: in each round, the busiest "
+            "first, with the one that asked. Where the client is near 100 % of a core, it is the limit.")
     lines = table("request", "connections", "1 worker /s", "2 workers /s", "2 : 1", "p50 µs: 1", "2", "CPU µs: 1", "2", "busiest of 2",
                   "connections by worker", "client CPU µs", "client busy: 1", "2")
     for operation, connections in series.kinds("operation", "connections"):

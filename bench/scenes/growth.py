@@ -8,7 +8,7 @@ import os
 import time
 
 from comparison import Failure, command, counters, process
-from comparison.markdown import mebibytes, ms, number, percent, ratio, row, table
+from comparison.markdown import NONE, mebibytes, ms, number, percent, ratio, row, table
 
 from . import names as files_of_names
 from . import reads
@@ -163,30 +163,30 @@ def kill_under_load(run, server):
 def section(result):
     series = Series(result["measurements"])
     names = {each["store"]: each["names"] for each in result["stores"]}
-    text = (f"{result['connections']} connections, blocks of 4 KiB, durable; GET of {names['small']:,} blocks, in the large store drawn by chance "
-            "from all, in the page cache. Disk bytes a PUT: what the whole machine wrote to the device, with `sync` before and after, and what "
-            "the process wrote (`write_bytes`).")
+    text = (f"{result['connections']} connections, blocks of 4 KiB, durable; GET of {names['small']:,} blocks, in the large store drawn by "
+            "chance from all, in the page cache. Disk bytes a PUT: what the whole machine wrote to the device, with `sync` before and "
+            "after, and what the process wrote (`write_bytes`). Maxima (max ms, MiB) are those of all rounds, everything else medians.")
     parts = [text, requests_table(series), ratios_table(series, names), stores_table(result["stores"]), openings_table(result, names)]
     return "\n\n".join(parts), series.notes("store", "request")
 
 
 def requests_table(series):
-    lines = table("names", "request", "/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "server CPU µs", "MiB", "checkpoints", "file grew MiB",
-                  "disk bytes a PUT", "of the process", "from the disk")
+    lines = table("names", "request", "/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "server CPU µs", "MiB", "from the disk",
+                  "checkpoints", "file grew MiB", "disk bytes a PUT", "of the process")
     for store in ("small", "large"):
         for request in (GET, GROWING, REUSING):
             kind = {"store": store, "request": request}
-            is_put = request != GET
-            latency = [ms(series.middle("latency_us", part, **kind)) for part in ("p50", "p99", "p99.9")]
-            lines.append(row(number(series.middle("names", **kind)), request, number(series.middle("requests_per_second", **kind)), *latency,
-                             ms(series.most("latency_us", "max", **kind)), number(series.middle("cpu_us_per_request", **kind), 1),
-                             mebibytes(series.most("memory_bytes", **kind)),
-                             *(number(series.middle(name, **kind)) if is_put else "–" for name in ("checkpoints",)),
-                             mebibytes(series.middle("file_growth_bytes", **kind)) if is_put else "–",
-                             *(number(series.middle(name, **kind)) if is_put else "–"
-                               for name in ("device_bytes_per_put", "process_bytes_per_put")),
-                             percent(series.middle("cold", **kind), 1)))
-    return "\n".join(lines) + "\n\nMaxima (max ms, MiB) are those of all rounds, everything else medians."
+            latencies = [series.middle("latency_us", part, **kind) for part in ("p50", "p99", "p99.9")]
+            cells = [request, number(series.middle("requests_per_second", **kind)), *map(ms, latencies),
+                     ms(series.most("latency_us", "max", **kind)), number(series.middle("cpu_us_per_request", **kind), 1),
+                     mebibytes(series.most("memory_bytes", **kind)), percent(series.middle("cold", **kind), 1)]
+            if request == GET:
+                cells += [NONE] * 4
+            else:
+                cells += [number(series.middle("checkpoints", **kind)), mebibytes(series.middle("file_growth_bytes", **kind)),
+                          number(series.middle("device_bytes_per_put", **kind)), number(series.middle("process_bytes_per_put", **kind))]
+            lines.append(row(number(series.middle("names", **kind)), *cells))
+    return "\n".join(lines)
 
 
 def ratios_table(series, names):

@@ -1,7 +1,6 @@
 """Thousands of connections that do nothing beside some that do a lot; and a server that nobody asks anything."""
 
 import os
-import threading
 import time
 
 from comparison import command, counters, load, system
@@ -9,6 +8,7 @@ from comparison.markdown import NONE, mebibytes, number, percent, ratio, row, ta
 
 from .run import OVERHEAD_BYTES
 from .series import Series, in_turns, progress
+from .watch import Look
 
 NAME = "idle-connections"
 TITLE = "Idle connections, and an idle server"
@@ -51,18 +51,13 @@ def measure_load(run, operation, names, idle_connections):
     purpose = "get" if operation == "GET" else "put"
     wanted = idle_connections + run.options.connections
     with run.ours(purpose, LIMIT, wanted + 64) as server:
-        seen = []
-        look = threading.Timer(load.WARM_UP_SECONDS + run.options.seconds / 2, lambda: seen.append(server.stats()["connections"]))
-        look.start()
-        try:
+        with Look(load.WARM_UP_SECONDS + run.options.seconds / 2, server.stats) as look:
             result = run.generator.measure(server, operation, SIZE, run.options.seconds, names, more=("--idle", idle_connections))
-        finally:
-            look.cancel()
-            look.join()
     if purpose == "put":
         run.remove("put")
-    if not seen or seen[0] < wanted:
-        result["errors"]["connections that were not there"] = wanted - (seen[0] if seen else 0)
+    seen = look.answer["connections"] if look.answer else 0
+    if seen < wanted:
+        result["errors"]["connections that were not there"] = wanted - seen
     return result
 
 
@@ -86,8 +81,8 @@ def measure_idle(run):
 
 def section(result):
     series = Series(result["measurements"])
-    text = (f"4 KiB over {result['connections']} connections, with and without connections beside them that are open and do nothing (the server "
-            "was asked whether they are there); memory is the highest RssAnon + RssShmem.")
+    text = (f"4 KiB over {result['connections']} connections, with and without connections beside them that are open and do nothing (the "
+            "server was asked whether they are there); memory is the highest RssAnon + RssShmem.")
     lines = table("request", "idle connections", "/s", "with : without", "p50 ms", "p99 ms", "server CPU µs", "client busy", "MiB")
     for operation in ("GET", "PUT"):
         rates = {}

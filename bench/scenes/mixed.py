@@ -1,9 +1,9 @@
 """GET, PUT and DELETE of all sizes for minutes: whether rate, memory and processor time stay what they were, and what becomes of the space.
 
 The mix stores five blocks for each that it deletes, so any disk would be full in minutes. It is therefore sent in slices: between them so
-many blocks, drawn by chance, are deleted that as many are left as at the beginning. A slice lasts until about three quarters of --mixed-gib
-would be full, by what the slices before it stored a second; --capacity keeps the store from growing beyond. Time counts only while the mix is
-sent."""
+many blocks, drawn by chance, are deleted that as many are left as at the beginning. A slice lasts until about three quarters of
+--mixed-gib would be full, by what the slices before it stored a second; --capacity keeps the store from growing beyond. Time counts only
+while the mix is sent."""
 
 import os
 
@@ -106,9 +106,9 @@ def section(result):
     slices = result["measurements"]
     requests, full = sum(each["requests"] for each in slices), sum(each["full"] for each in slices)
     text = (f"GET, PUT and DELETE as {MIX}, every size class equally often, {result['connections']} connections, "
-            f"{sum(each['seconds'] for each in slices):,.0f} s in {len(slices)} slices: {requests:,} requests succeeded, {full:,} PUTs were "
-            f"refused because the store was full (507). Between slices blocks drawn by chance were deleted until {result['blocks']:,} were left, "
-            f"as at the beginning; the store may have {result['budget_bytes'] >> 30} GiB. Times and processor use are of the mix alone.")
+            f"{seconds_of(slices):,.0f} s in {len(slices)} slices: {requests:,} requests succeeded, {full:,} PUTs were refused because the "
+            f"store was full (507). Between slices blocks drawn by chance were deleted until {result['blocks']:,} were left, as at the "
+            f"beginning; the store may have {result['budget_bytes'] >> 30} GiB. Times and processor use are of the mix alone.")
     parts = [text, load_table(slices), space_table(result["before"], result["after"])]
     return "\n\n".join(parts), Series(slices).notes("load")
 
@@ -124,8 +124,8 @@ def load_table(slices):
                          number(weighted(part, "client_cpu_us_per_request"), 1), mebibytes(max(each["memory_bytes"] for each in part)),
                          *map(ms, worst)))
     ratios = [ratio(weighted(last, name), weighted(first, name)) for name in ("requests_per_second", "cpu_us_per_request")]
-    return "\n".join(lines) + (f"\n\nLast : first: {ratios[0]} of the requests a second, {ratios[1]} of the CPU a request. Latencies are those of "
-                               "the worst slice, MiB the highest.")
+    return "\n".join(lines) + (f"\n\nLast : first: {ratios[0]} of the requests a second, {ratios[1]} of the CPU a request. Latencies are "
+                               "those of the worst slice, MiB the highest.")
 
 
 def minute(slices):

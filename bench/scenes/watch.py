@@ -1,15 +1,15 @@
-"""What is counted while a load runs: a thread of this script that looks a few times a second, within a `with`."""
+"""What is counted while a load runs: a thread of this script that looks ten times a second, within a `with`."""
 
 import threading
 import time
 
 from comparison import Failure
 
-INTERVAL_S = 0.25
+INTERVAL_S = 0.1
 
 
 class Watch:
-    """`probe` returns counters by name. A load takes a while to begin, so only its end is known: rates are of the last seconds."""
+    """`probe` returns counters by name, and is called ten times a second. A load takes a while to begin, so only its end is known: rates are of the last seconds."""
 
     def __init__(self, probe):
         self.probe, self.samples, self.failure = probe, [], None
@@ -43,3 +43,25 @@ class Watch:
             raise Failure(f"looked at only {len(within)} times in {seconds} s: the machine is too busy with something else")
         (began, first), (ended, last) = within[0], within[-1]
         return {name: (last[name] - first[name]) / (ended - began) for name in first}
+
+
+class Look:
+    """Calls `ask` once, some seconds from now; `answer` stays None where the load was over before, or there was none."""
+
+    def __init__(self, delay_s, ask):
+        self.ask, self.answer = ask, None
+        self.timer = threading.Timer(delay_s, self.look)
+
+    def __enter__(self):
+        self.timer.start()
+        return self
+
+    def __exit__(self, *_):
+        self.timer.cancel()
+        self.timer.join()
+
+    def look(self):
+        try:
+            self.answer = self.ask()
+        except Failure:
+            pass  # That there is no answer is for who wanted it.
