@@ -9,7 +9,7 @@ from comparison import command, system
 from comparison.markdown import NONE, ms, number, percent, ratio, row, table
 
 from . import reads
-from .run import INDEX_BYTES_A_NAME, OVERHEAD_BYTES
+from .run import INDEX_BYTES_A_NAME, OVERHEAD_BYTES, RESERVE_BYTES
 from .series import Series, in_turns, progress
 
 NAME = "get-after-put"
@@ -41,35 +41,42 @@ def on_disk_bytes(size):
 
 
 def room_bytes(options):
-    return max(2 * blocks_of(options, size) * (on_disk_bytes(size) + INDEX_BYTES_A_NAME) for size in options.fresh_sizes) + OVERHEAD_BYTES
+    return max(room_of(options, size) for size in options.fresh_sizes)
+
+
+def room_of(options, size):
+    return 2 * blocks_of(options, size) * (on_disk_bytes(size) + INDEX_BYTES_A_NAME) + OVERHEAD_BYTES
 
 
 def measure(run):
     measurements = []
     for size in run.options.fresh_sizes:
-        blocks = blocks_of(run.options, size)
+        blocks, purpose = blocks_of(run.options, size), f"fresh-{size}"
+        # What earlier sizes have stored stays if there is room: nginx is slow at new files for minutes after others were deleted.
+        if system.free_bytes(run.directory) < room_of(run.options, size) + RESERVE_BYTES:
+            for earlier in run.options.fresh_sizes:
+                run.remove(f"fresh-{earlier}")
         for name in SERVERS:
             run.say(f"storing {blocks:,} blocks of {size:,} bytes in {name}")
-            with server_of(run, name) as server:
+            with server_of(run, name, purpose) as server:
                 run.generator.fill(server, size, blocks, run.path(f"{name}.names"))
         for number_of_round in range(1, run.options.rounds + 1):
             for name in in_turns(SERVERS, number_of_round):
-                measured = measure_get(run, name, size)
+                measured = measure_get(run, name, size, purpose)
                 measurements.append({"round": number_of_round, "size": size, "server": name, "blocks": blocks, **measured})
                 run.say(progress(measurements[-1], "size", "server"))
-        run.remove("fresh")
     return {"measurements": measurements, "connections": run.options.connections}
 
 
-def server_of(run, name):
-    return run.ours("fresh") if name == "ours" else run.nginx("fresh")
+def server_of(run, name, purpose):
+    return run.ours(purpose) if name == "ours" else run.nginx(purpose)
 
 
-def measure_get(run, name, size):
+def measure_get(run, name, size, purpose):
     os.sync()
-    with server_of(run, name) as server:
+    with server_of(run, name, purpose) as server:
         if name == "ours":
-            reads.drop_cache(run.data_file("fresh"))
+            reads.drop_cache(run.data_file(purpose))
         return reads.measure(run, server, size, run.path(f"{name}.names"), run.options.fresh_seconds, warm_up=0)
 
 
