@@ -1,5 +1,6 @@
-"""The parts of bench/compare: `system` (tools, machine, room on the disk), `process`, `servers`, `load` (requests), `disk`
-(fio), `figures` (medians), `report` (Markdown), `charts` (SVG)."""
+"""What bench/compare and bench/scenarios share: `command` (options, exit status), `system` (tools, machine, room on the disk),
+`process`, `counters` (what the kernel counts), `servers`, `load` (requests), `disk` (fio), `markdown`, `document` (a report's place).
+And of bench/compare alone: `figures` (medians), `report`, `charts` (SVG)."""
 
 
 class Failure(Exception):

@@ -5,6 +5,7 @@ from statistics import median
 from .load import failed
 
 SERVERS = ("ours", "nginx", "redis")
+UNSTEADY = 1.5  # between the slowest and the fastest round: more than that is worth a warning
 
 
 class Figures:

@@ -6,11 +6,12 @@ import json
 import os
 import time
 
-from . import Failure, process
+from . import Failure, counters, process
 
 WARM_UP_SECONDS = 1
 KEYS_OF_REDIS_MAX = 1_000_000
 CALIBRATION_REQUESTS = 20_000
+DELETING_SECONDS_MAX = 3600
 NGINX_PATH = "/{shard:2}/{name}"
 
 
@@ -25,13 +26,16 @@ class Generator:
     def __init__(self, binary, connections):
         self.binary, self.connections = binary, connections
 
-    def run(self, server, *arguments):
+    def run(self, server, *arguments, every_second=lambda: None):
+        return json.loads(process.run(self.command(server, *arguments), every_second, accepted=(0, 1)))
+
+    def command(self, server, *arguments):
         command = [self.binary, "bench", "--target", f"http://127.0.0.1:{server.port}", "--json", *map(str, arguments)]
         if server.name == "nginx":
             command += ["--path", NGINX_PATH]
         for pid in server.processes():
             command += ["--pid", str(pid)]
-        return json.loads(process.run(command, accepted=(0, 1)))
+        return command
 
     def store_blocks(self, server, size, names):
         """Stores what is to be read, writes the names to a file, and reads for a while with every byte compared."""
@@ -40,30 +44,56 @@ class Generator:
         if result["failed"]:
             raise Failure(f"{server.name}: {result['errors']['first']}")
 
-    def measure(self, server, operation, size, seconds, names=None, connections=None):
+    def fill(self, server, size, blocks, names, every_second=lambda: None):
+        """Stores so many blocks, of one size or a mix, and writes their names to a file. Hardly any of them is read."""
+        result = self.run(server, "--op", "get", "--size", size, "--blocks", blocks, "--save-names", names,
+                          "--connections", self.connections, "--warm-up", 0, "--seconds", 0.001, every_second=every_second)
+        if result["failed"]:
+            raise Failure(f"{server.name}: {result['errors']['first']}")
+
+    def delete(self, server, names):
+        """Deletes all blocks whose names are in a file."""
+        result = self.run(server, "--op", "delete", "--names", names, "--connections", self.connections, "--warm-up", 0,
+                          "--seconds", DELETING_SECONDS_MAX)
+        if result["failed"]:
+            raise Failure(f"{server.name}: {result['errors']['first']}")
+
+    def measure(self, server, operation, size, seconds, names=None, connections=None, warm_up=WARM_UP_SECONDS, more=(), stored_before=0):
+        """`more`: further arguments. `stored_before`: how many blocks there were; a PUT that adds less than was answered is an error."""
         arguments = ["--op", operation.lower(), "--size", size, "--connections", connections or self.connections,
-                     "--warm-up", WARM_UP_SECONDS, "--seconds", seconds]
+                     "--warm-up", warm_up, "--seconds", seconds, *more]
         if names:
             arguments += ["--names", names]
         result = self.run(server, *arguments)
         used = result["server"]
-        return {"requests": result["requests"],
-                "requests_per_second": result["requests_per_second"],
-                "latency_us": result["latency_us"],
-                "cpu_us_per_request": used["cpu_us_per_request"],
-                "memory_bytes": used["memory_bytes"],
-                "client_cpu_us_per_request": result["generator"]["cpu_us_per_request"],
-                "client_busy": result["generator"]["busy"],
-                "errors": errors(result, used, server, operation, size)}
+        return {**figures(result), "errors": errors(result, used, server, operation, size, stored_before)}
 
 
-def errors(result, used, server, operation, size):
-    """Counts by kind. Answers that promise what is not there are errors, whatever their status."""
+def figures(result):
+    """What is of use of a report of `buddy-blocks bench`."""
+    used = result["server"]
+    return {"requests": result["requests"],
+            "requests_per_second": result["requests_per_second"],
+            "latency_us": result["latency_us"],
+            "cpu_us_per_request": used["cpu_us_per_request"],
+            "memory_bytes": used["memory_bytes"],
+            "client_cpu_us_per_request": result["generator"]["cpu_us_per_request"],
+            "client_busy": result["generator"]["busy"]}
+
+
+def said_errors(result, used):
+    """Counts by kind, of what was answered otherwise than with a success, and of what was not answered."""
     found = {**{f"status {status}": count for status, count in result["errors"]["status"].items()}, **result["errors"]["kinds"]}
     if used["cpu_us_per_request"] is None:
         found["lost process"] = 1
+    return found
+
+
+def errors(result, used, server, operation, size, stored_before):
+    """The same, and answers that promise what is not there, whatever their status."""
+    found = said_errors(result, used)
     if operation == "PUT":
-        there = server.stored()
+        there = server.stored() - stored_before
     else:
         there = round(result["bytes_per_second"] * result["seconds"] / size)
     if there < result["requests"]:
@@ -76,22 +106,22 @@ def measure_redis(program, server, size, seconds, connections, keys):
     def run(requests):
         command = [program, "-h", "127.0.0.1", "-p", str(server.port), "-c", str(connections), "-n", str(requests),
                    "-d", str(size), "-r", str(keys), "-t", "set", "--csv"]
-        output = process.run(command, lambda: memory.append(server.memory_bytes()))
+        output = process.run(command, lambda: memory.append(counters.memory_bytes([server.process.pid])))
         row = next(csv.DictReader(io.StringIO(output[output.index('"test"'):])))
         return {name: float(value) for name, value in row.items() if name != "test"}
 
     memory = []
     requests = max(CALIBRATION_REQUESTS, round(run(CALIBRATION_REQUESTS)["rps"] * seconds))
-    before, began = server.cpu_seconds(), time.monotonic()
+    before, began = counters.cpu_seconds([server.process.pid]), time.monotonic()
     client_before = children_cpu_seconds()
     row = run(requests)
-    memory.append(server.memory_bytes())
+    memory.append(counters.memory_bytes([server.process.pid]))
     client = children_cpu_seconds() - client_before
     missing = {} if server.appended_bytes() >= requests * size else {"missing": requests}
     return {"requests": requests,
             "requests_per_second": row["rps"],
             "latency_us": {name: row[f"{name}_latency_ms"] * 1000 for name in ("p50", "p99", "max")},
-            "cpu_us_per_request": (server.cpu_seconds() - before) * 1e6 / requests,
+            "cpu_us_per_request": (counters.cpu_seconds([server.process.pid]) - before) * 1e6 / requests,
             "memory_bytes": max(memory),
             "client_cpu_us_per_request": client * 1e6 / requests,
             "client_busy": client / (time.monotonic() - began),

@@ -9,9 +9,9 @@ from . import Failure
 STOP_TIMEOUT_S = 60
 
 
-def start(command, output):
-    """Starts `command`. Variables that would change the server's options are not handed on."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BUDDY_")}
+def start(command, output, variables=None):
+    """Starts `command`, with further environment variables. Those that would change the server's options are not handed on."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BUDDY_")} | (variables or {})
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
                             start_new_session=True, text=True)
 
@@ -28,9 +28,15 @@ def stop(process):
         process.wait()
 
 
-def run(command, every_second=lambda: None, accepted=(0,)):
+def kill(process):
+    """Ends it without a warning, as a crash would."""
+    process.kill()
+    process.wait()
+
+
+def run(command, every_second=lambda: None, accepted=(0,), variables=None):
     """Runs `command` to its end and returns what it printed. Its exit status must be one of `accepted`."""
-    process = start(command, subprocess.PIPE)
+    process = start(command, subprocess.PIPE, variables)
     try:
         while True:
             try:

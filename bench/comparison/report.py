@@ -1,16 +1,12 @@
-"""The report in Markdown, and its place in a document."""
+"""The report of the comparison."""
 
-import os
-
-from . import Failure
+from . import markdown as text
 from .disk import TESTS
-from .figures import SERVERS
+from .figures import SERVERS, UNSTEADY
 from .load import failed
+from .markdown import NONE, mebibytes, ms, number, ratio, row, table
 
-NONE = "–"
-UNSTEADY = 1.5  # between the slowest and the fastest round
 UNSTEADY_SHOWN = 3
-BEGIN, END = "<!-- bench/compare: begin -->", "<!-- bench/compare: end -->"
 
 
 def markdown(figures, notes, machine, charts):
@@ -81,30 +77,6 @@ def single_table(figures, kinds):
     return "\n".join(lines)
 
 
-def table(*heads):
-    return [row(*heads), row(*("---" if head in ("request", "test") else "---:" for head in heads))]
-
-
-def row(*cells):
-    return "| " + " | ".join(cells) + " |"
-
-
-def number(value, digits=0):
-    return NONE if value is None else f"{value:,.{digits}f}"
-
-
-def ms(us):
-    return NONE if us is None else f"{us / 1000:.2f}"
-
-
-def mebibytes(value):
-    return NONE if value is None else f"{value / (1 << 20):,.1f}"
-
-
-def ratio(ours, other):
-    return f"{ours / other:.2f}" if ours and other else NONE
-
-
 def unsteady_notes(figures):
     """Where the rounds differ so much that their median says little: something else ran, or the disk was busy with something else."""
     series = [(f"the disk, {test}", [each["iops"] for each in figures.disk if each["test"] == test]) for test, *_ in TESTS]
@@ -128,41 +100,11 @@ def error_note(measurement):
 
 
 def machine_line(machine):
-    return ("{date}, {processor}, {cores} cores, {gib:.0f} GiB; Linux {kernel}, {file_system}, TCP {congestion_control}; buddy-blocks "
-            "{buddy_blocks} ({commit}), nginx {nginx}, Redis {redis}, fio {fio}. Medians of {rounds} round{plural} of {seconds} s; `{command}`."
-            ).format(gib=machine["memory_bytes"] / (1 << 30), plural="" if machine["rounds"] == 1 else "s", **machine)
+    return ("{line} Medians of {rounds} round{plural} of {seconds} s; `{command}`."
+            ).format(line=text.machine_line(machine), plural="" if machine["rounds"] == 1 else "s", **machine)
 
 
 def progress(measurement):
     line = ("round {round}: {operation} of {size}, {server}, {connections} connections: {requests_per_second:.0f}/s, p50 {p50:.0f} µs, "
             "{cpu_us_per_request:.1f} µs CPU").format(p50=measurement["latency_us"]["p50"], **measurement)
     return line + (f", ERRORS {measurement['errors']}" if failed(measurement) else "")
-
-
-class Document:
-    """A file in which the report stands between two comments; everything around them stays as it is."""
-
-    def __init__(self, path):
-        self.path = path
-        self.before, self.after = self.read()
-
-    def read(self):
-        try:
-            with open(self.path, encoding="utf-8") as file:
-                text = file.read()
-        except OSError as error:
-            raise Failure(f"--report: {error}") from error
-        if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-            raise Failure(f"--report: {self.path} needs a line \"{BEGIN}\" and behind it a line \"{END}\", once each")
-        return text[:text.index(BEGIN)], text[text.index(END):]
-
-    def charts(self):
-        """The directory of the charts, beside the document and named like it."""
-        return os.path.splitext(self.path)[0]
-
-    def write(self, report):
-        self.before, self.after = self.read()  # It may have been edited meanwhile.
-        partial = self.path + ".partial"
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(f"{self.before}{BEGIN}\n\n{report}\n\n{self.after}")
-        os.replace(partial, self.path)

@@ -7,11 +7,11 @@ import pwd
 import socket
 import time
 
-from . import Failure, process
+from . import Failure, counters, process
 
 READY_TIMEOUT_S = 60
+READY_INTERVAL_S = 0.005
 OVERHEAD_BYTES = 512 << 20  # journal, index and blank extents of a new store, at most
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 NGINX_CONFIGURATION = """
 {user}
@@ -33,7 +33,7 @@ http {{
     scgi_temp_path "{home}/unused";
     uwsgi_temp_path "{home}/unused";
     server {{
-        listen 127.0.0.1:{port} reuseport;
+        listen 127.0.0.1:{port} reuseport;{listen_tls}
         root "{home}/root";
         dav_methods PUT DELETE;
         create_full_put_path off;
@@ -41,25 +41,43 @@ http {{
 }}
 """
 
+NGINX_LISTEN_TLS = """
+        listen 127.0.0.1:{port} ssl reuseport;
+        ssl_certificate "{certificate}";
+        ssl_certificate_key "{key}";
+        ssl_protocols TLSv1.3;"""
 
-def ours(binary, home, workers, congestion_control):
-    port = free_port()
+
+class Tls:
+    """A certificate and its key, in files, for the servers that are to listen on a second port, with TLS."""
+
+    def __init__(self, certificate, key):
+        self.certificate, self.key = certificate, key
+
+
+def ours(binary, home, workers, congestion_control, *more, tls=None):
+    """`more`: further options."""
+    port, tls_port = free_port(), free_port() if tls else None
     command = [binary, "serve", "--data", os.path.join(home, "data"), "--listen", f"127.0.0.1:{port}",
-               "--workers", str(workers), "--congestion-control", congestion_control, "--log-level", "warn"]
-    return HttpServer("ours", command, home, port, "/-/ready", children=0)
+               "--workers", str(workers), "--congestion-control", congestion_control, "--log-level", "warn", *map(str, more)]
+    if tls:
+        command += ["--listen-tls", f"127.0.0.1:{tls_port}", "--tls-certificate", tls.certificate, "--tls-key", tls.key]
+    return HttpServer("ours", command, home, port, "/-/ready", children=0, tls_port=tls_port)
 
 
-def nginx(program, home, workers, connections):
+def nginx(program, home, workers, connections, tls=None):
     """It has no setting for the congestion control: it uses the system's, which ours is told to use, too."""
-    port = free_port()
+    port, tls_port = free_port(), free_port() if tls else None
+    listen_tls = NGINX_LISTEN_TLS.format(port=tls_port, certificate=tls.certificate, key=tls.key) if tls else ""
     for number in range(256):
         os.makedirs(os.path.join(home, "root", f"{number:02x}"), exist_ok=True)
     # Started by root, the workers would be another user, who may not write here. Others cannot choose, and are warned.
     user = f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
     configuration = os.path.join(home, "nginx.conf")
     with open(configuration, "w", encoding="utf-8") as file:
-        file.write(NGINX_CONFIGURATION.format(user=user, workers=workers, home=home, port=port, files=2 * connections + 512))
-    return HttpServer("nginx", [program, "-c", configuration, "-p", home], home, port, "/", children=workers)
+        file.write(NGINX_CONFIGURATION.format(user=user, workers=workers, home=home, port=port, listen_tls=listen_tls,
+                                                files=2 * connections + 512))
+    return HttpServer("nginx", [program, "-c", configuration, "-p", home], home, port, "/", children=workers, tls_port=tls_port)
 
 
 def redis(program, home):
@@ -86,10 +104,12 @@ class Server:
         self.log = os.path.join(home, "log")
 
     def __enter__(self):
+        began = time.monotonic()
         with open(self.log, "w", encoding="utf-8") as log:
             self.process = process.start(self.command, log)
         try:
             self.wait_until_ready()
+            self.opening_seconds = time.monotonic() - began
         except BaseException:
             process.stop(self.process)
             raise
@@ -104,7 +124,7 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 with open(self.log, encoding="utf-8") as log:
                     raise Failure(f"{os.path.basename(self.command[0])} does not serve: {log.read()[-1000:].strip()}")
-            time.sleep(0.05)
+            time.sleep(READY_INTERVAL_S)
 
     def processes(self):
         """The process and its children."""
@@ -112,7 +132,7 @@ class Server:
         if self.children:
             for entry in filter(str.isdecimal, os.listdir("/proc")):
                 try:
-                    if int(stat_fields(entry)[1]) == self.process.pid:
+                    if int(counters.stat_fields(entry)[1]) == self.process.pid:
                         found.append(int(entry))
                 except OSError:
                     pass  # It has ended since.
@@ -122,9 +142,9 @@ class Server:
 class HttpServer(Server):
     """Ours, or nginx. What it uses, the generator looks at."""
 
-    def __init__(self, name, command, home, port, ready_path, children):
+    def __init__(self, name, command, home, port, ready_path, children, tls_port=None):
         super().__init__(name, command, home, port)
-        self.ready_path, self.children = ready_path, children
+        self.ready_path, self.children, self.tls_port = ready_path, children, tls_port
 
     def answers(self):
         try:
@@ -144,8 +164,18 @@ class HttpServer(Server):
     def stored(self):
         """How many blocks there are."""
         if self.name == "ours":
-            return json.loads(self.get("/-/stats")[1])["blocks"]
+            return self.stats()["blocks"]
         return sum(len(files) for _, _, files in os.walk(os.path.join(self.home, "root")))
+
+    def stats(self):
+        """What ours says about itself."""
+        try:
+            return json.loads(self.get("/-/stats")[1])
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Failure(f"/-/stats: {error}") from error
+
+    def kill(self):
+        process.kill(self.process)
 
 
 class Redis(Server):
@@ -161,25 +191,3 @@ class Redis(Server):
         """What its log of writes holds."""
         directory = os.path.join(self.home, "appendonlydir")
         return sum(os.path.getsize(os.path.join(directory, name)) for name in os.listdir(directory))
-
-    def cpu_seconds(self):
-        """Of all threads, in user mode and in the kernel on their behalf, since the start."""
-        if self.process.poll() is not None:
-            raise Failure("redis-server has ended while it was measured")
-        fields = stat_fields(self.process.pid)
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
-
-    def memory_bytes(self):
-        """Of its own: not what the page cache holds, and not what is mapped from files."""
-        try:
-            with open(f"/proc/{self.process.pid}/status", encoding="utf-8") as file:
-                lines = dict(line.split(":", 1) for line in file)
-        except OSError:
-            return 0
-        return sum(int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem") if name in lines)
-
-
-def stat_fields(pid):
-    """/proc/PID/stat from its third field on: state, parent …"""
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()

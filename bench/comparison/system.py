@@ -12,7 +12,9 @@ import subprocess
 from . import Failure
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PACKAGES = {"nginx": "nginx-light", "redis-server": "redis-server", "redis-benchmark": "redis-tools", "fio": "fio"}
+PACKAGES = {"nginx": "nginx-light", "redis-server": "redis-server", "redis-benchmark": "redis-tools", "fio": "fio", "wrk": "wrk",
+            "openssl": "openssl"}
+VERSION_OPTIONS = {"nginx": "-v", "redis-server": "--version", "fio": "--version", "wrk": "-v", "openssl": "version"}
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 # What PUT may write at most, far more than one thread can send. Not measured: a bound to keep the disk from filling up.
@@ -21,27 +23,27 @@ PUT_BYTES_PER_SECOND_MAX = 4 << 30
 LARGE_PUT_BYTES_MAX = 16 << 30  # in one measurement, without --large-puts
 
 
-def find_tools():
-    """The paths of nginx, Redis and fio, which root gets installed, with matplotlib for the charts."""
-    missing = missing_packages()
+def find_tools(names, modules=()):
+    """The paths of programs, some of PACKAGES, which root gets installed; and modules of Python, by their packages."""
+    missing = missing_packages(names, modules)
     if missing and os.geteuid() == 0 and find("apt-get"):
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]):
             if subprocess.run([find("apt-get"), *command], env=environment, stdout=2).returncode != 0:
                 raise Failure(f"apt-get {' '.join(command)} failed")
         importlib.invalidate_caches()
-        missing = missing_packages()
+        missing = missing_packages(names, modules)
     if missing:
         raise Failure(f"needs what is not installed: apt-get install --no-install-recommends {' '.join(missing)}")
-    tools = {name: find(name) for name in PACKAGES}
-    if "http_dav_module" not in printed(tools["nginx"], "-V"):
+    tools = {name: find(name) for name in names}
+    if "nginx" in tools and "http_dav_module" not in printed(tools["nginx"], "-V"):
         raise Failure(f"{tools['nginx']} was built without ngx_http_dav_module: install nginx-light of Debian")
     return tools
 
 
-def missing_packages():
-    programs = [package for name, package in PACKAGES.items() if find(name) is None]
-    return programs + ([] if importlib.util.find_spec("matplotlib") else ["python3-matplotlib"])
+def missing_packages(names, modules):
+    programs = [PACKAGES[name] for name in names if find(name) is None]
+    return programs + [f"python3-{module}" for module in modules if importlib.util.find_spec(module) is None]
 
 
 def find(name):
@@ -58,12 +60,12 @@ def build():
     return os.path.join(REPOSITORY, target, "release", "buddy-blocks")
 
 
-def allow_many_files(connections):
-    """Raises the limit of open files, for this process and those it starts, where that is needed."""
-    needed = 2 * connections + 1024
+def allow_many_files(connections, for_each=2):
+    """Raises the limit of open files, for this process and those it starts, where that is needed. nginx has two a connection."""
+    needed = for_each * connections + 1024
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
-        raise Failure(f"--connections {connections} needs {needed} open files; the limit (ulimit -Hn) is {hard}")
+        raise Failure(f"{connections} connections need {needed} open files; the limit (ulimit -Hn) is {hard}")
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
@@ -89,6 +91,17 @@ def put_bytes(size, seconds):
     return seconds * min(PUT_REQUESTS_PER_SECOND_MAX * max(size, 4096), PUT_BYTES_PER_SECOND_MAX)
 
 
+def make_room(directory, needed):
+    """Removes what earlier PUTs stored, in put-*, but only if there is no room else; returns a note about it. A file system goes on
+    working at a deletion after it has returned, and some are slow at new files for minutes: ext4 without a journal, where nginx would
+    be ten times slower."""
+    if free_bytes(directory) >= 2 * needed:
+        return []
+    for name in filter(lambda name: name.startswith("put-"), os.listdir(directory)):
+        shutil.rmtree(os.path.join(directory, name))
+    return ["Files of earlier rounds had to be deleted between measurements: a larger disk gives steadier figures"]
+
+
 def free_bytes(directory):
     file_system = os.statvfs(directory)
     return file_system.f_bavail * file_system.f_frsize
@@ -99,18 +112,21 @@ def describe(tools, binary, directory, command_line):
     return {
         "processor": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)")) * 1024,
+        "memory_bytes": memory_bytes(),
         "kernel": platform.release(),
         "congestion_control": congestion_control(),
         "file_system": file_system(directory),
         "buddy_blocks": version(binary, "--version"),
         "commit": commit(),
-        "nginx": version(tools["nginx"], "-v"),
-        "redis": version(tools["redis-server"], "--version"),
-        "fio": version(tools["fio"], "--version"),
+        **{name.removesuffix("-server"): version(tools[name], option) for name, option in VERSION_OPTIONS.items() if name in tools},
         "date": datetime.date.today().isoformat(),
         "command": command_line.strip(),
     }
+
+
+def memory_bytes():
+    """Of the machine."""
+    return int(first_match("/proc/meminfo", r"^MemTotal:\s*(\d+)")) * 1024
 
 
 def commit():

@@ -1,0 +1,77 @@
+"""GET of blocks that are not in the page cache, beside direct reads of the same data file.
+
+The cache forgets the file before each measurement. The generator draws with replacement, so a few blocks are drawn again and come from the
+cache: the kernel's count of what the server had read from the disk says how many, and only the others are compared with the disk's."""
+
+import os
+from statistics import median
+
+from comparison import command, disk
+from comparison.markdown import ms, number, percent, ratio, row, table
+
+from . import reads
+from .names import LINE_BYTES
+from .run import INDEX_BYTES_A_NAME, OVERHEAD_BYTES
+from .series import Series, in_turns, progress
+
+NAME = "cold-reads"
+TITLE = "Cold reads"
+TOOLS = ("fio",)
+ROOM_OPTION = "--gib"
+OPTIONS = ("gib", "rounds", "seconds", "connections", "workers")
+SIZE = 4096
+DEPTH = 64
+
+
+def add_options(add):
+    add("--gib", type=command.number(1, 4096), default=8, help="cold-reads: GiB of blocks of 4 KiB that are stored [8]")
+
+
+def room_bytes(options):
+    names = (options.gib << 30) // SIZE
+    return (options.gib << 30) + names * (INDEX_BYTES_A_NAME + LINE_BYTES) + OVERHEAD_BYTES
+
+
+def measure(run):
+    options = run.options
+    names, blocks = run.path("names"), (options.gib << 30) // SIZE
+    run.say(f"storing {blocks:,} blocks")
+    with run.ours("cold") as server:
+        run.generator.fill(server, SIZE, blocks, names)
+        stored_bytes = server.stats()["bytes_allocated"]
+    measurements, of_disk = [], []
+    for number_of_round in range(1, options.rounds + 1):
+        for who in in_turns(("ours", "fio"), number_of_round):
+            os.sync()
+            if who == "ours":
+                measured, into = measure_ours(run, names), measurements
+            else:
+                measured, into = disk.random_reads(run.tools["fio"], run.data_file("cold"), stored_bytes, DEPTH, options.seconds), of_disk
+            into.append({"round": number_of_round, "server": who, **measured})
+            run.say(progress(into[-1], "server"))
+    return {"blocks": blocks, "connections": options.connections, "measurements": measurements, "disk": of_disk}
+
+
+def measure_ours(run, names):
+    with run.ours("cold") as server:
+        reads.drop_cache(run.data_file("cold"))
+        return reads.measure(run, server, SIZE, names, run.options.seconds, warm_up=0)
+
+
+def section(result):
+    series, fio = Series(result["measurements"]), Series(result["disk"])
+    from_disk = [each["requests_per_second"] * each["cold"] for each in series.rounds()]
+    rate, of_disk = series.middle("requests_per_second"), fio.middle("requests_per_second")
+    lines = table("GET /s", "of them from the disk", f"fio, depth {DEPTH}, /s", "from the disk : fio", "p50 / p99 ms", "server CPU µs",
+                  "client CPU µs, busy", "machine idle", "fio CPU µs")
+    lines.append(row(number(rate), percent(series.middle("cold")), number(of_disk),
+                     ratio(median(from_disk) if from_disk else None, of_disk),
+                     f"{ms(series.middle('latency_us', 'p50'))} / {ms(series.middle('latency_us', 'p99'))}",
+                     number(series.middle("cpu_us_per_request"), 1),
+                     f"{number(series.middle('client_cpu_us_per_request'), 1)}, {percent(series.middle('client_busy'))}",
+                     percent(series.middle("idle")), number(fio.middle("cpu_us_per_request"), 1)))
+    text = (f"GET of random ones of {result['blocks']:,} blocks of 4 KiB over {result['connections']} connections, the page cache of the "
+            "data file dropped before each round (`posix_fadvise`, `DONTNEED`); fio: random direct reads of 4 KiB of the same file while "
+            "no server runs. What is drawn a second time comes from the page cache and does not count as from the disk (`read_bytes` of "
+            "`/proc/PID/io`).")
+    return "\n\n".join([text, "\n".join(lines)]), series.notes("server") + fio.notes("server")

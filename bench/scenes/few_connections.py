@@ -1,0 +1,83 @@
+"""One to eight connections on one worker and on two: whether a second worker helps where there are few connections to share."""
+
+import os
+
+from comparison import Failure, command, counters, load
+from comparison.markdown import NONE, number, percent, ratio, row, table
+
+from .run import OVERHEAD_BYTES
+from .series import Series, in_turns, progress
+from .watch import Look
+
+NAME = "few-connections"
+TITLE = "Few connections"
+TOOLS = ()
+OPTIONS = ("few", "rounds", "seconds")
+ROOM_OPTION = "--seconds"
+SIZE = 4096
+WORKERS = (1, 2)
+PUTS_PER_SECOND_MAX = 50_000  # a guess, for the room that is needed
+
+
+def add_options(add):
+    add("--few", type=command.numbers(1, 64), default=[1, 2, 4, 8], help="few-connections: how many [1,2,4,8]")
+
+
+def room_bytes(options):
+    return PUTS_PER_SECOND_MAX * (options.seconds + load.WARM_UP_SECONDS) * SIZE + 2 * OVERHEAD_BYTES
+
+
+def measure(run):
+    names, measurements = run.path("names"), []
+    with run.ours("get") as server:
+        run.generator.store_blocks(server, SIZE, names)
+    for number_of_round in range(1, run.options.rounds + 1):
+        for operation in ("GET", "PUT"):
+            for connections in run.options.few:
+                for workers in in_turns(WORKERS, number_of_round):
+                    measured = measure_load(run, operation, names if operation == "GET" else None, connections, workers)
+                    measurements.append({"round": number_of_round, "operation": operation, "connections": connections, "workers": workers,
+                                         **measured})
+                    run.say(progress(measurements[-1], "operation", "connections", "workers"))
+    return {"measurements": measurements}
+
+
+def measure_load(run, operation, names, connections, workers):
+    """In the middle the server is asked which worker has how many connections: one more than there are, with the one that asks."""
+    os.sync()
+    purpose = "get" if operation == "GET" else "put"
+    with run.ours(purpose, workers=workers) as server:
+        before = counters.thread_seconds(server.process.pid)
+        with Look(load.WARM_UP_SECONDS + run.options.seconds / 2, server.stats) as look:
+            result = run.generator.measure(server, operation, SIZE, run.options.seconds, names, connections=connections)
+        used = [seconds for name, seconds in counters.thread_seconds_since(server.process.pid, before) if name.startswith("worker-")]
+    if purpose == "put":
+        run.remove("put")
+    if len(used) != workers:
+        raise Failure(f"{workers} workers, but {len(used)} threads worker-…")
+    busiest = max(used) / sum(used) if sum(used) else None
+    shared = sorted(look.answer["worker_connections"], reverse=True) if look.answer else None
+    return {**result, "busiest_worker": busiest, "worker_connections": shared}
+
+
+def section(result):
+    series = Series(result["measurements"])
+    text = ("4 KiB. The busiest worker: its part of the processor time of all workers. Connections by worker: in each round, the busiest "
+            "first, with the one that asked. Where the client is near 100 % of a core, it is the limit.")
+    lines = table("request", "connections", "1 worker /s", "2 workers /s", "2 : 1", "p50 µs: 1", "2", "CPU µs: 1", "2", "busiest of 2",
+                  "connections by worker", "client CPU µs", "client busy: 1", "2")
+    for operation, connections in series.kinds("operation", "connections"):
+        one, two = ({"operation": operation, "connections": connections, "workers": workers} for workers in WORKERS)
+        both = [series.middle("requests_per_second", **kind) for kind in (one, two)]
+        lines.append(row(operation, number(connections), *map(number, both), ratio(both[1], both[0]),
+                         *(number(series.middle("latency_us", "p50", **kind)) for kind in (one, two)),
+                         *(number(series.middle("cpu_us_per_request", **kind), 1) for kind in (one, two)),
+                         percent(series.middle("busiest_worker", **two)), shares(series.rounds(**two)),
+                         number(series.middle("client_cpu_us_per_request", **two), 1),
+                         *(percent(series.middle("client_busy", **kind)) for kind in (one, two))))
+    return "\n\n".join([text, "\n".join(lines)]), series.notes("operation", "connections", "workers")
+
+
+def shares(rounds):
+    found = ["+".join(map(str, each["worker_connections"])) for each in rounds if each["worker_connections"]]
+    return ", ".join(dict.fromkeys(found)) or NONE
