@@ -2,7 +2,8 @@
 
 NONE = "–"
 TEXT_COLUMNS = ("request", "test", "server", "what")  # the others hold numbers
-PROGRAMS = {"nginx": "nginx", "redis": "Redis", "fio": "fio", "wrk": "wrk", "openssl": "OpenSSL"}
+PROGRAMS = {"nginx": "nginx", "redis": "Redis", "fio": "fio", "wrk": "wrk", "openssl": "OpenSSL",
+            "perf": "perf"}
 
 
 def table(*heads):

@@ -13,8 +13,8 @@ from . import Failure
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACKAGES = {"nginx": "nginx-light", "redis-server": "redis-server", "redis-benchmark": "redis-tools", "fio": "fio", "wrk": "wrk",
-            "openssl": "openssl"}
-VERSION_OPTIONS = {"nginx": "-v", "redis-server": "--version", "fio": "--version", "wrk": "-v", "openssl": "version"}
+            "openssl": "openssl", "perf": "linux-perf"}
+VERSION_OPTIONS = {"nginx": "-v", "redis-server": "--version", "fio": "--version", "wrk": "-v", "openssl": "version", "perf": "--version"}
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 # What PUT may write at most, far more than one thread can send. Not measured: a bound to keep the disk from filling up.

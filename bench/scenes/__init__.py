@@ -5,7 +5,7 @@ A scenario has a NAME; TITLE, the heading of its section; TOOLS, the programs th
 it; `add_options`; `room_bytes`, what it takes on the disk at most; `measure`, whose result can be written as JSON; and `section`,
 which makes Markdown of that result."""
 
-from . import cold_reads, few_connections, get_after_put, growth, idle_connections, mixed, tls
+from . import cold_reads, few_connections, get_after_put, growth, idle_connections, mixed, stages, tls
 
 # In the order in which they are measured: tls before what else stores in nginx.
-SCENARIOS = {each.NAME: each for each in (cold_reads, growth, mixed, idle_connections, few_connections, tls, get_after_put)}
+SCENARIOS = {each.NAME: each for each in (cold_reads, growth, mixed, idle_connections, few_connections, stages, tls, get_after_put)}
