@@ -95,9 +95,9 @@ fn print_json(report: &CheckReport) -> Result<(), Failure> {
     let json = Json {
         ok: report.fault_count == 0,
         clean: report.clean,
-        blocks: report.totals.blocks,
-        bytes_stored: report.totals.bytes_stored,
-        bytes_allocated: report.totals.bytes_allocated,
+        blocks: report.totals.block_count(),
+        bytes_stored: report.totals.bytes_stored(),
+        bytes_allocated: report.totals.bytes_allocated(),
         file_bytes: report.file_bytes,
         journal_names: report.journal_names,
         verified: report.verified,
@@ -121,7 +121,10 @@ fn print_text(arguments: &CheckArguments, report: &CheckReport) {
     }
     println!(
         "{} blocks, {} bytes, in extents of {} bytes, in a file of {} bytes",
-        report.totals.blocks, report.totals.bytes_stored, report.totals.bytes_allocated, report.file_bytes
+        report.totals.block_count(),
+        report.totals.bytes_stored(),
+        report.totals.bytes_allocated(),
+        report.file_bytes
     );
     if !report.clean {
         println!("the store was not stopped in order: {} names are in its journal only", report.journal_names);

@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: ServeArguments) -> Outcome {
 /// Says what is served, and what about it the operator should know.
 fn announce(config: &ServeConfig, server: &Server) {
     let store = server.store();
-    let statistics = &store.shared().statistics;
+    let totals = store.shared().statistics.totals();
     if !store.writes_directly() {
         tracing::warn!("the file system does not write past its cache (O_DIRECT): slower, and every reply is copied");
     } else if !store.sends_cached() {
@@ -61,8 +61,8 @@ fn announce(config: &ServeConfig, server: &Server) {
         data = %config.data.display(),
         workers = config.settings.workers,
         durability = config.settings.durability.name(),
-        blocks = statistics.blocks.get(),
-        bytes_stored = statistics.bytes_stored.get(),
+        blocks = totals.block_count(),
+        bytes_stored = totals.bytes_stored(),
         "serving"
     );
 }

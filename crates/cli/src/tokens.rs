@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use toml::{Table, Value};
 
-/// Tokens in a file. Each request is compared with all of them.
+/// Tokens in a file. Each is compared with all before it when the file is read.
 const TOKENS_MAX: usize = 1024;
 
 /// Draw a token: print it, once, and the line for the file that `serve --tokens` names.

@@ -163,7 +163,7 @@ fn counters_move_as_requests_are_made() {
         ("journal_frame_records_sum", 2.0),
         ("journal_frame_duration_seconds_count", 2.0),
         ("connections_accepted_total", 2.0),
-        ("blocks", 0.0),
+        ("blocks{size=\"8192\"}", 0.0),
     ] {
         assert_eq!(moved(series), by, "{series}");
     }
@@ -175,6 +175,62 @@ fn counters_move_as_requests_are_made() {
     assert!(after.get("connections{worker=\"0\"}") + after.get("connections{worker=\"1\"}") >= 1.0);
     assert!(after.get("names{stage=\"active\"}") >= 1.0);
     server.stop();
+}
+
+/// Bytes of extents, as labels have them.
+const SIZES: [u64; 8] = [4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288];
+
+/// Blocks of all sizes, and what is told of each, by the scrape and by `/-/stats`, before and after everything is opened again.
+#[test]
+fn what_is_stored_and_free_is_told_by_size() {
+    let directory = directory();
+    let server = Server::start(directory.path(), &["--workers", "1"]);
+    let mut client = server.connect();
+    assert_eq!(client.request("POST", "/", &[], b"").status, 201);
+    for (number, size) in (1_u8..).zip(SIZES) {
+        for copy in 0..number {
+            let length = usize::try_from(size).unwrap() - usize::from(copy);
+            assert_eq!(client.request("POST", "/", &[], &vec![number; length]).status, 201);
+        }
+    }
+    tells_sizes(&server);
+    server.stop();
+    let server = Server::start(directory.path(), &["--workers", "1"]);
+    tells_sizes(&server);
+    server.stop();
+}
+
+/// Of the smallest size there is one block, of the next two, and so on, each a byte shorter than the one before.
+fn tells_sizes(server: &Server) {
+    // Pools are filled, and the file grows, ahead of need: until that has come to rest scrape and stats are not of one moment.
+    let settled = || {
+        let reply = server.connect().request("GET", "/-/stats", &[], b"");
+        let stats: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        let scrape = Scrape::of(server);
+        let same = SIZES.iter().zip(stats["size_classes"].as_array().unwrap()).all(|(size, class)| {
+            scrape.get(&format!("free_bytes{{size=\"{size}\"}}")) == class["bytes_free"].as_f64().unwrap()
+        });
+        same.then_some((stats, scrape))
+    };
+    let (stats, scrape) = (0..100).find_map(|_| settled()).unwrap();
+    let classes = stats["size_classes"].as_array().unwrap();
+    assert_eq!((classes.len(), scrape.get("blocks{size=\"0\"}")), (8, 1.0));
+    for ((blocks, size), class) in (1..).zip(SIZES).zip(classes) {
+        let stored = blocks * size - (0..blocks).sum::<u64>();
+        let expected = [("blocks", blocks), ("bytes_stored", stored), ("bytes_allocated", blocks * size)];
+        assert_eq!(class["bytes"], size);
+        for ((field, value), family) in expected.into_iter().zip(["blocks", "stored_bytes", "allocated_bytes"]) {
+            assert_eq!(class[field], value, "{field} of {size}");
+            assert_eq!(scrape.get(&format!("{family}{{size=\"{size}\"}}")), value as f64, "{family} of {size}");
+        }
+        let free = scrape.get(&format!("free_extents{{size=\"{size}\"}}"));
+        assert_eq!(class["bytes_free"].as_f64().unwrap(), free * size as f64);
+    }
+    assert_eq!(stats["blocks"], (1..=8).sum::<u64>() + 1, "and the empty one");
+    for field in ["bytes_stored", "bytes_allocated", "bytes_free"] {
+        let sum: u64 = classes.iter().map(|class| class[field].as_u64().unwrap()).sum();
+        assert_eq!(stats[field], sum, "{field}");
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use support::history::{Owner, answers, owners, under_load, verify};
 use support::logged_disks::Disks;
-use support::loop_device::{Kind, Mount};
+use support::loop_device::{Kind, Mount, or_skip};
 use support::oracle::Found;
 use support::write_log::{Entry, Image, Keep, Record, SECTOR_BYTES};
 use support::{Server, check, setting};
@@ -136,7 +136,6 @@ impl Machine {
     fn mount(&mut self, setup: Setup) -> Result<(), String> {
         for disk in 0..setup.layout.disks() {
             let path = self.directory.path().join(format!("mounted-{disk}"));
-            std::fs::create_dir(&path).unwrap();
             self.mounts.push(Mount::new(setup.kind, &self.disks.file(disk), &path)?);
         }
         Ok(())
@@ -258,32 +257,26 @@ fn replay(setup: Setup, cuts: u64, seed: u64) {
     let record = &run.record;
     let answers = answers(&owners);
     let flushes = record.entries.iter().filter(|entry| matches!(entry, Entry::Flush { .. })).count();
-    let (mut kept, mut absent, mut either) = (0, 0, 0);
+    let mut sum = Found::default();
     for _ in 0..cuts {
         let cut = any_cut(&run, &answers, &mut random);
-        let found = cut_and_compare(setup, record, &owners, cut, &mut random);
-        kept += found.kept;
-        absent += found.absent;
-        either += found.either;
+        sum += cut_and_compare(setup, record, &owners, cut, &mut random);
     }
     eprintln!(
-        "{setup:?}: {} changes, {} writes and flushes, {flushes} of them flushes; after {cuts} power cuts {kept} times a block that \
-         had to be there was, {absent} times one that had to be gone was, and {either} might be either",
+        "{setup:?}: {} changes, {} writes and flushes, {flushes} of them flushes; after {cuts} power cuts {} times a block that had to \
+         be there was, {} times one that had to be gone was, and {} might be either",
         answers.len(),
-        record.entries.len()
+        record.entries.len(),
+        sum.kept,
+        sum.absent,
+        sum.either
     );
 }
 
 /// Whether such disks can be had here. Where not, says why.
 fn is_possible(kind: Kind) -> bool {
     let setup = Setup { kind, layout: Layout::DisksApart, mode: Mode::SyncWrite };
-    match Mount::possible().and_then(|()| Machine::new(setup)) {
-        Ok(_) => true,
-        Err(reason) => {
-            eprintln!("skipped: {reason}");
-            false
-        }
-    }
+    or_skip(|| Machine::new(setup)).is_some()
 }
 
 fn replays(kind: Kind) {

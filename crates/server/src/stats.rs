@@ -1,8 +1,9 @@
 //! `/-/stats`: what the store holds and the server does, as JSON.
 
 use crate::worker::Worker;
-use buddy_store::index::FORMAT_VERSION;
+use buddy_store::index::{ClassTotals, FORMAT_VERSION, Totals};
 use buddy_store::shared::Shared;
+use buddy_store::statistics::FreeExtents;
 use serde::Serialize;
 use std::sync::PoisonError;
 
@@ -23,7 +24,8 @@ struct Stats {
     scrub_passes: u64,
     scrubbed_blocks: u64,
     scrubbed_bytes: u64,
-    free_extents: [u64; 8],
+    free_extents: Vec<u64>,
+    size_classes: Vec<SizeClassStats>,
     names_active: u64,
     names_sealed: u64,
     journal_bytes: u64,
@@ -40,6 +42,27 @@ struct Stats {
     uptime_s: u64,
     version: &'static str,
     format_version: u32,
+}
+
+/// What there is of one size of extents.
+#[derive(Serialize)]
+struct SizeClassStats {
+    bytes: u64,
+    blocks: u64,
+    bytes_stored: u64,
+    bytes_allocated: u64,
+    bytes_free: u64,
+}
+
+fn size_classes(totals: &Totals, free: &[FreeExtents]) -> Vec<SizeClassStats> {
+    let of_class = |(class, free): (ClassTotals, &FreeExtents)| SizeClassStats {
+        bytes: free.class.bytes(),
+        blocks: class.blocks,
+        bytes_stored: class.bytes_stored,
+        bytes_allocated: class.bytes_allocated(),
+        bytes_free: free.bytes(),
+    };
+    totals.by_class().zip(free).map(of_class).collect()
 }
 
 /// An extent that is out of service.
@@ -70,13 +93,14 @@ pub(crate) fn json(worker: &Worker) -> Vec<u8> {
     let shared = worker.session.shared();
     let statistics = &shared.statistics;
     let settings = worker.session.settings();
+    let (totals, free): (_, Vec<_>) = (statistics.totals(), statistics.free_extents().collect());
     let stats = Stats {
-        blocks: statistics.blocks.get(),
-        bytes_stored: statistics.bytes_stored.get(),
-        bytes_allocated: statistics.bytes_allocated.get(),
+        blocks: totals.block_count(),
+        bytes_stored: totals.bytes_stored(),
+        bytes_allocated: totals.bytes_allocated(),
         bytes_held: statistics.bytes_held.get(),
         bytes_suspect: statistics.bytes_suspect.get(),
-        bytes_free: statistics.bytes_free.get(),
+        bytes_free: free.iter().map(|free| free.bytes()).sum(),
         file_bytes: statistics.file_bytes.get(),
         capacity_bytes: settings.capacity_bytes,
         quarantined_extents: statistics.quarantined_extents.get(),
@@ -86,7 +110,8 @@ pub(crate) fn json(worker: &Worker) -> Vec<u8> {
         scrub_passes: statistics.scrub_passes.get(),
         scrubbed_blocks: statistics.scrubbed_blocks.get(),
         scrubbed_bytes: statistics.scrubbed_bytes.get(),
-        free_extents: statistics.free_extents.each_ref().map(|gauge| gauge.get()),
+        free_extents: free.iter().map(|free| free.count).collect(),
+        size_classes: size_classes(&totals, &free),
         names_active: statistics.names_active.get(),
         names_sealed: statistics.names_sealed.get(),
         journal_bytes: statistics.journal_bytes.get(),

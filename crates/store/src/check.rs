@@ -162,7 +162,7 @@ fn check_names<R: IndexReader>(
     reader.blocks(&mut |hash, record| {
         seen += 1;
         if seen % 65_536 == 0 {
-            progress(CheckProgress::Names(seen, expected.blocks));
+            progress(CheckProgress::Names(seen, expected.block_count()));
         }
         match record {
             Ok(record) => {
@@ -174,16 +174,8 @@ fn check_names<R: IndexReader>(
         true
     })?;
     progress(CheckProgress::Names(seen, seen.max(1)));
-    if totals != expected {
-        report.fault(format!(
-            "the index counts {} blocks of {} bytes in {} bytes of extents, but it holds {}, {} and {}",
-            expected.blocks,
-            expected.bytes_stored,
-            expected.bytes_allocated,
-            totals.blocks,
-            totals.bytes_stored,
-            totals.bytes_allocated
-        ));
+    for (expected, found) in expected.by_class().zip(totals.by_class()).filter(|(expected, found)| expected != found) {
+        report.fault(format!("the index counts {expected}, but it holds {found}"));
     }
     report.totals = totals;
     Ok(())

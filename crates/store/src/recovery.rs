@@ -211,7 +211,7 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
         allocator: load_allocator(&mut reader, macroblocks)
             .unwrap_or_else(|_| Allocator::from_page_maps(0, Vec::new())),
         quarantined: load_quarantine(&mut reader)?,
-        generation_size: settings.generation_size(meta.totals.blocks),
+        generation_size: settings.generation_size(meta.totals.block_count()),
         index_has_space: true,
         damage: Some(Damage { reason, names: replay.names }),
     })
@@ -253,10 +253,28 @@ fn find_damage<R: IndexReader>(
             )));
         }
     }
+    if let Some(reason) = find_damaged_totals(reader, meta)? {
+        return Ok(Some(reason));
+    }
     find_damaged_pages(reader, meta, macroblocks)
 }
 
-/// What is wrong with the page maps: where they cannot be trusted nothing may be allocated, but every block can still be read.
+/// Where the index cannot be trusted nothing may be allocated, but every block can still be read.
+fn damaged_index(what: impl std::fmt::Display) -> String {
+    format!("the index is damaged: {what}; blocks can be read, and nothing is written")
+}
+
+/// What is wrong with the totals, as far as can be told without reading every name, which is for `check`.
+fn find_damaged_totals<R: IndexReader>(reader: &mut R, meta: &Meta) -> Result<Option<String>, RecoveryError> {
+    if let Some(impossible) = meta.totals.impossible() {
+        return Ok(Some(damaged_index(format!("it counts {impossible}, which cannot be"))));
+    }
+    let (counted, names) = (meta.totals.block_count(), reader.block_count()?);
+    reader.rest();
+    Ok((counted != names).then(|| damaged_index(format!("it counts {counted} blocks and has {names}"))))
+}
+
+/// What is wrong with the page maps.
 fn find_damaged_pages<R: IndexReader>(
     reader: &mut R,
     meta: &Meta,
@@ -270,9 +288,7 @@ fn find_damaged_pages<R: IndexReader>(
         }
     });
     match read {
-        Err(IndexError::Damaged(what)) => {
-            return Ok(Some(format!("the index is damaged: {what}; blocks can be read, and nothing is written")));
-        }
+        Err(IndexError::Damaged(what)) => return Ok(Some(damaged_index(what))),
         read => read?,
     }
     if let Some(macroblock) = beyond {
@@ -281,13 +297,9 @@ fn find_damaged_pages<R: IndexReader>(
         )));
     }
     let quarantined_bytes: u64 = load_quarantine(reader)?.iter().map(|quarantined| quarantined.extent.bytes()).sum();
-    let named_bytes = meta.totals.bytes_allocated.wrapping_add(quarantined_bytes);
-    Ok((occupied_bytes != named_bytes).then(|| {
-        format!(
-            "the index is damaged: {occupied_bytes} bytes are marked occupied, and blocks take {named_bytes}; blocks can be read, \
-             and nothing is written"
-        )
-    }))
+    let named_bytes = meta.totals.bytes_allocated().wrapping_add(quarantined_bytes);
+    Ok((occupied_bytes != named_bytes)
+        .then(|| damaged_index(format!("{occupied_bytes} bytes are marked occupied, and blocks take {named_bytes}"))))
 }
 
 fn lies_within(record: Record, macroblocks: u64) -> bool {
@@ -357,7 +369,7 @@ fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings)
         clean: false,
         ..meta
     };
-    let generation_size = settings.generation_size(meta.totals.blocks);
+    let generation_size = settings.generation_size(meta.totals.block_count());
     let names_max = generation_size.checkpoint_names_max(meta.journal_bytes);
     let done = checkpoint(
         index,

@@ -1,8 +1,8 @@
 //! Counters that the controller keeps up and anybody reads. What workers count is in `worker_statistics`.
 
-use crate::extent::SIZE_CLASSES;
+use crate::extent::{SIZE_CLASSES, SizeClass};
 use crate::histogram::Histogram;
-use crate::index::IndexSizes;
+use crate::index::{IndexSizes, Totals};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -94,18 +94,14 @@ pub fn nanoseconds(time: Duration) -> u64 {
 /// What the store holds and does.
 #[derive(Debug)]
 pub struct Statistics {
-    /// Number of blocks.
-    pub blocks: Gauge,
+    /// Number of blocks, as [`Totals`] has it; see [`Statistics::totals`].
+    blocks: [Gauge; SIZE_CLASSES + 1],
     /// Sum of their lengths.
-    pub bytes_stored: Gauge,
-    /// Sum of the extents of stored blocks.
-    pub bytes_allocated: Gauge,
+    bytes_stored: [Gauge; SIZE_CLASSES],
     /// Bytes of extents in pools, waiting for readers, or suspect.
     pub bytes_held: Gauge,
     /// Bytes of extents that could not be written: out of use until the store is opened again.
     pub bytes_suspect: Gauge,
-    /// Bytes of free extents.
-    pub bytes_free: Gauge,
     /// Bytes of the data file.
     pub file_bytes: Gauge,
     /// Extents taken out of service for good …
@@ -123,7 +119,7 @@ pub struct Statistics {
     /// Reads that found other bytes than were stored.
     pub corrupt_reads: Gauge,
     /// Free extents by size class.
-    pub free_extents: [Gauge; SIZE_CLASSES],
+    free_extents: [Gauge; SIZE_CLASSES],
     /// Changes in the active generation.
     pub names_active: Gauge,
     /// Changes in the sealed generation.
@@ -168,12 +164,10 @@ impl Default for Statistics {
     fn default() -> Statistics {
         let gauge = Gauge::default;
         Statistics {
-            blocks: gauge(),
-            bytes_stored: gauge(),
-            bytes_allocated: gauge(),
+            blocks: Default::default(),
+            bytes_stored: Default::default(),
             bytes_held: gauge(),
             bytes_suspect: gauge(),
-            bytes_free: gauge(),
             file_bytes: gauge(),
             quarantined_extents: gauge(),
             bytes_quarantined: gauge(),
@@ -206,7 +200,47 @@ impl Default for Statistics {
     }
 }
 
+/// Free extents of one size class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FreeExtents {
+    /// Their size class.
+    pub class: SizeClass,
+    /// Number of them.
+    pub count: u64,
+}
+
+impl FreeExtents {
+    /// Their bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.count * self.class.bytes()
+    }
+}
+
 impl Statistics {
+    /// What is stored.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals {
+            blocks: self.blocks.each_ref().map(Gauge::get),
+            bytes_stored: self.bytes_stored.each_ref().map(Gauge::get),
+        }
+    }
+
+    pub(crate) fn set_totals(&self, totals: &Totals) {
+        self.blocks.iter().zip(totals.blocks).for_each(|(gauge, count)| gauge.set(count));
+        self.bytes_stored.iter().zip(totals.bytes_stored).for_each(|(gauge, bytes)| gauge.set(bytes));
+    }
+
+    /// Free extents, smallest first.
+    pub fn free_extents(&self) -> impl Iterator<Item = FreeExtents> + '_ {
+        SizeClass::all().zip(&self.free_extents).map(|(class, gauge)| FreeExtents { class, count: gauge.get() })
+    }
+
+    pub(crate) fn set_free_extents(&self, counts: [u64; SIZE_CLASSES]) {
+        self.free_extents.iter().zip(counts).for_each(|(gauge, count)| gauge.set(count));
+    }
+
     pub(crate) fn set_index_sizes(&self, sizes: IndexSizes) {
         self.index_bytes.set(sizes.file_bytes);
         self.index_used_bytes.set(sizes.used_bytes);

@@ -47,26 +47,32 @@ pub struct Mount {
     mounted: bool,
 }
 
-impl Mount {
-    /// Where nothing can be mounted, why.
-    pub fn possible() -> Result<(), String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("only root can mount file systems".to_owned());
-        }
-        if !Path::new("/dev/loop-control").exists() {
-            return Err("there are no loop devices".to_owned());
-        }
-        Ok(())
-    }
+/// Makes what a test needs that mounts file systems. Where that cannot be had here, says why: the test is to pass then.
+pub fn or_skip<T>(make: impl FnOnce() -> Result<T, String>) -> Option<T> {
+    mounting_is_possible().and_then(|()| make()).inspect_err(|reason| eprintln!("skipped: {reason}")).ok()
+}
 
+/// Where nothing can be mounted, why.
+fn mounting_is_possible() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("only root can mount file systems".to_owned());
+    }
+    if !Path::new("/dev/loop-control").exists() {
+        return Err("there are no loop devices".to_owned());
+    }
+    Ok(())
+}
+
+impl Mount {
     /// Makes a file system in the file `image`.
     pub fn make(kind: Kind, image: &Path) -> Result<(), String> {
         let (make, options) = kind.make();
         run(Command::new(make).args(options).arg(image))
     }
 
-    /// Mounts the file system in the file `image` on the directory `path`.
+    /// Mounts the file system in the file `image` on the directory `path`, which is made for it.
     pub fn new(kind: Kind, image: &Path, path: &Path) -> Result<Mount, String> {
+        std::fs::create_dir(path).unwrap();
         let mut mount = Mount { kind, image: image.to_owned(), path: path.to_owned(), mounted: false };
         mount.mount()?;
         Ok(mount)
@@ -126,23 +132,11 @@ pub struct FileSystem {
 }
 
 impl FileSystem {
-    /// Makes and mounts a file system of so many bytes; where that is not possible here, says why and returns `None`.
-    pub fn create(kind: Kind, bytes: u64) -> Option<FileSystem> {
-        match FileSystem::try_create(kind, bytes) {
-            Ok(file_system) => Some(file_system),
-            Err(reason) => {
-                eprintln!("skipped: {reason}");
-                None
-            }
-        }
-    }
-
-    fn try_create(kind: Kind, bytes: u64) -> Result<FileSystem, String> {
-        Mount::possible()?;
+    /// Makes and mounts a file system of so many bytes; where that is not possible here, why.
+    pub fn create(kind: Kind, bytes: u64) -> Result<FileSystem, String> {
         let directory = super::directory();
         let (image, path) = (directory.path().join("image"), directory.path().join("mounted"));
         File::create(&image).and_then(|image| image.set_len(bytes)).unwrap();
-        std::fs::create_dir(&path).unwrap();
         Mount::make(kind, &image)?;
         Ok(FileSystem { mount: Mount::new(kind, &image, &path)?, _directory: directory })
     }

@@ -2,6 +2,7 @@
 
 use super::{Client, bytes, name};
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -51,6 +52,15 @@ pub struct Found {
     pub either: u64,
     /// All that are there.
     pub stored: u64,
+}
+
+impl AddAssign for Found {
+    fn add_assign(&mut self, other: Found) {
+        self.kept += other.kept;
+        self.absent += other.absent;
+        self.either += other.either;
+        self.stored += other.stored;
+    }
 }
 
 /// Holds the store to what all owners know.

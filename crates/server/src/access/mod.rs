@@ -7,16 +7,18 @@
 //! | --- | --- |
 //! | `rights` | rights, and which one a request needs |
 //! | `token` | tokens, as they are kept and as requests bring them |
+//! | `known_tokens` | finding the token that a request brings |
 //! | `policy` | the decision |
 //! | `audit` | a line in the log for each request that is refused |
 
 mod audit;
+mod known_tokens;
 mod policy;
 mod rights;
 mod token;
 
 pub(crate) use audit::AuditLog;
-pub use policy::Policy;
+pub use policy::{Policy, Refusal, RefusalReason};
 pub use rights::{Need, Right, Rights, RightsError};
 pub use token::{Credentials, Token, TokenDigest, TokenError, new_token};
 
@@ -24,8 +26,6 @@ use crate::connection::Connection;
 use crate::request::Head;
 use crate::status::Problem;
 use arc_swap::ArcSwap;
-use policy::Refusal;
-pub(crate) use policy::RefusalReason;
 
 /// The policy that is in force: read by all workers without a lock, replaced as a whole.
 pub struct Access {

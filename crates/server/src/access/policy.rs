@@ -1,13 +1,13 @@
 //! The decision: may a request with these credentials do what needs that? Pure.
 
+use super::known_tokens::KnownTokens;
 use super::rights::{Need, Right, Rights};
-use super::token::{Credentials, Token, TokenDigest};
+use super::token::{Credentials, Token};
 use crate::status::{Problem, Status};
-use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 /// Why a request is refused, as logs and metrics have it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum RefusalReason {
+pub enum RefusalReason {
     /// It brings no token and needs one.
     NoToken = 0,
     /// It brings one that is not known, or something that is none.
@@ -36,10 +36,11 @@ impl RefusalReason {
 
 /// A request that is refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Refusal {
-    pub(crate) reason: RefusalReason,
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
     /// The name of the token that it brought, if that is known.
-    pub(crate) token: Option<String>,
+    pub token: Option<String>,
     need: Need,
 }
 
@@ -47,7 +48,7 @@ pub(crate) struct Refusal {
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// `None`: there are none, and what requests bring is not looked at.
-    tokens: Option<Vec<Token>>,
+    tokens: Option<KnownTokens>,
     anonymous: Rights,
     append_only: bool,
 }
@@ -58,10 +59,15 @@ impl Policy {
     #[must_use]
     pub fn new(tokens: Option<Vec<Token>>, anonymous: Option<Rights>, append_only: bool) -> Policy {
         let anonymous = anonymous.unwrap_or(if tokens.is_some() { Rights::NONE } else { Rights::ALL });
-        Policy { tokens, anonymous, append_only }
+        Policy { tokens: tokens.map(KnownTokens::from_iter), anonymous, append_only }
     }
 
-    pub(super) fn check(&self, credentials: &Credentials, need: Need) -> Result<(), Refusal> {
+    /// Whether who brings these credentials may do what needs that.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`]: it may not.
+    pub fn check(&self, credentials: &Credentials, need: Need) -> Result<(), Refusal> {
         if need == Need::Nothing {
             return Ok(());
         }
@@ -71,7 +77,7 @@ impl Policy {
         let token = match (&self.tokens, credentials) {
             (None, _) | (Some(_), Credentials::Absent) => None,
             (Some(_), Credentials::Unusable) => return refused(RefusalReason::BadToken, None),
-            (Some(tokens), Credentials::Token(digest)) => match find(tokens, digest) {
+            (Some(tokens), Credentials::Token(digest)) => match tokens.find(digest) {
                 // Also where no token is needed: who brings one wants to know that it is no good.
                 None => return refused(RefusalReason::BadToken, None),
                 token => token,
@@ -88,15 +94,6 @@ impl Policy {
         }
         Ok(())
     }
-}
-
-/// The token with this digest. Every token is looked at, and all of it, whether it is the right one or not.
-fn find<'a>(tokens: &'a [Token], digest: &TokenDigest) -> Option<&'a Token> {
-    let mut found = u64::MAX;
-    for (number, token) in (0_u64..).zip(tokens) {
-        found.conditional_assign(&number, token.digest.ct_eq(digest));
-    }
-    tokens.get(usize::try_from(found).ok()?)
 }
 
 impl From<Refusal> for Problem {
@@ -131,6 +128,7 @@ impl From<Refusal> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::token::TokenDigest;
     use super::*;
 
     fn rights(text: &str) -> Rights {

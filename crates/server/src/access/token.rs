@@ -3,6 +3,7 @@
 use super::rights::Rights;
 use buddy_store::Hash;
 use std::fmt;
+use std::hash;
 use std::io;
 use subtle::{Choice, ConstantTimeEq};
 
@@ -34,6 +35,8 @@ pub fn new_token() -> io::Result<String> {
 ///
 /// A fast hash without a salt is enough: passwords need slow ones because people choose them from few, but a token is 256 bits of
 /// chance, which nobody finds from its hash by trying, and no two are the same.
+///
+/// Two are compared as a whole, whatever the first difference.
 #[derive(Clone, Copy)]
 pub struct TokenDigest([u8; Hash::BYTES]);
 
@@ -59,7 +62,15 @@ impl TokenDigest {
 
 impl ConstantTimeEq for TokenDigest {
     fn ct_eq(&self, other: &TokenDigest) -> Choice {
-        self.0.ct_eq(&other.0)
+        // Four words take an eighth of the time of so many bytes.
+        let words = |digest: &TokenDigest| {
+            let mut words = [0; Hash::BYTES / 8];
+            for (word, bytes) in words.iter_mut().zip(digest.0.as_chunks().0) {
+                *word = u64::from_ne_bytes(*bytes);
+            }
+            words
+        };
+        words(self).ct_eq(&words(other))
     }
 }
 
@@ -70,6 +81,12 @@ impl PartialEq for TokenDigest {
 }
 
 impl Eq for TokenDigest {}
+
+impl hash::Hash for TokenDigest {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
+}
 
 /// Digests are not for logs.
 impl fmt::Debug for TokenDigest {
@@ -87,7 +104,7 @@ pub struct TokenError;
 #[derive(Clone, Debug)]
 pub struct Token {
     name: String,
-    pub(super) digest: TokenDigest,
+    digest: TokenDigest,
     pub(super) rights: Rights,
 }
 

@@ -1,10 +1,10 @@
 //! What the store tells.
 
-use super::families::{Families, ONE, SECOND};
+use super::families::{Families, Family, ONE, SECOND};
 use buddy_store::Settings;
 use buddy_store::extent::{SIZE_CLASSES, SizeClass};
 use buddy_store::shared::Shared;
-use buddy_store::statistics::Statistics;
+use buddy_store::statistics::{Counter, FreeExtents, Gauge, Statistics};
 use buddy_store::worker_statistics::{ERROR_KINDS, WorkerStatistics};
 
 /// Adds all families of the store.
@@ -19,25 +19,27 @@ pub(super) fn add(families: &mut Families, shared: &Shared, settings: &Settings)
     controller(families, shared);
 }
 
-/// The sizes of extents, as labels have them.
-fn sizes() -> impl Iterator<Item = String> {
-    SizeClass::all().map(|class| class.bytes().to_string())
+/// Adds a series for each size of extents, and a ninth, of size 0, where there is a value for what has no extent.
+fn by_size(mut family: Family<'_>, values: impl IntoIterator<Item = u64>) {
+    let sizes = SizeClass::all().map(SizeClass::bytes).chain([0]);
+    for (size, value) in sizes.zip(values) {
+        family.add(&[("size", &size.to_string())], value);
+    }
 }
 
 fn space(families: &mut Families, statistics: &Statistics, settings: &Settings) {
-    families.gauge("blocks", "Blocks that are stored.", statistics.blocks.get());
-    families.gauge("stored_bytes", "Sum of their lengths.", statistics.bytes_stored.get());
-    families.gauge("allocated_bytes", "Sum of their extents.", statistics.bytes_allocated.get());
+    let totals = statistics.totals();
+    by_size(families.gauges("blocks", "Blocks that are stored, by the bytes of their extents."), totals.blocks);
+    by_size(families.gauges("stored_bytes", "Sum of their lengths."), totals.bytes_stored);
+    let allocated = totals.by_class().filter(|class| class.class.is_some()).map(|class| class.bytes_allocated());
+    by_size(families.gauges("allocated_bytes", "Sum of their extents."), allocated);
     let held = statistics.bytes_held.get();
     families.gauge("held_bytes", "Extents in pools, in requests, or waiting for readers.", held);
     let suspect = statistics.bytes_suspect.get();
     families.gauge("suspect_bytes", "Of those held: extents that could not be written.", suspect);
-    families.gauge("free_bytes", "Free extents.", statistics.bytes_free.get());
-    let mut family = families.gauges("free_extents", "Free extents, by their bytes.");
-    for (size, gauge) in sizes().zip(&statistics.free_extents) {
-        family.add(&[("size", &size)], gauge.get());
-    }
-    drop(family);
+    let free = || statistics.free_extents();
+    by_size(families.gauges("free_extents", "Free extents, by their bytes."), free().map(|free| free.count));
+    by_size(families.gauges("free_bytes", "The same, in bytes."), free().map(FreeExtents::bytes));
     let quarantined = statistics.quarantined_extents.get();
     families.gauge("quarantined_extents", "Extents out of service because their bytes were damaged.", quarantined);
     families.gauge("quarantined_bytes", "The same, in bytes.", statistics.bytes_quarantined.get());
@@ -75,13 +77,8 @@ fn of_workers(shared: &Shared, number: impl Fn(&WorkerStatistics) -> u64) -> u64
 
 fn blocks(families: &mut Families, shared: &Shared) {
     let help = "Blocks that were stored and were new, by the bytes of their extents.";
-    let mut family = families.counters("blocks_created_total", help);
-    let none = "0".to_owned();
-    for (number, size) in sizes().chain([none]).enumerate() {
-        let count = of_workers(shared, |worker| worker.created.get(number).map_or(0, |counter| counter.get()));
-        family.add(&[("size", &size)], count);
-    }
-    drop(family);
+    let created = |class| of_workers(shared, |worker| worker.created.get(class).map_or(0, Counter::get));
+    by_size(families.counters("blocks_created_total", help), (0..=SIZE_CLASSES).map(created));
     let created = of_workers(shared, |worker| worker.created_bytes.get());
     families.counter("created_bytes_total", "Bytes of blocks that were stored and were new.", created);
     let existed = of_workers(shared, |worker| worker.existed.get());
@@ -91,20 +88,15 @@ fn blocks(families: &mut Families, shared: &Shared) {
 }
 
 fn pools(families: &mut Families, shared: &Shared) {
-    let by_size = |family: &mut super::families::Family<'_>, number: &dyn Fn(&WorkerStatistics, usize) -> u64| {
-        for (class, size) in (0..SIZE_CLASSES).zip(sizes()) {
-            family.add(&[("size", &size)], of_workers(shared, |worker| number(worker, class)));
-        }
-    };
-    let mut family = families.gauges("pool_extents", "Blank extents at hand, by their bytes.");
-    by_size(&mut family, &|worker, class| worker.pool_extents.get(class).map_or(0, |gauge| gauge.get()));
-    drop(family);
-    let mut family = families.gauges("pool_target_extents", "Blank extents that are to be at hand, by their bytes.");
-    by_size(&mut family, &|worker, class| worker.pool_targets.get(class).map_or(0, |gauge| gauge.get()));
-    drop(family);
+    let classes = || 0..SIZE_CLASSES;
+    let extents = |class| of_workers(shared, |worker| worker.pool_extents.get(class).map_or(0, Gauge::get));
+    by_size(families.gauges("pool_extents", "Blank extents at hand, by their bytes."), classes().map(extents));
+    let targets = |class| of_workers(shared, |worker| worker.pool_targets.get(class).map_or(0, Gauge::get));
+    let help = "Blank extents that are to be at hand, by their bytes.";
+    by_size(families.gauges("pool_target_extents", help), classes().map(targets));
+    let dry = |class| of_workers(shared, |worker| worker.pool_dry.get(class).map_or(0, Counter::get));
     let help = "Times that an extent was wanted and none was at hand, by its bytes.";
-    let mut family = families.counters("pool_dry_total", help);
-    by_size(&mut family, &|worker, class| worker.pool_dry.get(class).map_or(0, |counter| counter.get()));
+    by_size(families.counters("pool_dry_total", help), classes().map(dry));
 }
 
 fn journal(families: &mut Families, statistics: &Statistics) {

@@ -256,16 +256,11 @@ impl<F: BlockFile> Controller<F> {
         let statistics = &self.shared.statistics;
         let allocator = state.space.allocator();
         let (file, free) = (allocator.file_bytes(), allocator.free_bytes());
-        statistics.blocks.set(state.totals.blocks);
-        statistics.bytes_stored.set(state.totals.bytes_stored);
-        statistics.bytes_allocated.set(state.totals.bytes_allocated);
-        statistics.bytes_free.set(free);
+        statistics.set_totals(&state.totals);
+        statistics.set_free_extents(allocator.free_counts());
         statistics.file_bytes.set(file);
-        let in_use = state.totals.bytes_allocated + statistics.bytes_quarantined.get();
+        let in_use = state.totals.bytes_allocated().saturating_add(statistics.bytes_quarantined.get());
         statistics.bytes_held.set(file.saturating_sub(free).saturating_sub(in_use));
-        for (gauge, count) in statistics.free_extents.iter().zip(allocator.free_counts()) {
-            gauge.set(count);
-        }
         let stages = self.shared.names.load();
         statistics.names_active.set(stages.active().len() as u64);
         statistics.names_sealed.set(stages.sealed().map_or(0, |sealed| sealed.len() as u64));

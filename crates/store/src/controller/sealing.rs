@@ -85,7 +85,7 @@ impl<F: BlockFile> Controller<F> {
             return;
         }
         sealed.started = true;
-        let next_size = self.settings.generation_size(sealed.totals.blocks);
+        let next_size = self.settings.generation_size(sealed.totals.block_count());
         let job = CheckpointJob {
             generation: Arc::clone(&sealed.generation),
             quarantined: sealed.quarantined.clone(),

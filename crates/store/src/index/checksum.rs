@@ -6,7 +6,7 @@ use std::ops::Deref;
 /// Bytes of the checksum.
 pub(super) const CHECKSUM_BYTES: usize = 4;
 /// The longest value without it.
-const VALUE_BYTES_MAX: usize = 40;
+const VALUE_BYTES_MAX: usize = 72;
 
 /// A value and its checksum, as it is stored.
 #[derive(Clone, Copy)]

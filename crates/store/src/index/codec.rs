@@ -3,7 +3,7 @@
 
 use super::checksum::{Row, seal, unseal};
 use super::{FORMAT_VERSION, IndexError, Meta, Totals};
-use crate::extent::{Extent, PAGE_BYTES, SizeClass};
+use crate::extent::{Extent, PAGE_BYTES, SIZE_CLASSES, SizeClass};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
@@ -122,7 +122,27 @@ pub(super) fn decode_quarantined(key: &[u8], row: &[u8]) -> Result<Quarantined, 
     Ok(Quarantined { extent, hash: Hash::from_bytes(*hash), since_s })
 }
 
-/// Keys of table `meta`, each with a value of 8 bytes and a checksum, but `store_id`, which has 16.
+/// Numbers in a row, one behind the other.
+fn encode_counts<const COUNT: usize, const BYTES: usize>(counts: &[u64; COUNT]) -> [u8; BYTES] {
+    const { assert!(BYTES == 8 * COUNT) };
+    let mut bytes = [0; BYTES];
+    bytes.as_chunks_mut().0.iter_mut().zip(counts).for_each(|(place, count)| *place = count.to_le_bytes());
+    bytes
+}
+
+fn decode_counts<const COUNT: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> [u64; COUNT] {
+    const { assert!(BYTES == 8 * COUNT) };
+    let mut counts = [0; COUNT];
+    counts.iter_mut().zip(bytes.as_chunks().0).for_each(|(count, place)| *count = u64::from_le_bytes(*place));
+    counts
+}
+
+/// Bytes of the value of `blocks` in table `meta`: a number for each class, and one for what has no extent.
+const BLOCKS_BYTES: usize = 8 * (SIZE_CLASSES + 1);
+/// Bytes of the value of `bytes_stored`: a number for each class.
+const BYTES_STORED_BYTES: usize = 8 * SIZE_CLASSES;
+
+/// Keys of table `meta`, each with a value of 8 bytes and a checksum, but `store_id`, which has 16, and what is counted by class.
 pub(super) mod key {
     pub const FORMAT_VERSION: &str = "format_version";
     pub const STORE_ID: &str = "store_id";
@@ -134,7 +154,6 @@ pub(super) mod key {
     pub const CLEAN: &str = "clean";
     pub const BLOCKS: &str = "blocks";
     pub const BYTES_STORED: &str = "bytes_stored";
-    pub const BYTES_ALLOCATED: &str = "bytes_allocated";
 }
 
 /// The rows of table `meta`.
@@ -148,29 +167,38 @@ pub(super) fn encode_meta(meta: &Meta) -> impl Iterator<Item = (&'static str, Ro
         (key::JOURNAL_OFFSET, meta.journal_offset),
         (key::JOURNAL_CRC, u64::from(meta.journal_crc)),
         (key::CLEAN, u64::from(meta.clean)),
-        (key::BLOCKS, meta.totals.blocks),
-        (key::BYTES_STORED, meta.totals.bytes_stored),
-        (key::BYTES_ALLOCATED, meta.totals.bytes_allocated),
+    ];
+    let blocks = encode_counts::<_, BLOCKS_BYTES>(&meta.totals.blocks);
+    let bytes_stored = encode_counts::<_, BYTES_STORED_BYTES>(&meta.totals.bytes_stored);
+    let counts = [
+        (key::BLOCKS, seal(key::BLOCKS.as_bytes(), blocks)),
+        (key::BYTES_STORED, seal(key::BYTES_STORED.as_bytes(), bytes_stored)),
     ];
     integers
         .into_iter()
         .map(|(name, value)| (name, seal(name.as_bytes(), value.to_le_bytes())))
+        .chain(counts)
         .chain(std::iter::once(store_id))
+}
+
+fn missing_from_meta(name: &str) -> IndexError {
+    IndexError::Damaged(format!("table meta: row {name} is missing or damaged"))
+}
+
+fn meta_value<'a, const BYTES: usize>(
+    get: impl Fn(&'static str) -> Result<Option<&'a [u8]>, IndexError>,
+    name: &'static str,
+) -> Result<&'a [u8; BYTES], IndexError> {
+    get(name)?.and_then(|row| unseal(name.as_bytes(), row)).ok_or_else(|| missing_from_meta(name))
 }
 
 /// Reads table `meta` through `get`; `None` where it has no rows. The version is looked at before anything else.
 pub(super) fn decode_meta<'a>(
     get: impl Fn(&'static str) -> Result<Option<&'a [u8]>, IndexError>,
 ) -> Result<Option<Meta>, IndexError> {
-    let missing = |name: &str| IndexError::Damaged(format!("table meta: row {name} is missing or damaged"));
-    let integer = |name: &'static str| {
-        get(name)?
-            .and_then(|row| unseal(name.as_bytes(), row))
-            .map(|bytes| u64::from_le_bytes(*bytes))
-            .ok_or_else(|| missing(name))
-    };
+    let integer = |name| meta_value(&get, name).map(|bytes| u64::from_le_bytes(*bytes));
     if get(key::FORMAT_VERSION)?.is_none() {
-        return if get(key::STORE_ID)?.is_none() { Ok(None) } else { Err(missing(key::FORMAT_VERSION)) };
+        return if get(key::STORE_ID)?.is_none() { Ok(None) } else { Err(missing_from_meta(key::FORMAT_VERSION)) };
     }
     let version = integer(key::FORMAT_VERSION)?;
     if version != u64::from(FORMAT_VERSION) {
@@ -192,21 +220,17 @@ pub(super) fn decode_meta<'a>(
              sequence {sequence}, clean {clean}"
         )));
     }
-    let store_id = get(key::STORE_ID)?
-        .and_then(|row| unseal(key::STORE_ID.as_bytes(), row))
-        .ok_or_else(|| missing(key::STORE_ID))?;
     Ok(Some(Meta {
-        store_id: *store_id,
+        store_id: *meta_value(&get, key::STORE_ID)?,
         epoch,
         sequence,
         journal_bytes,
         journal_offset,
-        journal_crc: u32::try_from(integer(key::JOURNAL_CRC)?).map_err(|_| missing(key::JOURNAL_CRC))?,
+        journal_crc: u32::try_from(integer(key::JOURNAL_CRC)?).map_err(|_| missing_from_meta(key::JOURNAL_CRC))?,
         clean: clean == 1,
         totals: Totals {
-            blocks: integer(key::BLOCKS)?,
-            bytes_stored: integer(key::BYTES_STORED)?,
-            bytes_allocated: integer(key::BYTES_ALLOCATED)?,
+            blocks: decode_counts::<_, BLOCKS_BYTES>(meta_value(&get, key::BLOCKS)?),
+            bytes_stored: decode_counts::<_, BYTES_STORED_BYTES>(meta_value(&get, key::BYTES_STORED)?),
         },
     }))
 }
@@ -227,7 +251,7 @@ mod tests {
             journal_offset: 8192,
             journal_crc: 0xdead_beef,
             clean: true,
-            totals: Totals { blocks: 4, bytes_stored: 5, bytes_allocated: 16_384 },
+            totals: Totals { blocks: [1, 2, 3, 4, 5, 6, 7, 8, 9], bytes_stored: [10, 11, 12, 13, 14, 15, 16, 17] },
         }
     }
 

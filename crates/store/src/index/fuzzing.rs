@@ -9,7 +9,7 @@ use super::codec::{
     encode_page_map, encode_record, key,
 };
 use super::{FORMAT_VERSION, Meta, Totals};
-use crate::extent::{Extent, MACROBLOCK_PAGES, SizeClass};
+use crate::extent::{Extent, MACROBLOCK_PAGES, SIZE_CLASSES, SizeClass};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::record::Record;
@@ -129,9 +129,11 @@ fn encode(meta: &Meta) -> HashMap<&'static str, Vec<u8>> {
 /// Values that a checkpoint could have written.
 fn possible_meta(bytes: &[u8]) -> Option<Meta> {
     let numbers: Vec<_> = bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-    let &[epoch, sequence, journal, offset, crc, blocks, stored, allocated, id_low, id_high, ..] = &numbers[..] else {
+    let &[epoch, sequence, journal, offset, crc, id_low, id_high, ref counts @ ..] = &numbers[..] else {
         return None;
     };
+    let mut counts = counts.iter().copied();
+    let mut count = |_| counts.next().unwrap_or(0);
     let journal_pages = journal % (1 << 40) + 1;
     Some(Meta {
         store_id: (u128::from(id_low) << 64 | u128::from(id_high)).to_le_bytes(),
@@ -141,7 +143,10 @@ fn possible_meta(bytes: &[u8]) -> Option<Meta> {
         journal_offset: offset % (journal_pages + 1) * 4096,
         journal_crc: u32::try_from(crc >> 32).ok()?,
         clean: crc % 2 == 1,
-        totals: Totals { blocks, bytes_stored: stored, bytes_allocated: allocated },
+        totals: Totals {
+            blocks: std::array::from_fn::<_, { SIZE_CLASSES + 1 }, _>(&mut count),
+            bytes_stored: std::array::from_fn::<_, SIZE_CLASSES, _>(&mut count),
+        },
     })
 }
 

@@ -211,6 +211,11 @@ impl IndexReader for MdbxReader {
         codec::decode_meta(|name| transaction.get(table, name.as_bytes()))
     }
 
+    fn block_count(&mut self) -> Result<u64, IndexError> {
+        let blocks = self.tables.blocks;
+        self.fresh()?.table_rows(blocks)
+    }
+
     fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {
         let pages = self.tables.pages;
         self.fresh()?.for_each(pages, None, |key, row| {
@@ -401,6 +406,7 @@ mod tests {
             })
             .unwrap();
         assert_eq!(blocks, [(second, Record::EMPTY)]);
+        assert_eq!(reader.block_count().unwrap(), 1);
     }
 
     #[test]

@@ -11,9 +11,11 @@ mod environment;
 #[doc(hidden)]
 pub mod fuzzing;
 mod mdbx_index;
+mod totals;
 mod transaction;
 
 pub use mdbx_index::{MdbxIndex, MdbxReader};
+pub use totals::{ClassTotals, Totals};
 
 use crate::hash::Hash;
 use crate::page_map::PageMap;
@@ -70,33 +72,6 @@ pub struct Meta {
     pub clean: bool,
     /// What is stored.
     pub totals: Totals,
-}
-
-/// Counts over all blocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Totals {
-    /// Number of blocks.
-    pub blocks: u64,
-    /// Sum of their lengths.
-    pub bytes_stored: u64,
-    /// Sum of their extents.
-    pub bytes_allocated: u64,
-}
-
-impl Totals {
-    /// Counts a block in.
-    pub fn add(&mut self, record: Record) {
-        self.blocks = self.blocks.wrapping_add(1);
-        self.bytes_stored = self.bytes_stored.wrapping_add(u64::from(record.length()));
-        self.bytes_allocated = self.bytes_allocated.wrapping_add(record.allocated_bytes());
-    }
-
-    /// Counts a block out.
-    pub fn subtract(&mut self, record: Record) {
-        self.blocks = self.blocks.wrapping_sub(1);
-        self.bytes_stored = self.bytes_stored.wrapping_sub(u64::from(record.length()));
-        self.bytes_allocated = self.bytes_allocated.wrapping_sub(record.allocated_bytes());
-    }
 }
 
 /// How large an index is.
@@ -160,6 +135,13 @@ pub trait IndexReader: Send + 'static {
     ///
     /// [`IndexError`]
     fn meta(&mut self) -> Result<Option<Meta>, IndexError>;
+
+    /// How many names there are.
+    ///
+    /// # Errors
+    ///
+    /// [`IndexError`]
+    fn block_count(&mut self) -> Result<u64, IndexError>;
 
     /// Calls `each` with every macroblock that has occupied pages, in ascending order, and its map.
     ///

@@ -117,13 +117,22 @@ impl ReadTransaction {
         Ok(Table(table))
     }
 
-    /// Bytes of the pages of a table. Needs a snapshot.
-    pub(super) fn table_bytes(&self, table: Table) -> Result<u64, IndexError> {
+    fn stat(&self, table: Table) -> Result<ffi::MDBX_stat, IndexError> {
         // SAFETY: a struct of integers, for which zero is a value.
         let mut stat: ffi::MDBX_stat = unsafe { std::mem::zeroed() };
         // SAFETY: the transaction is alive; `stat` has the size that is passed.
         let code = unsafe { ffi::mdbx_dbi_stat(self.pointer, table.0, &raw mut stat, size_of::<ffi::MDBX_stat>()) };
-        check("read", code)?;
+        check("read", code).map(|()| stat)
+    }
+
+    /// Rows of a table. Needs a snapshot.
+    pub(super) fn table_rows(&self, table: Table) -> Result<u64, IndexError> {
+        Ok(self.stat(table)?.ms_entries)
+    }
+
+    /// Bytes of the pages of a table. Needs a snapshot.
+    pub(super) fn table_bytes(&self, table: Table) -> Result<u64, IndexError> {
+        let stat = self.stat(table)?;
         let pages = stat.ms_branch_pages.saturating_add(stat.ms_leaf_pages).saturating_add(stat.ms_overflow_pages);
         Ok(pages.saturating_mul(u64::from(stat.ms_psize)))
     }

@@ -3,7 +3,7 @@
 
 use crate::extent::Extent;
 use crate::hash::Hash;
-use crate::index::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta};
+use crate::index::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, Totals};
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
@@ -41,6 +41,14 @@ impl MemoryIndex {
         let mut committed = self.committed.lock().unwrap();
         let mut tables = Tables::clone(&committed);
         change(&mut tables.pages);
+        *committed = Arc::new(tables);
+    }
+
+    /// The same of what is counted.
+    pub(crate) fn change_totals(&self, change: impl FnOnce(&mut Totals)) {
+        let mut committed = self.committed.lock().unwrap();
+        let mut tables = Tables::clone(&committed);
+        change(&mut tables.meta.as_mut().unwrap().totals);
         *committed = Arc::new(tables);
     }
 
@@ -97,6 +105,10 @@ impl IndexReader for MemoryReader {
 
     fn meta(&mut self) -> Result<Option<Meta>, IndexError> {
         Ok(self.index.snapshot().meta)
+    }
+
+    fn block_count(&mut self) -> Result<u64, IndexError> {
+        Ok(self.index.snapshot().blocks.len() as u64)
     }
 
     fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {

@@ -12,10 +12,12 @@
 //! | `enumeration` | walks over all names |
 //! | `faults` | disks that fail and fill up |
 //! | `damage` | bytes that change behind the store's back |
+//! | `damaged_totals` | counts in the index that are wrong |
 //! | `steps` | what tests of those have in common |
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod damage;
+mod damaged_totals;
 mod disk;
 mod enumeration;
 mod faults;

@@ -5,7 +5,8 @@
 //! nothing is held, and `check` that index, pages, journal and bytes agree.
 
 use super::disk::Cut;
-use super::world::{Open, World, small_settings};
+use super::world::{Open, World, small_settings, totals_of};
+use crate::index::Totals;
 use crate::session::Stored;
 use crate::settings::{DataSync, Durability, LookupPath, Settings};
 use proptest::prelude::*;
@@ -102,6 +103,7 @@ impl Case {
             }
             // Tasks of puts whose clients are gone still hold the store.
             ring.sleep(Duration::from_millis(50)).await;
+            assert_eq!(open.shared.statistics.totals(), model_totals(&world, model));
             if in_order {
                 Rc::into_inner(open).unwrap().stop().await;
             }
@@ -110,9 +112,13 @@ impl Case {
         self.world.restore(Cut::Crash);
         let report = Rc::get_mut(&mut self.world).unwrap().check().unwrap();
         assert_eq!(report.faults, Vec::<String>::new());
-        assert_eq!(report.totals.blocks, self.model.len() as u64);
+        assert_eq!(report.totals, model_totals(&self.world, &self.model));
         until + 1
     }
+}
+
+fn model_totals(world: &World, model: &BTreeSet<usize>) -> Totals {
+    totals_of(model.iter().map(|key| &world.blocks[*key]))
 }
 
 async fn run_step(step: &Step, world: &Rc<World>, open: &Rc<Open>, model: &mut BTreeSet<usize>) {

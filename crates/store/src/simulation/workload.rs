@@ -2,7 +2,7 @@
 
 use super::disk::{Cut, PlannedFault, STALL_MAX};
 use super::oracle::{Operation, Oracle};
-use super::world::{Open, World};
+use super::world::{Open, World, totals_of};
 use crate::error::StoreError;
 use crate::settings::Durability;
 use std::cell::{Cell, RefCell};
@@ -163,12 +163,15 @@ impl Run {
     }
 }
 
-/// Every name is as it must be, with its own bytes.
+/// Every name is as it must be, with its own bytes, and those that are stored are what is counted.
 async fn verify_reopened(world: &World, open: &Open, oracle: &Rc<RefCell<Oracle>>, since: Option<Instant>) {
+    let mut found = Vec::new();
     for (key, block) in world.blocks.iter().enumerate() {
         let stored = open.get(0, block).await.unwrap();
         oracle.borrow_mut().reopened(key, since, stored, open.ring.now());
+        found.extend(stored.then_some(block));
     }
+    assert_eq!(open.shared.statistics.totals(), totals_of(found));
 }
 
 struct Client {

@@ -7,7 +7,7 @@ use crate::checkpoint::{CheckpointDone, CheckpointJob, checkpoint};
 use crate::controller::{Checkpointer, Controller, ControllerParts, JournalWriter, Locator, Port};
 use crate::extent::SIZE_CLASSES;
 use crate::hash::Hash;
-use crate::index::{Index, IndexError, IndexReader};
+use crate::index::{Index, IndexError, IndexReader, Totals};
 use crate::messages::{reply_queue_length, request_queue_length};
 use crate::record::Record;
 use crate::recovery::{RecoveryError, create_if_new, recover};
@@ -51,6 +51,21 @@ impl Block {
     pub(crate) fn new(bytes: Vec<u8>) -> Block {
         Block { hash: Hash::of(&bytes), bytes }
     }
+}
+
+/// What is to be counted where these blocks are stored, and no others.
+pub(crate) fn totals_of<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Totals {
+    let mut totals = Totals::default();
+    for length in blocks.into_iter().map(|block| block.bytes.len()) {
+        let class = (0..SIZE_CLASSES).find(|class| length <= 4096 << class).unwrap();
+        if length == 0 {
+            totals.blocks[SIZE_CLASSES] += 1;
+        } else {
+            totals.blocks[class] += 1;
+            totals.bytes_stored[class] += length as u64;
+        }
+    }
+    totals
 }
 
 /// Settings under which everything happens often: small generations, small pools.

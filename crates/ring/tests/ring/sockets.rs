@@ -1,0 +1,107 @@
+//! Sockets: sending, receiving, throwing away, and files that are sent without copying.
+
+use super::{loopback, pair, runtime};
+use buddy_ring::{SendAmount, Socket};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+#[test]
+fn sockets_send_all_and_receive_what_is_there() {
+    let runtime = runtime();
+    let ring = runtime.ring();
+    runtime.block_on(async {
+        let (socket, mut peer) = pair(&ring).await;
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            all
+        });
+        let bytes: Vec<u8> = (0..8 << 20).map(|index: u32| index.to_le_bytes()[0] ^ index.to_le_bytes()[2]).collect();
+        let (sent, bytes) = socket.send(bytes, 0..8 << 20, SendAmount::All, false).await;
+        assert_eq!(sent.unwrap(), 8 << 20);
+        socket.finish_sending();
+        assert!(reader.join().unwrap() == bytes);
+    });
+}
+
+#[test]
+fn connecting_succeeds_or_says_why_not() {
+    let runtime = runtime();
+    let ring = runtime.ring();
+    let listener = std::net::TcpListener::bind(loopback()).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.block_on(async {
+        let socket = Socket::connect(&ring, address, None).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let (sent, _) = socket.send(b"hello".to_vec(), 0..5, SendAmount::All, false).await;
+        assert_eq!(sent.unwrap(), 5);
+        let mut received = [0; 5];
+        peer.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"hello");
+        let unknown = Socket::connect(&ring, address, Some("nonsense")).await;
+        assert!(unknown.is_err());
+        drop(listener);
+        let refused = Socket::connect(&ring, address, None).await.err().unwrap();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn what_is_discarded_is_counted_and_what_follows_is_received() {
+    let runtime = runtime();
+    let ring = runtime.ring();
+    runtime.block_on(async {
+        let (socket, mut peer) = pair(&ring).await;
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            peer.write_all(&vec![7; 4 << 20]).unwrap();
+            peer.write_all(b"kept").unwrap();
+        });
+        let (received, buffer) = socket.receive_later(vec![0; 16], 0..16).await;
+        let mut left = (4 << 20) - received.unwrap();
+        assert_eq!(buffer[0], 7);
+        while left > 0 {
+            let discarded = socket.discard(left).await.unwrap();
+            assert!(discarded > 0 && discarded <= left);
+            left -= discarded;
+        }
+        let (received, buffer) = socket.receive_later(vec![0; 16], 0..16).await;
+        assert_eq!(&buffer[..received.unwrap()], b"kept");
+        writer.join().unwrap();
+        assert_eq!(socket.discard(16).await.unwrap(), 0, "the end of the stream");
+    });
+}
+
+#[test]
+fn a_file_is_sent_without_copying() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let bytes: Vec<u8> = (0..4 << 20).map(|index: u32| index.to_le_bytes()[1]).collect();
+    std::fs::write(&path, &bytes).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let runtime = runtime();
+    let ring = runtime.ring();
+    runtime.block_on(async {
+        let (socket, mut peer) = pair(&ring).await;
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            all
+        });
+        let mut offset = 0;
+        while offset < 4 << 20 {
+            let left = (4 << 20) - usize::try_from(offset).unwrap();
+            match socket.send_file(std::os::fd::AsFd::as_fd(&file), &mut offset, left) {
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    socket.writable().await.unwrap();
+                }
+            }
+        }
+        socket.finish_sending();
+        assert!(reader.join().unwrap() == bytes);
+    });
+}

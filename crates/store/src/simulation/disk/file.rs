@@ -1,0 +1,165 @@
+//! A file of a simulated disk, as the store uses it: operations take their time, and faults strike them.
+
+use super::contents::{FileState, PAGE, Write, overlap};
+use super::{Disk, Fault, Kind};
+use crate::files::{BlockFile, Parts};
+use buddy_ring::{Buffer, Ring};
+use std::io;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+/// A file of a simulated disk.
+#[derive(Clone)]
+pub(crate) struct SimulatedFile {
+    disk: Disk,
+    number: usize,
+    ring: Ring,
+}
+
+impl SimulatedFile {
+    pub(super) fn new(disk: &Disk, number: usize, ring: &Ring) -> SimulatedFile {
+        SimulatedFile { disk: disk.clone(), number, ring: ring.clone() }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut FileState) -> T) -> T {
+        work(&mut self.disk.inner.files.borrow_mut()[self.number])
+    }
+
+    async fn write_now(&self, bytes: Rc<[u8]>, offset: u64, durable: bool) -> io::Result<usize> {
+        let fault = self.disk.strike(self.number, Kind::Write);
+        let range = offset..offset + bytes.len() as u64;
+        let write = self.with(|file| {
+            for other in &file.in_flight {
+                assert!(!overlap(&other.range(), &range), "two writes in flight overlap at {range:?}");
+            }
+            for (_, reading) in &file.reading {
+                assert!(!overlap(reading, &range), "{range:?} is written while {reading:?} is read");
+            }
+            let write = Write { id: file.new_id(), offset, bytes };
+            file.in_flight.push(write.clone());
+            write
+        });
+        self.disk.take_time(&self.ring).await;
+        let written = self.finish_write(write, durable, fault);
+        self.disk.completed().await;
+        written
+    }
+
+    fn finish_write(&self, write: Write, durable: bool, fault: Option<Fault>) -> io::Result<usize> {
+        let grows_by = self.with(|file| write.range().end.saturating_sub(file.length));
+        let is_full = self.disk.used_bytes() + grows_by > self.disk.inner.capacity_bytes.get();
+        self.with(|file| {
+            file.in_flight.retain(|other| other.id != write.id);
+            let fault = if is_full { Some(Fault::Error(libc::ENOSPC)) } else { fault };
+            let id = file.new_id();
+            match fault {
+                Some(Fault::Error(code)) => {
+                    if code != libc::ENOSPC {
+                        // How much of it has reached the disk is anybody's guess.
+                        file.volatile.push(Write { id, ..write });
+                    }
+                    Err(io::Error::from_raw_os_error(code))
+                }
+                fault => {
+                    let whole = write.bytes.len();
+                    let half = (whole / 2).next_multiple_of(PAGE).min(whole);
+                    let done = if fault.is_some() { half } else { whole };
+                    let bytes = if done == whole { write.bytes } else { Rc::from(&write.bytes[..done]) };
+                    file.complete_write(Write { id, offset: write.offset, bytes }, durable);
+                    Ok(done)
+                }
+            }
+        })
+    }
+}
+
+impl BlockFile for SimulatedFile {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.with(|file| file.length))
+    }
+
+    fn uncached(&self) -> SimulatedFile {
+        self.clone()
+    }
+
+    async fn read<G: 'static>(
+        &self,
+        mut buffer: Buffer,
+        range: Range<usize>,
+        offset: u64,
+        guard: G,
+    ) -> (io::Result<usize>, Buffer, G) {
+        let file = self.clone();
+        // A task of its own: what is dropped by its caller goes on in the kernel.
+        self.ring
+            .spawn(async move {
+                let fault = file.disk.strike(file.number, Kind::Read);
+                let bytes = offset..offset + range.len() as u64;
+                let id = file.with(|state| {
+                    for other in &state.in_flight {
+                        assert!(!overlap(&other.range(), &bytes), "{bytes:?} is read while it is written");
+                    }
+                    let id = state.new_id();
+                    state.reading.push((id, bytes));
+                    id
+                });
+                file.disk.take_time(&file.ring).await;
+                let result = file.with(|state| {
+                    state.reading.retain(|(other, _)| *other != id);
+                    let there = usize::try_from(state.length.saturating_sub(offset)).unwrap().min(range.len());
+                    match fault {
+                        Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),
+                        fault => {
+                            let wanted = if fault.is_some() { there.div_ceil(2) } else { there };
+                            state.read(offset, &mut buffer[range.start..range.start + wanted]);
+                            Ok(wanted)
+                        }
+                    }
+                });
+                (result, buffer, guard)
+            })
+            .await
+    }
+
+    fn read_cached(&self, _target: &mut [u8], _offset: u64) -> Option<usize> {
+        None
+    }
+
+    fn cached_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    async fn write(&self, parts: Parts, offset: u64, durable: bool) -> (io::Result<usize>, Parts) {
+        let file = self.clone();
+        self.ring
+            .spawn(async move {
+                let bytes = parts.iter().map(|(buffer, length)| &buffer[..*length]).collect::<Vec<_>>().concat();
+                let result = file.write_now(bytes.into(), offset, durable).await;
+                (result, parts)
+            })
+            .await
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        let file = self.clone();
+        self.ring
+            .spawn(async move {
+                let fault = file.disk.strike(file.number, Kind::Flush);
+                let (up_to, length) = file.with(|state| (state.next_id, state.length));
+                file.disk.take_time(&file.ring).await;
+                let result = match fault {
+                    Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),
+                    _ => {
+                        file.with(|state| state.complete_flush(up_to, length));
+                        Ok(())
+                    }
+                };
+                file.disk.completed().await;
+                result
+            })
+            .await
+    }
+
+    fn drop_cached(&self, _offset: u64, _bytes: u64) {}
+}
