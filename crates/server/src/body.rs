@@ -149,7 +149,8 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         buffer = returned;
         match received {
             Ok(received) if received > 0 => {
-                hasher.update(buffer.get(filled..filled + received).unwrap_or_default());
+                let hashing = connection.worker.hash_queue.update(hasher, buffer, filled..filled + received);
+                (hasher, buffer) = hashing.await;
                 filled += received;
             }
             // The client is gone in the middle of its block.

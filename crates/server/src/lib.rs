@@ -12,6 +12,7 @@
 //! | `input` | received bytes that were not used yet |
 //! | `connection` | one connection, from head to reply |
 //! | `body`, `pieces` | receiving a block, and any other body |
+//! | `hash_queue` | hashing what several connections have received |
 //! | `name_reader` | names in a body; pure |
 //! | [`access`] | who may do what |
 //! | `routes` | what each method does with each target |
@@ -42,6 +43,7 @@ pub mod fields;
 pub mod fuzzing;
 mod get;
 mod hand_over;
+mod hash_queue;
 mod input;
 pub mod limits;
 mod lines;

@@ -5,6 +5,7 @@ use crate::access::AuditLog;
 use crate::admission::Admission;
 use crate::connection;
 use crate::hand_over::{HandOver, Inbox};
+use crate::hash_queue::HashQueue;
 use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
 use crate::metrics::WorkerMetrics;
@@ -56,6 +57,7 @@ pub(crate) struct Worker {
     pub(crate) reply_buffers: BufferPool,
     pub(crate) receive_buffers: ReceiveBuffers,
     pub(crate) page_cache: PageCache,
+    pub(crate) hash_queue: Rc<HashQueue>,
     pub(crate) state: Arc<ServerState>,
     pub(crate) phase: Rc<PhaseWatch>,
     /// What this worker counts.
@@ -109,6 +111,7 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         reply_buffers: BufferPool::new(reply_bytes_max),
         receive_buffers,
         page_cache: PageCache::default(),
+        hash_queue: HashQueue::new(&ring),
         phase: PhaseWatch::start(&ring, &seed.state),
         metrics: seed.state.metrics_of(seed.number),
         audit: AuditLog::default(),

@@ -9,7 +9,7 @@ use buddy_store::extent::{Extent, ExtentRun, SizeClass};
 use buddy_store::journal::{FrameHeader, JournalRecord, encode_frame, frame_bytes};
 use buddy_store::names::{Generation, NameState};
 use buddy_store::record::Record;
-use buddy_store::{BLOCK_BYTES_MAX, Hash};
+use buddy_store::{BLOCK_BYTES_MAX, Hash, Hasher};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -38,6 +38,15 @@ fn hashing(criterion: &mut Criterion) {
             bencher.iter(|| Hash::of(black_box(block)));
         });
     }
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    group.bench_function("two of 262144 together", |bencher| {
+        bencher.iter(|| {
+            let mut hashers = [Hasher::new(), Hasher::new()];
+            Hasher::update_together(hashers.iter_mut().zip([black_box(first), second]));
+            hashers.map(Hasher::finish)
+        });
+    });
     group.finish();
 }
 

@@ -1,6 +1,9 @@
 //! The name of a block: the SHA-256 of its bytes (FIPS 180-4).
 
-use sha2::Digest;
+mod hasher;
+mod pair;
+
+pub use hasher::Hasher;
 use std::fmt;
 use std::str::FromStr;
 
@@ -100,29 +103,6 @@ impl fmt::Display for Hash {
 impl fmt::Debug for Hash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
-    }
-}
-
-/// Computes the hash of bytes that arrive piece by piece, with the processor's own instructions where it has them.
-#[derive(Clone, Default)]
-pub struct Hasher(sha2::Sha256);
-
-impl Hasher {
-    /// A hasher that has seen nothing.
-    #[must_use]
-    pub fn new() -> Hasher {
-        Hasher::default()
-    }
-
-    /// Takes in the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The hash of everything taken in.
-    #[must_use]
-    pub fn finish(self) -> Hash {
-        Hash(self.0.finalize().into())
     }
 }
 

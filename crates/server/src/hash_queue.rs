@@ -1,0 +1,120 @@
+//! Hashing what several connections have received in the same turn: together, because that takes less time than one after the other.
+//! Nobody waits for anybody: what is there at the end of the turn is hashed, and what is alone is hashed alone.
+
+use buddy_ring::{Buffer, Ring};
+use buddy_store::Hasher;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::ops::Range;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// Fewer bytes than this are hashed at once: waiting for the end of the turn would cost more than it saves.
+const BYTES_MIN: usize = 8 * 1024;
+
+/// What is to be hashed at the end of the turn.
+#[derive(Default)]
+pub(crate) struct HashQueue {
+    queued: RefCell<Vec<Queued>>,
+}
+
+struct Queued {
+    hasher: Hasher,
+    buffer: Buffer,
+    range: Range<usize>,
+    done: Rc<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    result: Cell<Option<(Hasher, Buffer)>>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl HashQueue {
+    /// A queue that is worked on at the end of every turn of `ring`.
+    pub(crate) fn new(ring: &Ring) -> Rc<HashQueue> {
+        let queue = Rc::new(HashQueue::default());
+        let worked_on = Rc::clone(&queue);
+        ring.on_turn_end(move || worked_on.run());
+        queue
+    }
+
+    /// Has `hasher` take in `range` of `buffer`.
+    pub(crate) async fn update(&self, mut hasher: Hasher, buffer: Buffer, range: Range<usize>) -> (Hasher, Buffer) {
+        if range.len() < BYTES_MIN {
+            hasher.update(buffer.get(range).unwrap_or_default());
+            return (hasher, buffer);
+        }
+        let done = Rc::new(Done::default());
+        self.queued.borrow_mut().push(Queued { hasher, buffer, range, done: Rc::clone(&done) });
+        poll_fn(|context| match done.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                done.waker.set(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    fn run(&self) {
+        if self.queued.borrow().is_empty() {
+            return;
+        }
+        let mut queued = std::mem::take(&mut *self.queued.borrow_mut());
+        Hasher::update_together(queued.iter_mut().map(|piece| {
+            let bytes = piece.buffer.get(piece.range.clone()).unwrap_or_default();
+            (&mut piece.hasher, bytes)
+        }));
+        for Queued { hasher, buffer, done, .. } in queued {
+            done.result.set(Some((hasher, buffer)));
+            if let Some(waker) = done.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buddy_ring::{BufferPool, Runtime};
+    use buddy_store::Hash;
+
+    /// Pieces of many messages, some below the limit, some whose connection is gone before they were hashed.
+    #[test]
+    fn every_message_gets_its_own_hash() {
+        let runtime = Runtime::simulated(1);
+        let ring = runtime.ring();
+        let (queue, buffers) = (HashQueue::new(&ring), BufferPool::new(64 << 20));
+        let hashed: Rc<Cell<usize>> = Rc::default();
+        for number in 0..40_usize {
+            let (queue, buffers, hashed, ring) = (Rc::clone(&queue), buffers.clone(), Rc::clone(&hashed), ring.clone());
+            let task = async move {
+                let pieces = [number * 700, BYTES_MIN, 10, number * 3000];
+                let bytes: usize = pieces.iter().sum();
+                let mut buffer = buffers.try_take(bytes.max(1)).unwrap().unwrap();
+                buffer.iter_mut().zip(0_usize..).for_each(|(byte, at)| *byte = (at * number).to_le_bytes()[0]);
+                let expected = Hash::of(&buffer[..bytes]);
+                let (mut hasher, mut at) = (Hasher::new(), 0);
+                for piece in pieces {
+                    (hasher, buffer) = queue.update(hasher, buffer, at..at + piece).await;
+                    at += piece;
+                }
+                assert_eq!(hasher.finish(), expected, "message {number}");
+                hashed.set(hashed.get() + 1);
+            };
+            if number % 8 == 7 {
+                let gone = ring.clone();
+                ring.spawn(async move { gone.timeout(std::time::Duration::ZERO, task).await }).detach();
+            } else {
+                ring.spawn(task).detach();
+            }
+        }
+        let waiting = ring.clone();
+        runtime.run(async move { waiting.sleep(std::time::Duration::from_millis(1)).await }).unwrap();
+        assert!((35..=40).contains(&hashed.get()), "{}", hashed.get());
+        assert_eq!(buffers.in_use_bytes(), 0, "what nobody waits for is given back");
+    }
+}

@@ -1,0 +1,169 @@
+//! SHA-256 of two messages at once, on processors of the x86-64 family that have instructions for it.
+//!
+//! Each of these instructions waits for the one before it of the same message; with a second message there is something to do
+//! meanwhile. Measured on an AMD EPYC: 1.4 GB/s for one, 2.1 for two, 2.2 for four.
+//!
+//! The order of instructions is that of Intel's "New Instructions Supporting the Secure Hash Algorithm on Intel Architecture Processors"
+//! (Gulley et al., 2013); what they compute is FIPS 180-4 section 6.2.2.
+
+/// Bytes that are compressed at a time.
+pub(super) type Block = [u8; 64];
+
+/// The state of a computation.
+pub(super) type State = [u32; 8];
+
+/// Takes the next blocks of two messages into their states: as many of each as there are of the one that has fewer. False where this processor
+/// cannot do that: nothing has happened.
+pub(super) fn compress(states: [&mut State; 2], blocks: [&[Block]; 2]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if x86::is_supported() {
+        // SAFETY: the processor has the instructions.
+        unsafe { x86::compress(states, blocks) };
+        return true;
+    }
+    let _ = (states, blocks);
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Block, State};
+    use core::arch::x86_64::{
+        __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_blend_epi16, _mm_loadu_si128, _mm_set_epi64x,
+        _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
+        _mm_storeu_si128,
+    };
+
+    /// FIPS 180-4 section 4.2.2.
+    #[rustfmt::skip]
+    static CONSTANTS: [[u32; 4]; 16] = [
+        [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5], [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
+        [0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3], [0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174],
+        [0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc], [0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da],
+        [0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7], [0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967],
+        [0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13], [0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85],
+        [0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3], [0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070],
+        [0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5], [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
+        [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208], [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
+    ];
+
+    pub(super) fn is_supported() -> bool {
+        is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1") && is_x86_feature_detected!("ssse3")
+    }
+
+    /// One message: its state as the instructions want it, and the words of its schedule.
+    #[derive(Clone, Copy)]
+    struct Lane {
+        abef: __m128i,
+        cdgh: __m128i,
+        words: [__m128i; 4],
+    }
+
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    fn load(bytes: &[u8; 16]) -> __m128i {
+        // SAFETY: 16 bytes are there; no alignment is needed.
+        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    }
+
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    fn load_words(words: &[u32; 4]) -> __m128i {
+        // SAFETY: 16 bytes are there; no alignment is needed.
+        unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
+    }
+
+    impl Lane {
+        #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+        fn new(state: &State) -> Lane {
+            let [a, b, c, d, e, f, g, h] = *state;
+            let cdab = _mm_shuffle_epi32::<0xB1>(load_words(&[a, b, c, d]));
+            let efgh = _mm_shuffle_epi32::<0x1B>(load_words(&[e, f, g, h]));
+            let abef = _mm_alignr_epi8::<8>(cdab, efgh);
+            Lane { abef, cdgh: _mm_blend_epi16::<0xF0>(efgh, cdab), words: [abef; 4] }
+        }
+
+        #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+        fn store(self, state: &mut State) {
+            let feba = _mm_shuffle_epi32::<0x1B>(self.abef);
+            let dchg = _mm_shuffle_epi32::<0xB1>(self.cdgh);
+            let target = state.as_mut_ptr().cast::<__m128i>();
+            let (abcd, efgh) = (_mm_blend_epi16::<0xF0>(feba, dchg), _mm_alignr_epi8::<8>(dchg, feba));
+            // SAFETY: the first half of the state is 16 bytes; no alignment is needed.
+            unsafe { _mm_storeu_si128(target, abcd) };
+            // SAFETY: the second half lies behind it, within the state.
+            let target = unsafe { target.add(1) };
+            // SAFETY: it is 16 bytes; no alignment is needed.
+            unsafe { _mm_storeu_si128(target, efgh) };
+        }
+
+        #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+        fn load(&mut self, block: &Block) {
+            let big_endian = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
+            for (words, bytes) in self.words.iter_mut().zip(block.as_chunks::<16>().0) {
+                *words = _mm_shuffle_epi8(load(bytes), big_endian);
+            }
+        }
+
+        /// The first sixteen rounds, four of them.
+        #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+        fn begin<const GROUP: usize>(&mut self, constants: &[u32; 4]) {
+            const { assert!(GROUP < 4, "the others need the schedule") };
+            if let Some(words) = self.words.get(GROUP) {
+                self.rounds(*words, constants);
+            }
+        }
+
+        /// The schedule's next four words, and the four rounds that take them.
+        #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+        fn go_on(&mut self, constants: &[u32; 4]) {
+            let [oldest, second, third, newest] = self.words;
+            let sum = _mm_add_epi32(_mm_sha256msg1_epu32(oldest, second), _mm_alignr_epi8::<4>(newest, third));
+            let next = _mm_sha256msg2_epu32(sum, newest);
+            self.words = [second, third, newest, next];
+            self.rounds(next, constants);
+        }
+
+        #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+        fn rounds(&mut self, words: __m128i, constants: &[u32; 4]) {
+            let sum = _mm_add_epi32(words, load_words(constants));
+            self.cdgh = _mm_sha256rnds2_epu32(self.cdgh, self.abef, sum);
+            self.abef = _mm_sha256rnds2_epu32(self.abef, self.cdgh, _mm_shuffle_epi32::<0x0E>(sum));
+        }
+
+        #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+        fn add(&mut self, before: Lane) {
+            self.abef = _mm_add_epi32(self.abef, before.abef);
+            self.cdgh = _mm_add_epi32(self.cdgh, before.cdgh);
+        }
+    }
+
+    #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
+    pub(super) fn compress(states: [&mut State; 2], blocks: [&[Block]; 2]) {
+        let [first_state, second_state] = states;
+        let (mut first, mut second) = (Lane::new(first_state), Lane::new(second_state));
+        // Every step of the one stands beside the same of the other: that is what it is all for.
+        macro_rules! begin {
+            ($($group:literal),*) => { $(
+                first.begin::<$group>(&CONSTANTS[$group]);
+                second.begin::<$group>(&CONSTANTS[$group]);
+            )* };
+        }
+        macro_rules! go_on {
+            ($($group:literal),*) => { $(
+                first.go_on(&CONSTANTS[$group]);
+                second.go_on(&CONSTANTS[$group]);
+            )* };
+        }
+        let [first_blocks, second_blocks] = blocks;
+        for (first_block, second_block) in first_blocks.iter().zip(second_blocks) {
+            let before = (first, second);
+            first.load(first_block);
+            second.load(second_block);
+            begin!(0, 1, 2, 3);
+            go_on!(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            first.add(before.0);
+            second.add(before.1);
+        }
+        first.store(first_state);
+        second.store(second_state);
+    }
+}
