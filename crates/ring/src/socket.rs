@@ -170,6 +170,18 @@ impl Socket {
         (result, buffer)
     }
 
+    /// Sends as much of `bytes` as the socket takes at once, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` where it takes nothing now, see [`Socket::writable`]; otherwise the system's.
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        let sent = rustix::net::send(&self.descriptor, bytes, flags).map_err(io::Error::from);
+        self.ring.traffic().count_sent(&sent);
+        sent
+    }
+
     /// Sends pages of `file` from the page cache without copying them, as much as the socket takes at once.
     /// `WouldBlock` where it takes nothing: see [`Socket::writable`].
     ///

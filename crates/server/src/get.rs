@@ -110,9 +110,7 @@ impl BlockReply<'_> {
         if worker.reply_memory_is_scarce() {
             // Not for a client that still has replies to read: it would keep the buffer for as long.
             drop(found);
-            let pace = Pace::of_reply(worker, 0);
-            let writable = self.connection.while_client_takes(&pace, pin!(self.connection.stream.writable())).await?;
-            writable.map_err(|_| Broken)?;
+            self.wait_until_writable().await?;
             found = find(self.connection, self.block.hash).await?;
         }
         loop {
@@ -133,8 +131,43 @@ impl BlockReply<'_> {
         }
     }
 
-    /// Head and bytes in one buffer and one send. The block is let go as soon as its bytes are in memory.
+    /// Head and bytes in one buffer and one send.
     async fn send_small(&self, found: Found) -> Result<(), BodyError> {
+        let mut head = self.connection.worker.take_scratch();
+        self.write_head(&mut head);
+        let (mut found, mut sent) = (found, 0);
+        loop {
+            let (buffer, reply) = self.load_small(found, &head).await?;
+            let left = reply.start + sent..reply.end;
+            if !self.connection.worker.reply_memory_is_scarce() {
+                self.connection.send(buffer, left, false).await?;
+                break;
+            }
+            // Others need the memory: it is not kept for a client that does not take all of its reply at once.
+            let bytes = buffer.get(left.clone()).unwrap_or_default();
+            match self.connection.stream.try_send(bytes) {
+                Ok(taken) if taken == bytes.len() => break,
+                Ok(taken) => sent += taken,
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    self.connection.send(buffer, left, false).await?;
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(BodyError::Broken),
+            }
+            drop(buffer);
+            self.wait_until_writable().await?;
+            // A reply that has begun cannot become a refusal.
+            found = find(self.connection, self.block.hash)
+                .await
+                .map_err(|gone| if sent > 0 { BodyError::Broken } else { gone })?;
+        }
+        self.connection.worker.give_scratch(head);
+        Ok(())
+    }
+
+    /// The bytes with `head` before them, and where both lie. The block is let go as soon as its bytes are in memory.
+    async fn load_small(&self, found: Found, head: &[u8]) -> Result<(Buffer, Range<usize>), BodyError> {
         let (found, reading, mut buffer) = self.take_buffer(found, REPLY_HEAD_BYTES_MAX).await?;
         let target = buffer.get_mut(REPLY_HEAD_BYTES_MAX..).unwrap_or_default();
         if self.connection.worker.session.read_cached(&found, &reading, target) {
@@ -144,16 +177,18 @@ impl BlockReply<'_> {
         }
         let part = self.block.range();
         let start = REPLY_HEAD_BYTES_MAX + (part.start - reading.start) as usize;
-        let mut scratch = self.connection.worker.take_scratch();
-        self.write_head(&mut scratch);
         // What lies before the bytes that are sent is not needed any more.
-        let head_start = start.saturating_sub(scratch.len());
+        let head_start = start.saturating_sub(head.len());
         if let Some(target) = buffer.get_mut(head_start..start) {
-            target.copy_from_slice(&scratch);
+            target.copy_from_slice(head);
         }
-        self.connection.worker.give_scratch(scratch);
-        self.connection.send(buffer, head_start..start + part.len(), false).await?;
-        Ok(())
+        Ok((buffer, head_start..start + part.len()))
+    }
+
+    async fn wait_until_writable(&self) -> Result<(), Broken> {
+        let pace = Pace::of_reply(&self.connection.worker, 0);
+        let writable = pin!(self.connection.stream.writable());
+        self.connection.while_client_takes(&pace, writable).await?.map_err(|_| Broken)
     }
 
     async fn read(&self, found: Found, range: Range<u32>, buffer: Buffer, at: usize) -> Result<Buffer, BodyError> {

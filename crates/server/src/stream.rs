@@ -88,6 +88,15 @@ impl Stream {
         }
     }
 
+    /// Sends as much of `bytes` as is taken at once; `WouldBlock` where nothing is: see [`Stream::writable`]. `Unsupported` through
+    /// TLS, which keeps what it has encrypted until it is taken.
+    pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.try_send(bytes),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Whether pages of a file can be sent without copying them: see [`Stream::send_file`].
     pub(crate) fn sends_files(&self) -> bool {
         matches!(self, Stream::Plain(_))
