@@ -164,10 +164,25 @@ impl Credentials {
 fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked("Bearer ".len())?;
     let token = token.trim_ascii();
-    // RFC 9110 section 11.2
-    let is_token68 = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
-    let is_token = (1..=TOKEN_CHARS_MAX).contains(&token.len()) && token.iter().all(is_token68);
+    let is_token = (1..=TOKEN_CHARS_MAX).contains(&token.len()) && is_token68(token);
     (scheme.eq_ignore_ascii_case(b"Bearer ") && is_token).then_some(token)
+}
+
+/// Whether all bytes may be in a token (RFC 9110 section 11.2). Looked up instead of compared: branches on whether a byte is a digit or a
+/// letter are mispredicted in every token that was not seen just before, which takes some tens of nanoseconds.
+fn is_token68(token: &[u8]) -> bool {
+    #[allow(clippy::indexing_slicing)] // By the compiler.
+    const ALLOWED: [bool; 256] = {
+        let mut allowed = [false; 256];
+        let mut byte = 0_u8;
+        while byte < u8::MAX {
+            allowed[byte as usize] =
+                byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+            byte += 1;
+        }
+        allowed
+    };
+    token.iter().all(|byte| ALLOWED.get(usize::from(*byte)).is_some_and(|allowed| *allowed))
 }
 
 #[cfg(test)]
@@ -205,7 +220,11 @@ mod tests {
         for value in ["", "Bearer", "Bearer ", "Bearer a b", "Bearerabc", "Basic abc", "abc", "Bearer \"abc\"", &long] {
             assert_eq!(taken(value.as_bytes()), Credentials::Unusable, "{value}");
         }
-        assert_eq!(taken(b"Bearer a\xff"), Credentials::Unusable);
+        for byte in 0..=u8::MAX {
+            let allowed = byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+            let is_token = matches!(taken(&[b"Bearer a", &[byte][..], b"a"].concat()), Credentials::Token(_));
+            assert_eq!(is_token, allowed, "{byte:#x}");
+        }
     }
 
     #[test]
