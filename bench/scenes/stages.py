@@ -32,7 +32,7 @@ OWNERS = (
 OTHERS = "others"
 # What for: the first of which a function is on the stack. What is sent over loopback is received on the same stack.
 STAGES = (
-    ("SHA-256", re.compile(r"sha2::|sha256")),
+    ("SHA-256", re.compile(r"sha2::|sha256|hash::(hasher|pair)")),
     ("sockets: send", re.compile(r"^(tcp_sendmsg|io_send|io_sendmsg)")),
     ("sockets: receive", re.compile(r"^(tcp_recvmsg|io_recv)")),
     ("page cache", re.compile(r"^(filemap_|splice_|do_splice|page_cache_|__x64_sys_(sendfile64|cachestat|preadv2?))")),

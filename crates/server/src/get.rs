@@ -44,7 +44,8 @@ pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> 
             if block.range().end - block.range().start <= COPIED_BYTES_MAX {
                 reply.send_small(found).await?;
             } else {
-                reply.send_large(found, extent).await?;
+                // In a box, so that an idle connection has no room for it.
+                Box::pin(reply.send_large(found, extent)).await?;
             }
         }
         _ => {
@@ -173,7 +174,8 @@ impl BlockReply<'_> {
         if self.connection.worker.session.read_cached(&found, &reading, target) {
             drop(found);
         } else {
-            buffer = self.read(found, reading.clone(), buffer, REPLY_HEAD_BYTES_MAX).await?;
+            // In a box, so that connections that never wait for the disk have no room for it.
+            buffer = Box::pin(self.read(found, reading.clone(), buffer, REPLY_HEAD_BYTES_MAX)).await?;
         }
         let part = self.block.range();
         let start = REPLY_HEAD_BYTES_MAX + (part.start - reading.start) as usize;
