@@ -87,7 +87,7 @@ serve_options! {
     /// most the last sync interval) [default: sync]
     #[arg(long, env = "BUDDY_DURABILITY", value_name = "MODE")]
     durability: DurabilityOption,
-    /// How blocks get to stable storage when durability is `sync`: by each `write`, or by a flush beside each journal `frame`;
+    /// How blocks get to stable storage when durability is `sync`: by each `write`, or by a flush for each journal `frame`;
     /// the latter is better where a flush takes time [default: what a measurement at opening says]
     #[arg(long, env = "BUDDY_DATA_SYNC", value_name = "WAY")]
     data_sync: DataSyncOption,

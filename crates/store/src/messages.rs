@@ -1,8 +1,8 @@
 //! What workers and controller say to each other, over two bounded queues a worker.
 //!
-//! Every request is answered by exactly one reply with its number. A worker has at most as many requests outstanding as
-//! its reply queue has room for, beside one slot a size class for `Recall`, so a reply always fits, a request always fits,
-//! and the two queues cannot wait for each other.
+//! Every request is answered by exactly one reply with its number; `Written` and `Detach` are no requests but notices. A worker has
+//! at most as many requests outstanding as its reply queue has room for, beside one slot a size class for `Recall`, so a reply
+//! always fits, a request always fits, and the two queues cannot wait for each other.
 
 use crate::extent::{Extent, ExtentRun, SIZE_CLASSES, SizeClass};
 use crate::hash::Hash;
@@ -10,6 +10,9 @@ use crate::record::Record;
 
 /// Number of a request, unique among those that its worker has outstanding.
 pub type RequestId = u32;
+
+/// Number of a write that was announced, unique for its worker.
+pub type WriteNumber = u64;
 
 /// From a worker to the controller.
 #[derive(Debug)]
@@ -23,7 +26,7 @@ pub enum Request {
         /// How many are wanted; fewer may be given.
         count: u32,
     },
-    /// The bytes are written: bind the name to them.
+    /// The bytes are written, or being written: bind the name to them.
     Occupy {
         /// To be repeated in the reply.
         id: RequestId,
@@ -33,6 +36,15 @@ pub enum Request {
         record: Record,
         /// [`crate::names::Stages::dropped`] of the view in which the worker found the name absent.
         seen: u64,
+        /// Set while the bytes are on their way: the number with which `Written` will report them.
+        write: Option<WriteNumber>,
+    },
+    /// What became of the write of an `Occupy` that came ahead of its bytes.
+    Written {
+        /// The number that was announced.
+        write: WriteNumber,
+        /// Why the bytes are not there, if so.
+        failure: Option<WriteFailure>,
     },
     /// Remove the name; its extent is free once nobody can read it.
     Release {
@@ -116,7 +128,7 @@ pub enum Reply {
         /// [`crate::names::Stages::dropped`] of the view that says so.
         seen: u64,
     },
-    /// To `Return`, `Suspect` and `Quarantine`.
+    /// To `Return`, `Suspect` and `Quarantine`; to an `Occupy` whose write failed: the controller sees to the extent.
     Taken {
         /// The request's number.
         id: RequestId,
@@ -157,6 +169,15 @@ impl Reply {
     }
 }
 
+/// What is to become of an extent whose write failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteFailure {
+    /// There was no room for the bytes: nothing is wrong with the place.
+    NoSpace,
+    /// The place may be bad: it is kept out of use until the store is opened again.
+    Suspect,
+}
+
 /// Why a request was not carried out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
@@ -177,9 +198,11 @@ pub enum Refusal {
 /// Requests that answer a recall need no slot of the worker's limit: they have their own.
 pub(crate) const RECALL_SLOTS: usize = SIZE_CLASSES;
 
-/// Room in the queue of requests of a worker that may have `requests_max` outstanding: one more for `Detach`.
+/// Room in the queue of requests of a worker that may have `requests_max` outstanding: for each of them, the `Written` of the
+/// request that had its number before, which the controller may have answered without it, itself and its own `Written`; one more for
+/// `Detach`.
 pub(crate) fn request_queue_length(requests_max: usize) -> usize {
-    requests_max + RECALL_SLOTS + 1
+    3 * requests_max + RECALL_SLOTS + 1
 }
 
 /// Room in the queue of replies: those, and the recalls.

@@ -30,8 +30,7 @@ impl Durability {
 pub enum DataSync {
     /// Each write does it by itself. Best where that takes little longer.
     PerWrite,
-    /// One flush beside each journal frame does it for all blocks that the frame names. Best where a flush takes time: an answer
-    /// waits for one instead of two, one after the other.
+    /// One flush does it for a journal frame and all blocks that the frame names. Best where a flush takes time.
     PerFrame,
 }
 

@@ -20,6 +20,11 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// True where it binds a name to bytes.
+    fn names_block(&self) -> bool {
+        matches!(self.state, NameState::Occupied(record) if record.extent().is_some())
+    }
+
     fn journal_record(&self) -> JournalRecord {
         match self.state {
             NameState::Occupied(record) => JournalRecord::Occupied { hash: self.hash, record },
@@ -42,7 +47,19 @@ struct Answer {
 pub(crate) struct InFlight {
     pub(crate) changes: Vec<Change>,
     pub(crate) first_sequence: u64,
+    names_blocks: bool,
     answers: Vec<Answer>,
+    progress: Progress,
+}
+
+/// How far a frame is on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Begun,
+    /// What it names may still be being written.
+    Written,
+    /// It is written with all that it names, and both are being flushed.
+    Flushing,
 }
 
 impl InFlight {
@@ -61,18 +78,10 @@ impl InFlight {
 pub(crate) struct FrameToWrite {
     pub(crate) offset: u64,
     pub(crate) bytes: usize,
+    /// It binds a name to bytes.
+    pub(crate) names_blocks: bool,
     header: FrameHeader,
     records: Vec<JournalRecord>,
-}
-
-impl FrameToWrite {
-    /// True where it binds a name to bytes.
-    pub(crate) fn names_blocks(&self) -> bool {
-        self.records.iter().any(|record| match record {
-            JournalRecord::Occupied { record, .. } => record.extent().is_some(),
-            JournalRecord::Removed { .. } | JournalRecord::Quarantined { .. } => false,
-        })
-    }
 }
 
 /// The journal as its writer sees it.
@@ -169,8 +178,9 @@ impl JournalWriter {
         let (answers, later) =
             std::mem::take(&mut self.gathered_answers).into_iter().partition(|answer| answer.after < next);
         self.gathered_answers = later;
-        self.in_flight = Some(InFlight { changes, first_sequence, answers });
-        Some(FrameToWrite { offset, bytes, header, records })
+        let names_blocks = changes.iter().any(Change::names_block);
+        self.in_flight = Some(InFlight { changes, first_sequence, names_blocks, answers, progress: Progress::Begun });
+        Some(FrameToWrite { offset, bytes, names_blocks, header, records })
     }
 
     /// Encodes a frame from [`JournalWriter::begin_frame`] into `target`. The next frame will chain to it.
@@ -178,7 +188,44 @@ impl JournalWriter {
         self.crc = journal::encode_frame(&frame.header, &frame.records, target);
     }
 
-    /// The frame in flight is written.
+    /// The frame in flight is written; what it names may still be on its way.
+    pub(crate) fn frame_is_written(&mut self) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.progress = Progress::Written;
+        }
+    }
+
+    /// Of the frame in flight, if that is written and not being flushed: its last sequence number, and whether it names blocks.
+    pub(crate) fn written_frame(&self) -> Option<(u64, bool)> {
+        let frame = self.in_flight.as_ref().filter(|frame| frame.progress == Progress::Written)?;
+        Some((frame.last_sequence(), frame.names_blocks))
+    }
+
+    /// The frame in flight is being flushed, with all that it names.
+    pub(crate) fn begin_flush(&mut self) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.progress = Progress::Flushing;
+        }
+    }
+
+    /// The change `sequence`, which is gathered or in flight.
+    pub(crate) fn change(&self, sequence: u64) -> Option<Change> {
+        let (changes, first) = match &self.in_flight {
+            Some(in_flight) if sequence < self.next_sequence => (&in_flight.changes, in_flight.first_sequence),
+            _ => (&self.gathered, self.next_sequence),
+        };
+        changes.get(usize::try_from(sequence.checked_sub(first)?).ok()?).copied()
+    }
+
+    /// Takes the replies that wait for the change `sequence`.
+    pub(crate) fn take_answers(&mut self, sequence: u64) -> Vec<(WorkerId, Reply)> {
+        let in_flight =
+            self.in_flight.iter_mut().flat_map(|frame| frame.answers.extract_if(.., |answer| answer.after == sequence));
+        let gathered = self.gathered_answers.extract_if(.., |answer| answer.after == sequence);
+        in_flight.chain(gathered).map(|answer| (answer.worker, answer.reply)).collect()
+    }
+
+    /// The frame in flight is as durable as it is to be, with all that it names.
     pub(crate) fn end_frame(&mut self) -> Option<InFlight> {
         self.in_flight.take()
     }

@@ -1,7 +1,7 @@
 //! The controller: one thread that owns names and space, and makes all that waits durable with one write.
 //!
 //! A cycle: take every request from every worker, sorted by kind; apply releases, then occupies, then allocations; put what changed
-//! into one frame of the journal. When the frame is durable: publish its names, advance the clock for its removals, answer.
+//! into one frame of the journal. When the frame is durable, and the bytes of its names are: publish its names, advance the clock for its removals, answer.
 //! While a frame is on its way the next is gathered. Nothing here waits for a checkpoint, and nothing reads the index.
 //!
 //! | file | one idea |
@@ -10,6 +10,7 @@
 //! | `naming` | what a request means for a name |
 //! | `frames` | gathering changes into frames |
 //! | `space` | what is free, held, draining; when to grow |
+//! | `writes` | names that came ahead of their bytes |
 //! | `ledger` | debug builds: who owns each page |
 //! | `requests` | applying one batch of requests |
 //! | `pacing` | when a frame begins |
@@ -27,6 +28,7 @@ mod publishing;
 mod requests;
 mod sealing;
 mod space;
+mod writes;
 
 pub(crate) use frames::JournalWriter;
 #[cfg(all(test, loom))]
@@ -56,6 +58,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+use writes::Writes;
 
 /// Buffers of the controller: a frame and what growth writes.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
@@ -110,6 +113,7 @@ struct State {
     pending: PendingNames,
     journal: JournalWriter,
     space: Space,
+    writes: Writes,
     totals: Totals,
     /// Of the active generation: the index has space for it.
     generation_size: GenerationSize,
@@ -124,6 +128,8 @@ struct State {
     index_has_space: bool,
     /// A checkpoint is due only to see whether it has its space again.
     index_space_is_due: bool,
+    /// When the last frame began.
+    frame_began: Instant,
     /// No frame begins before this: the checkpointer is to keep up.
     paced_until: Option<Instant>,
     /// Since then the next frame waits for blocks that are being written.
@@ -170,6 +176,7 @@ impl<F: BlockFile> Controller<F> {
                 pending: PendingNames::default(),
                 journal: parts.journal,
                 space: Space::new(parts.allocator, parts.settings.capacity_bytes),
+                writes: Writes::default(),
                 totals: parts.totals,
                 generation_size: parts.generation_size,
                 deferred: VecDeque::new(),
@@ -178,6 +185,7 @@ impl<F: BlockFile> Controller<F> {
                 quarantined: Vec::new(),
                 index_has_space: parts.index_has_space,
                 index_space_is_due: !parts.index_has_space,
+                frame_began: ring.now(),
                 paced_until: None,
                 gathering_since: None,
                 flush: publishing::FlushState::default(),

@@ -71,6 +71,11 @@ impl PendingNames {
         }
     }
 
+    /// The number of the latest change of a name, if that is not published.
+    pub(crate) fn latest(&self, hash: &Hash) -> Option<u64> {
+        Some(self.0.get(hash)?.sequence)
+    }
+
     /// A change was applied.
     pub(crate) fn apply(&mut self, hash: Hash, state: NameState, sequence: u64) {
         self.0.insert(hash, Pending { state, sequence });
@@ -78,7 +83,7 @@ impl PendingNames {
 
     /// The change `sequence` of a name is published; a newer change of the same name stays pending.
     pub(crate) fn published(&mut self, hash: &Hash, sequence: u64) {
-        if self.0.get(hash).is_some_and(|pending| pending.sequence == sequence) {
+        if self.latest(hash) == Some(sequence) {
             self.0.remove(hash);
         }
     }

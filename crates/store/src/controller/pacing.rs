@@ -21,6 +21,7 @@ impl<F: BlockFile> Controller<F> {
         }
         if let Some(frame) = state.journal.begin_frame() {
             crash_point(if frame.offset == 0 { "journal-begins-again" } else { "frame-begun" });
+            state.frame_began = self.ring.now();
             let controller = Rc::clone(self);
             self.ring.spawn(async move { controller.write_frame(frame).await }).detach();
         }

@@ -1,15 +1,16 @@
 //! Writing a frame, publishing what it made durable, and flushing.
 //!
-//! The order after a frame is durable (relaxed: written): publish its names, advance the clock for its removals, answer. Published
+//! The order after a frame and all that it names are durable (relaxed: written): publish its names, advance the clock for its removals, answer. Published
 //! before answered, so whoever is told sees it; tagged after published, so whoever could have seen the block is waited for.
 
-use super::frames::{FrameToWrite, InFlight};
+use super::frames::{Change, FrameToWrite, InFlight};
 use super::{Controller, State};
 use crate::crash_point::crash_point;
 use crate::files::{BlockFile, write_fully};
-use crate::messages::{Refusal, Reply};
-use crate::names::NameState;
+use crate::messages::{Refusal, Reply, WriteFailure};
+use crate::names::{NameState, Stages};
 use crate::quarantine::Quarantined;
+use crate::record::Record;
 use crate::settings::DataSync;
 use crate::statistics::{nanoseconds, now_ms};
 use std::rc::Rc;
@@ -28,33 +29,18 @@ pub(super) struct FlushState {
 
 impl<F: BlockFile> Controller<F> {
     pub(super) async fn write_frame(self: Rc<Self>, frame: FrameToWrite) {
-        let began = self.ring.now();
-        // The blocks that the frame names were written before it was made. Their flush runs beside the frame: should the frame alone
-        // become durable, opening the store finds out by their hashes. The answers wait for both.
-        let flushing = self.flushes_data_for(&frame).then(|| {
-            let controller = Rc::clone(&self);
-            self.ring.spawn(async move { controller.flush_data().await })
-        });
-        let written = self.write_frame_itself(&frame).await;
-        let flushed = match flushing {
-            Some(flushing) => flushing.await,
-            None => Ok(()),
-        };
+        let durable = !self.is_relaxed() && !self.is_flushed(frame.names_blocks);
+        let written = self.write_frame_itself(&frame, durable).await;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        match (written, flushed) {
-            (Ok(()), Ok(())) => {
-                if let Some(in_flight) = state.journal.end_frame() {
-                    crash_point("frame-durable");
-                    self.publish(state, in_flight);
-                    let time = self.ring.now().saturating_duration_since(began);
-                    self.shared.statistics.frame_time.record(nanoseconds(time));
-                    self.shared.statistics.frame_bytes.record(frame.bytes as u64);
-                    crash_point("frame-answered");
-                }
+        match written {
+            Ok(()) => {
+                crash_point("frame-written");
+                state.journal.frame_is_written();
+                self.shared.statistics.frame_bytes.record(frame.bytes as u64);
+                self.publish_if_whole(state);
             }
-            (Err(error), _) => self.stop_writing(state, format!("the journal could not be written: {error}")),
-            (_, Err(error)) => self.stop_writing(state, format!("a flush failed: {error}")),
+            Err(error) => self.stop_writing(state, format!("the journal could not be written: {error}")),
         }
         self.settle(state);
     }
@@ -67,20 +53,63 @@ impl<F: BlockFile> Controller<F> {
         result
     }
 
-    fn flushes_data_for(&self, frame: &FrameToWrite) -> bool {
-        !self.is_relaxed() && self.settings.data_sync == Some(DataSync::PerFrame) && frame.names_blocks()
+    /// True where neither blocks nor the frame that names them are made durable by their writes: both files are flushed when
+    /// all of it is written.
+    fn is_flushed(&self, names_blocks: bool) -> bool {
+        !self.is_relaxed() && self.settings.data_sync == Some(DataSync::PerFrame) && names_blocks
     }
 
-    async fn write_frame_itself(&self, frame: &FrameToWrite) -> std::io::Result<()> {
+    async fn write_frame_itself(&self, frame: &FrameToWrite, durable: bool) -> std::io::Result<()> {
         match self.buffers.take(frame.bytes).await {
             Err(error) => Err(error),
             Ok(mut buffer) => {
                 if let Some(target) = buffer.get_mut(..frame.bytes) {
                     self.state.borrow_mut().journal.encode(frame, target);
                 }
-                let durable = !self.is_relaxed();
                 write_fully(&self.journal_file, vec![(buffer, frame.bytes)], frame.offset, durable).await.0
             }
+        }
+    }
+
+    /// Publishes the frame in flight when it and every block that it names are written; where that does not make them durable,
+    /// when they are flushed.
+    pub(super) fn publish_if_whole(self: &Rc<Self>, state: &mut State) {
+        let Some((last, names_blocks)) = state.journal.written_frame() else { return };
+        if !state.writes.are_reported_up_to(last) {
+            return;
+        }
+        if self.is_flushed(names_blocks) {
+            state.journal.begin_flush();
+            let controller = Rc::clone(self);
+            self.ring.spawn(async move { controller.flush_frame().await }).detach();
+        } else {
+            self.publish_frame(state);
+        }
+    }
+
+    /// Flushes blocks and frame, side by side, then publishes the frame. Should the frame alone become durable, opening the store finds
+    /// out by the hashes of what it names.
+    async fn flush_frame(self: Rc<Self>) {
+        let controller = Rc::clone(&self);
+        let data = self.ring.spawn(async move { controller.flush_data().await });
+        let journal = self.journal_file.flush().await;
+        let flushed = data.await.and(journal);
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        match flushed {
+            Ok(()) => self.publish_frame(state),
+            Err(error) => self.stop_writing(state, format!("a flush failed: {error}")),
+        }
+        self.settle(state);
+    }
+
+    fn publish_frame(self: &Rc<Self>, state: &mut State) {
+        if let Some(frame) = state.journal.end_frame() {
+            crash_point("frame-durable");
+            self.publish(state, frame);
+            let time = self.ring.now().saturating_duration_since(state.frame_began);
+            self.shared.statistics.frame_time.record(nanoseconds(time));
+            crash_point("frame-answered");
         }
     }
 
@@ -92,34 +121,14 @@ impl<F: BlockFile> Controller<F> {
             self.tell_oldest_change(state);
         }
         for (sequence, change) in (frame.first_sequence..).zip(&frame.changes) {
-            let taken = stages.active().insert(&change.hash, change.state);
-            debug_assert!(taken, "admission keeps room for every change that is gathered");
-            state.pending.published(&change.hash, sequence);
-            match change.state {
-                NameState::Occupied(record) => state.totals.add(record),
-                NameState::Removed => {
-                    if let Some(record) = change.removed {
-                        state.totals.subtract(record);
-                    }
-                    match change.removed.and_then(|record| record.extent()) {
-                        Some(extent) if change.quarantined => {
-                            let quarantined = Quarantined::now(extent, change.hash);
-                            state.space.quarantine(extent);
-                            state.quarantined.push(quarantined);
-                            self.shared.add_quarantined([quarantined]);
-                        }
-                        Some(extent) => state.space.remove(sequence, extent),
-                        None => {}
-                    }
-                }
-            }
+            self.publish_change(state, &stages, sequence, change);
         }
         crash_point("frame-published");
-        state.flush.published = last;
+        state.flush.published = state.writes.whole_up_to(last);
         if self.is_relaxed() {
             self.schedule_flush(state);
         } else {
-            self.became_durable(state, last);
+            self.became_durable(state, state.flush.published);
         }
         self.shared.statistics.frames.add(1);
         self.shared.statistics.records.add(frame.changes.len() as u64);
@@ -127,6 +136,42 @@ impl<F: BlockFile> Controller<F> {
         self.pace(state);
         for (worker, reply) in frame.into_answers() {
             state.ports.send(worker, reply);
+        }
+    }
+
+    fn publish_change(&self, state: &mut State, stages: &Stages, sequence: u64, change: &Change) {
+        if let NameState::Occupied(record) = change.state
+            && state.writes.has_failed(record.extent())
+        {
+            // Nobody shall see it; its removal, which follows, says what the name leads to.
+            return;
+        }
+        let taken = stages.active().insert(&change.hash, change.state);
+        debug_assert!(taken, "admission keeps room for every change that is gathered");
+        state.pending.published(&change.hash, sequence);
+        match (change.state, change.removed) {
+            (NameState::Occupied(record), _) => state.totals.add(record),
+            (NameState::Removed, Some(record)) => self.publish_removal(state, sequence, change, record),
+            (NameState::Removed, None) => {}
+        }
+    }
+
+    /// Sees to the extent of a block whose name is removed.
+    fn publish_removal(&self, state: &mut State, sequence: u64, change: &Change, record: Record) {
+        let Some(extent) = record.extent() else { return state.totals.subtract(record) };
+        match state.writes.take_failed(extent) {
+            None => state.totals.subtract(record),
+            // It was never counted.
+            Some(WriteFailure::NoSpace) => {}
+            Some(WriteFailure::Suspect) => return,
+        }
+        if change.quarantined {
+            let quarantined = Quarantined::now(extent, change.hash);
+            state.space.quarantine(extent);
+            state.quarantined.push(quarantined);
+            self.shared.add_quarantined([quarantined]);
+        } else {
+            state.space.remove(sequence, extent);
         }
     }
 
@@ -140,6 +185,7 @@ impl<F: BlockFile> Controller<F> {
     /// Stops writing for good: what waited gets an error, its names are never published.
     pub(super) fn stop_writing(self: &Rc<Self>, state: &mut State, reason: String) {
         self.shared.health.turn_read_only(reason);
+        state.writes.give_up();
         for (worker, reply) in state.journal.give_up() {
             if let Some(id) = reply.id() {
                 state.ports.send(worker, Reply::Failed { id, refusal: Refusal::ReadOnly });

@@ -1,15 +1,17 @@
 //! One batch of requests: sorted by kind into arrays that keep their capacity, then applied. Releases come first, because they
-//! make room, then occupies, then allocations.
+//! make room, then occupies, then what became of writes, then allocations.
 
 use super::frames::Change;
 use super::naming::{OccupyVerdict, ReleaseVerdict};
 use super::ports::WorkerId;
 use super::space::Starved;
+use super::writes::Reported;
 use super::{Controller, State};
 use crate::extent::{Extent, ExtentRun};
 use crate::files::BlockFile;
 use crate::hash::Hash;
-use crate::messages::{Refusal, Reply, Request, RequestId};
+use crate::journal;
+use crate::messages::{Refusal, Reply, Request, RequestId, WriteFailure, WriteNumber};
 use crate::names::NameState;
 use crate::record::Record;
 use std::rc::Rc;
@@ -26,6 +28,8 @@ struct Naming {
     hash: Hash,
     record: Record,
     seen: u64,
+    /// Of an `Occupy`: the write that was on its way when it was sent.
+    write: Option<WriteNumber>,
 }
 
 /// A request that waits for a checkpoint.
@@ -46,6 +50,7 @@ enum DeferredKind {
 pub(super) struct Batch {
     releases: Vec<Naming>,
     occupies: Vec<Naming>,
+    written: Vec<(WorkerId, WriteNumber, Option<WriteFailure>)>,
     allocations: Vec<Starved>,
     returns: Vec<(WorkerId, RequestId, Vec<ExtentRun>)>,
     suspects: Vec<(WorkerId, RequestId, Extent)>,
@@ -59,15 +64,18 @@ impl Batch {
             Request::Allocate { id, class, count } => {
                 self.allocations.push(Starved { worker, id, class, count, since: now });
             }
-            Request::Occupy { id, hash, record, seen } => self.occupies.push(Naming { worker, id, hash, record, seen }),
+            Request::Occupy { id, hash, record, seen, write } => {
+                self.occupies.push(Naming { worker, id, hash, record, seen, write });
+            }
+            Request::Written { write, failure } => self.written.push((worker, write, failure)),
             Request::Release { id, hash, record, seen } => {
-                self.releases.push(Naming { worker, id, hash, record, seen })
+                self.releases.push(Naming { worker, id, hash, record, seen, write: None });
             }
             Request::Locate { id, hash } => self.lookups.push((worker, id, hash)),
             Request::Return { id, runs, .. } => self.returns.push((worker, id, runs)),
             Request::Suspect { id, extent } => self.suspects.push((worker, id, extent)),
             Request::Quarantine { id, hash, record, seen } => {
-                self.damaged.push(Naming { worker, id, hash, record, seen });
+                self.damaged.push(Naming { worker, id, hash, record, seen, write: None });
             }
             // The port has taken note.
             Request::Detach => {}
@@ -94,8 +102,7 @@ impl<F: BlockFile> Controller<F> {
             state.ports.send(worker, Reply::Taken { id });
         }
         for (worker, id, extent) in batch.suspects.drain(..) {
-            tracing::warn!(%extent, "an extent could not be written: it is kept out of use until the store is opened again");
-            self.shared.statistics.bytes_suspect.add(extent.bytes());
+            self.suspect(extent);
             state.ports.send(worker, Reply::Taken { id });
         }
         for naming in batch.damaged.drain(..) {
@@ -107,6 +114,9 @@ impl<F: BlockFile> Controller<F> {
         for naming in batch.occupies.drain(..) {
             self.occupy(state, naming);
         }
+        for (worker, write, failure) in batch.written.drain(..) {
+            self.written(state, worker, write, failure);
+        }
         for request in batch.allocations.drain(..) {
             self.allocate(state, request);
         }
@@ -114,6 +124,7 @@ impl<F: BlockFile> Controller<F> {
             self.locate(state, worker, id, hash);
         }
         state.batch = batch;
+        self.publish_if_whole(state);
         self.settle(state);
     }
 
@@ -124,6 +135,9 @@ impl<F: BlockFile> Controller<F> {
         if !state.index_has_space {
             return refuse(state, naming, Refusal::NoSpace);
         }
+        if let Some(write) = naming.write {
+            state.writes.announce(naming.worker, write);
+        }
         // Those that wait already come first.
         if !state.deferred.is_empty() || !self.admits_name(state) {
             return self.defer(state, naming, DeferredKind::Occupy);
@@ -132,14 +146,22 @@ impl<F: BlockFile> Controller<F> {
     }
 
     fn occupy_now(&self, state: &mut State, naming: Naming) {
-        let Naming { worker, id, hash, record, seen } = naming;
+        let Naming { worker, id, hash, record, seen, write } = naming;
         let verdict = state.pending.judge_occupy(&self.shared.names.load(), &hash, seen);
+        if let Some(write) = write
+            && verdict != OccupyVerdict::Create
+        {
+            state.writes.forget(worker, write);
+        }
         match verdict {
             OccupyVerdict::Create => {
                 let name_state = NameState::Occupied(record);
                 let sequence =
                     state.journal.gather(Change { hash, state: name_state, removed: None, quarantined: false });
                 state.pending.apply(hash, name_state, sequence);
+                if let Some(write) = write {
+                    state.writes.became_change(worker, write, sequence);
+                }
                 if let Some(extent) = record.extent() {
                     state.space.occupy(extent);
                 }
@@ -150,6 +172,65 @@ impl<F: BlockFile> Controller<F> {
             }
             OccupyVerdict::Retry => state.ports.send(worker, Reply::Retry { id }),
         }
+    }
+
+    /// A write that was announced has ended.
+    fn written(&self, state: &mut State, worker: WorkerId, write: WriteNumber, failure: Option<WriteFailure>) {
+        match (state.writes.report(worker, write), failure) {
+            (Reported::Change(sequence), Some(failure)) => self.withdraw(state, sequence, failure),
+            (Reported::Waiting, Some(failure)) => self.abandon_deferred(state, worker, write, failure),
+            // Its worker sees to the extent.
+            (Reported::Answered, _) | (_, None) => {}
+        }
+    }
+
+    /// The bytes of a change that may have reached the journal could not be written: it is taken back.
+    fn withdraw(&self, state: &mut State, sequence: u64, failure: WriteFailure) {
+        let Some(Change { hash, state: NameState::Occupied(record), .. }) = state.journal.change(sequence) else {
+            return;
+        };
+        let Some(extent) = record.extent() else { return };
+        state.writes.fail(extent, sequence, failure);
+        if failure == WriteFailure::Suspect {
+            self.suspect(extent);
+        }
+        let removal = match state.pending.latest(&hash) {
+            // A later change of the name has removed it already.
+            Some(latest) if latest != sequence => latest,
+            _ => {
+                let change = Change { hash, state: NameState::Removed, removed: Some(record), quarantined: false };
+                let removal = state.journal.gather(change);
+                state.pending.apply(hash, NameState::Removed, removal);
+                removal
+            }
+        };
+        for (worker, reply) in state.journal.take_answers(sequence) {
+            match reply {
+                // Not before a crash cannot bring the block to light any more: its bytes may be there after all.
+                Reply::Occupied { id, created: true } => answer_after(state, removal, worker, Reply::Taken { id }),
+                // It stored the same block, and found it being stored.
+                Reply::Occupied { id, created: false } => state.ports.send(worker, Reply::Retry { id }),
+                reply => state.ports.send(worker, reply),
+            }
+        }
+    }
+
+    /// The bytes of a request that still waits could not be written: no frame names their extent.
+    fn abandon_deferred(&self, state: &mut State, worker: WorkerId, write: WriteNumber, failure: WriteFailure) {
+        let is_it = |deferred: &Deferred| deferred.naming.worker == worker && deferred.naming.write == Some(write);
+        let Some(at) = state.deferred.iter().position(is_it) else { return };
+        let Some(Deferred { naming: Naming { id, record, .. }, .. }) = state.deferred.remove(at) else { return };
+        match (record.extent(), failure) {
+            (Some(extent), WriteFailure::NoSpace) => state.space.take_back(vec![ExtentRun::new(extent, 1)]),
+            (Some(extent), WriteFailure::Suspect) => self.suspect(extent),
+            (None, _) => {}
+        }
+        state.ports.send(worker, Reply::Taken { id });
+    }
+
+    fn suspect(&self, extent: Extent) {
+        tracing::warn!(%extent, "an extent could not be written: it is kept out of use until the store is opened again");
+        self.shared.statistics.bytes_suspect.add(extent.bytes());
     }
 
     fn release(&self, state: &mut State, naming: Naming) {
@@ -163,7 +244,7 @@ impl<F: BlockFile> Controller<F> {
     }
 
     fn release_now(&self, state: &mut State, naming: Naming) {
-        let Naming { worker, id, hash, record, seen } = naming;
+        let Naming { worker, id, hash, record, seen, write: _ } = naming;
         let verdict = state.pending.judge_release(&self.shared.names.load(), &hash, record, seen);
         match verdict {
             ReleaseVerdict::Remove(record) if !state.space.can_be_occupied(record.extent()) => {
@@ -185,7 +266,7 @@ impl<F: BlockFile> Controller<F> {
 
     /// Takes a damaged block out of service, if its name still leads to it.
     fn quarantine(&self, state: &mut State, naming: Naming) {
-        let Naming { worker, id, hash, record, seen } = naming;
+        let Naming { worker, id, hash, record, seen, write: _ } = naming;
         if self.is_read_only() {
             return refuse(state, naming, Refusal::ReadOnly);
         }
@@ -215,7 +296,9 @@ impl<F: BlockFile> Controller<F> {
 
     /// Room for one more removal.
     fn admits_removal(&self, state: &State) -> bool {
-        self.unsealed(state) < state.generation_size.changes_max() && state.journal.has_room(0)
+        // Each block that is still being written may have to be taken back.
+        let reserve = state.writes.changes() * journal::REMOVAL_BYTES;
+        self.unsealed(state) < state.generation_size.changes_max() && state.journal.has_room(reserve as u64)
     }
 
     /// Changes that are, or will be, in the active generation.
@@ -315,5 +398,8 @@ fn answer_after(state: &mut State, after: u64, worker: WorkerId, reply: Reply) {
 }
 
 fn refuse(state: &mut State, naming: Naming, refusal: Refusal) {
+    if let Some(write) = naming.write {
+        state.writes.forget(naming.worker, write);
+    }
     state.ports.send(naming.worker, Reply::Failed { id: naming.id, refusal });
 }

@@ -25,6 +25,9 @@ const RECORD_HEADER_BYTES: usize = 3;
 const OCCUPIED_BYTES: usize = Hash::BYTES + 1 + 8 + 4;
 const REMOVED_BYTES: usize = Hash::BYTES + 1 + 8;
 
+/// Bytes of a removal in a frame.
+pub(crate) const REMOVAL_BYTES: usize = RECORD_HEADER_BYTES + REMOVED_BYTES;
+
 /// One change of one name. The extent of a removal is where the block lay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JournalRecord {

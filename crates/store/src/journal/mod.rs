@@ -11,8 +11,8 @@ pub mod fuzzing;
 pub(crate) mod replay;
 
 pub(crate) use circle::Circle;
-pub(crate) use frame::fitting;
 pub use frame::{
     FRAME_BYTES_MAX, Frame, FrameError, FrameHeader, JournalRecord, UnknownContent, decode_frame, encode_frame,
     frame_bytes,
 };
+pub(crate) use frame::{REMOVAL_BYTES, fitting};

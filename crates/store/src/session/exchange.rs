@@ -5,7 +5,7 @@
 
 use super::pools::Pools;
 use crate::extent::SizeClass;
-use crate::messages::{RECALL_SLOTS, Reply, Request, RequestId};
+use crate::messages::{RECALL_SLOTS, Reply, Request, RequestId, WriteFailure, WriteNumber};
 use buddy_ring::{Remote, Ring, WaitLine};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -30,8 +30,16 @@ pub(crate) struct Exchange {
     waiting: RefCell<Slab<Waiting>>,
     requests_max: usize,
     line: WaitLine,
-    /// Requests were sent in this turn.
+    /// Something was sent in this turn.
     sent: Cell<bool>,
+    /// Writes that were announced so far.
+    announced: Cell<WriteNumber>,
+}
+
+/// An `Occupy` that was sent ahead of its bytes. Its write must be reported, and its reply taken.
+pub(super) struct Announced {
+    key: usize,
+    write: WriteNumber,
 }
 
 impl Exchange {
@@ -49,6 +57,7 @@ impl Exchange {
             requests_max,
             line: WaitLine::default(),
             sent: Cell::new(false),
+            announced: Cell::new(0),
         })
     }
 
@@ -62,16 +71,36 @@ impl Exchange {
         Answer { exchange: self, key }.await
     }
 
+    /// Sends an `Occupy` ahead of its bytes, unless too many requests are outstanding.
+    pub(super) fn announce(&self, make: impl FnOnce(RequestId, WriteNumber) -> Request) -> Option<Announced> {
+        if !self.has_room() || !self.line.is_empty() {
+            return None;
+        }
+        let write = self.announced.get();
+        self.announced.set(write + 1);
+        Some(Announced { key: self.send(|id| make(id, write)), write })
+    }
+
+    /// Says what became of an announced write, and waits for the reply.
+    pub(super) async fn report(&self, announced: Announced, failure: Option<WriteFailure>) -> Reply {
+        self.push(Request::Written { write: announced.write, failure });
+        Answer { exchange: self, key: announced.key }.await
+    }
+
     fn has_room(&self) -> bool {
         self.waiting.borrow().len() < self.requests_max
     }
 
     fn send(&self, make: impl FnOnce(RequestId) -> Request) -> usize {
         let key = self.waiting.borrow_mut().insert(Waiting::Asked(None));
-        let full = self.requests.borrow_mut().push(make(RequestId::try_from(key).unwrap_or(RequestId::MAX))).is_err();
+        self.push(make(RequestId::try_from(key).unwrap_or(RequestId::MAX)));
+        key
+    }
+
+    fn push(&self, request: Request) {
+        let full = self.requests.borrow_mut().push(request).is_err();
         debug_assert!(!full, "more requests are outstanding than the queue has room for");
         self.sent.set(true);
-        key
     }
 
     /// Takes every reply, and wakes who waits for it.

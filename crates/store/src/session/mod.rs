@@ -69,10 +69,8 @@ pub struct Session<F, R> {
     exchange: Rc<Exchange>,
     pools: Rc<Pools>,
     writes: Rc<WriteQueue<F>>,
-    /// Blocks that are being stored …
+    /// Blocks that are being stored.
     storing: Cell<usize>,
-    /// … and of those, being written.
-    writing: Cell<usize>,
     reads_until_sample: Cell<u32>,
     closed: Cell<bool>,
 }
@@ -127,7 +125,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         let session = Rc::new(Session {
             ring: ring.clone(),
             reads: Reads::new(Arc::clone(&parts.shared.clock), parts.worker),
-            writes: WriteQueue::new(ring, parts.data.clone(), durable),
+            writes: WriteQueue::new(ring, parts.data.clone(), &exchange, durable),
             shared: parts.shared,
             counted,
             settings: parts.settings,
@@ -137,7 +135,6 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             exchange,
             pools,
             storing: Cell::new(0),
-            writing: Cell::new(0),
             reads_until_sample: Cell::new(0),
             closed: Cell::new(false),
         });
@@ -161,7 +158,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
 
     /// Lets the controller know how many blocks are on their way to it, and everybody how much is in use.
     fn tell_levels(&self) {
-        self.counted.writing.set(self.writing.get() as u64);
+        self.counted.writing.set(self.writes.unannounced() as u64);
         self.counted.requests_outstanding.set(self.exchange.outstanding() as u64);
         self.pools.tell_levels();
     }

@@ -2,16 +2,18 @@
 //!
 //! An extent belongs to the operation that uses it, never to a connection: once a block is complete, storing it is a task of
 //! its own that runs to its end, whoever still waits for it. The extent is the write's until that completes, then the request's
-//! until `Occupied` or `Failed` arrives; only then may it go back to a pool.
+//! until `Occupied` or `Failed` arrives; only then may it go back to a pool. Where the name goes ahead of the bytes and the write
+//! fails, the extent is the controller's: a frame may name it.
 
+use super::write_queue::{Name, Written};
 use super::{LookUp, Session};
 use crate::crash_point::crash_point;
 use crate::error::StoreError;
-use crate::extent::Extent;
+use crate::extent::{Extent, SizeClass};
 use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::index::IndexReader;
-use crate::messages::{Refusal, Reply, Request};
+use crate::messages::{Refusal, Reply, Request, WriteFailure};
 use crate::record::Record;
 use buddy_ring::Buffer;
 use std::io;
@@ -58,70 +60,101 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     }
 
     async fn store(self: &Rc<Self>, hash: Hash, buffer: Buffer, length: u32, seen: u64) -> Result<Stored, StoreError> {
-        let record = self.write(buffer, length).await?;
-        crash_point("block-written");
-        let bound = self.bind(hash, record, seen).await;
-        if let Some(extent) = record.extent() {
-            match &bound {
-                Ok(Stored::Created) => {}
-                Ok(Stored::Existed) => self.pools.put(extent),
-                // A frame that may have reached the disk names this extent: it stays out of use until the store is opened again.
-                Err(StoreError::ReadOnly | StoreError::Internal(_)) => {}
-                Err(_) => self.pools.put(extent),
-            }
-        }
-        bound
-    }
-
-    /// Writes a block to a blank extent.
-    async fn write(self: &Rc<Self>, mut buffer: Buffer, length: u32) -> Result<Record, StoreError> {
-        let Some(class) = crate::extent::SizeClass::for_length(length) else { return Ok(Record::EMPTY) };
+        let Some(class) = SizeClass::for_length(length) else {
+            return self.bind(Name { hash, record: Record::EMPTY, seen }, None).await;
+        };
         let extent = self.pools.take(class).await?;
         let Some(record) = Record::new(Some(extent), length) else {
             return Err(StoreError::Internal("a block that no extent holds"));
         };
+        let name = Name { hash, record, seen };
+        let Written { result, announced } = self.write(name, extent, buffer).await;
+        crash_point("block-written");
+        let failure = result.as_ref().err().map(failure_of);
+        let reply = match announced {
+            Some(announced) => Some(self.exchange.report(announced, failure).await),
+            None => None,
+        };
+        match result {
+            Ok(()) => {
+                let bound = self.bind(name, reply).await;
+                self.dispose(extent, &bound);
+                bound
+            }
+            Err(source) => Err(self.write_failed(extent, source, reply).await),
+        }
+    }
+
+    /// Gives a written extent back where no name leads to it.
+    fn dispose(&self, extent: Extent, bound: &Result<Stored, StoreError>) {
+        match bound {
+            Ok(Stored::Created) => {}
+            // A frame that may have reached the disk names this extent: it stays out of use until the store is opened again.
+            Err(StoreError::ReadOnly | StoreError::Internal(_)) => {}
+            Ok(Stored::Existed) | Err(_) => self.pools.put(extent),
+        }
+    }
+
+    /// Writes a block to a blank extent.
+    async fn write(&self, name: Name, extent: Extent, mut buffer: Buffer) -> Written {
+        let (record, length) = (name.record, name.record.length());
         let bytes = usize::try_from(record.written_bytes()).unwrap_or(usize::MAX);
         // What the buffer held before is nobody's business, on disk either.
         if let Some(padding) = buffer.get_mut(length as usize..bytes) {
             padding.fill(0);
         }
-        self.writing.set(self.writing.get() + 1);
-        let (result, _buffer) = self.writes.write(extent, buffer, bytes).await;
-        self.writing.set(self.writing.get() - 1);
-        match result {
-            Ok(()) => Ok(record),
-            Err(source) => Err(self.write_failed(extent, source).await),
+        self.writes.write(name, extent.offset(), buffer, bytes).await
+    }
+
+    /// Sees to an extent that could not be written, unless `reply`, to the name that went ahead of it, says that the controller does.
+    async fn write_failed(&self, extent: Extent, source: io::Error, reply: Option<Reply>) -> StoreError {
+        let failure = failure_of(&source);
+        match reply {
+            Some(Reply::Taken { .. }) => {}
+            Some(Reply::Failed { refusal: Refusal::ReadOnly, .. }) => return StoreError::ReadOnly,
+            _ if failure == WriteFailure::NoSpace => self.pools.put(extent),
+            _ => drop(self.exchange.request(|id| Request::Suspect { id, extent }).await),
+        }
+        match failure {
+            WriteFailure::NoSpace => StoreError::NoSpace,
+            WriteFailure::Suspect => StoreError::Io { action: "written", source },
         }
     }
 
-    async fn write_failed(&self, extent: Extent, source: io::Error) -> StoreError {
-        if matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) {
-            // Nothing is wrong with the place: a file system that allocates late had no room.
-            self.pools.put(extent);
-            return StoreError::NoSpace;
-        }
-        self.exchange.request(|id| Request::Suspect { id, extent }).await;
-        StoreError::Io { action: "written", source }
+    async fn occupy(&self, Name { hash, record, seen }: Name) -> Reply {
+        self.exchange.request(|id| Request::Occupy { id, hash, record, seen, write: None }).await
     }
 
-    /// Binds a name to a block that is written.
-    async fn bind(&self, hash: Hash, record: Record, seen: u64) -> Result<Stored, StoreError> {
-        let mut seen = seen;
+    /// Binds a name to a block that is written; `reply`: to the request that went ahead of it, if one did.
+    async fn bind(&self, mut name: Name, mut reply: Option<Reply>) -> Result<Stored, StoreError> {
         loop {
-            match self.exchange.request(|id| Request::Occupy { id, hash, record, seen }).await {
+            let reply = match reply.take() {
+                Some(reply) => reply,
+                None => self.occupy(name).await,
+            };
+            match reply {
                 Reply::Occupied { created: true, .. } => return Ok(Stored::Created),
                 Reply::Occupied { created: false, .. } => return Ok(Stored::Existed),
                 Reply::Retry { .. } => {
-                    let LookUp { found, seen: seen_now } = self.look_up(&hash).await?;
+                    let LookUp { found, seen } = self.look_up(&name.hash).await?;
                     if found.is_some() {
                         return Ok(Stored::Existed);
                     }
-                    seen = seen_now;
+                    name.seen = seen;
                 }
                 Reply::Failed { refusal: Refusal::ReadOnly, .. } => return Err(StoreError::ReadOnly),
                 Reply::Failed { refusal, .. } => return Err(refusal.into()),
                 _ => return Err(StoreError::Internal("an unexpected reply to Occupy")),
             }
         }
+    }
+}
+
+/// What a failed write says about its place.
+fn failure_of(error: &io::Error) -> WriteFailure {
+    match error.raw_os_error() {
+        // A file system that allocates late had no room.
+        Some(libc::ENOSPC | libc::EDQUOT) => WriteFailure::NoSpace,
+        _ => WriteFailure::Suspect,
     }
 }

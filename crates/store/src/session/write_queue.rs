@@ -1,7 +1,13 @@
 //! Writing blocks: those that are ready together and lie side by side in the file go to the disk as one write.
+//!
+//! The name of a small block is sent to the controller when its write begins, so that frame and bytes are on their way side by side.
+//! A large one would keep the whole frame waiting: its name follows its bytes.
 
-use crate::extent::Extent;
+use super::exchange::{Announced, Exchange};
 use crate::files::{BlockFile, Parts, write_fully};
+use crate::hash::Hash;
+use crate::messages::Request;
+use crate::record::Record;
 use buddy_ring::{Buffer, Ring};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -19,8 +25,28 @@ const WRITE_PARTS_MAX: usize = 128;
 /// as one write.
 const GATHERED_BYTES: usize = 128 << 10;
 
+/// Blocks of up to this many bytes are announced when their write begins.
+const ANNOUNCED_BYTES_MAX: usize = 64 << 10;
+
+/// What a block that is written is to be called.
+#[derive(Clone, Copy)]
+pub(super) struct Name {
+    pub(super) hash: Hash,
+    pub(super) record: Record,
+    /// Generations that were dropped when the name was found absent.
+    pub(super) seen: u64,
+}
+
+/// What became of a write.
+pub(super) struct Written {
+    pub(super) result: io::Result<()>,
+    /// Set where the controller was told the name when the write began.
+    pub(super) announced: Option<Announced>,
+}
+
 /// A block to be written.
 struct Queued {
+    name: Name,
     offset: u64,
     buffer: Buffer,
     bytes: usize,
@@ -29,13 +55,14 @@ struct Queued {
 
 #[derive(Default)]
 struct Done {
-    result: Cell<Option<(io::Result<()>, Buffer)>>,
+    announced: Cell<Option<Announced>>,
+    result: Cell<Option<io::Result<()>>>,
     waker: Cell<Option<Waker>>,
 }
 
 impl Done {
-    fn finish(&self, result: io::Result<()>, buffer: Buffer) {
-        self.result.set(Some((result, buffer)));
+    fn finish(&self, result: io::Result<()>) {
+        self.result.set(Some(result));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -46,37 +73,49 @@ impl Done {
 pub(super) struct WriteQueue<F> {
     ring: Ring,
     file: F,
+    exchange: Rc<Exchange>,
     durable: bool,
     queued: RefCell<Vec<Queued>>,
     queued_bytes: Cell<usize>,
     /// Writes under way.
     in_flight: Cell<usize>,
+    /// Blocks queued or being written whose names the controller does not have yet.
+    unannounced: Cell<usize>,
 }
 
 impl<F: BlockFile> WriteQueue<F> {
     /// Writes to `file`; `durable`: a write is on stable storage when it is done.
-    pub(super) fn new(ring: &Ring, file: F, durable: bool) -> Rc<WriteQueue<F>> {
+    pub(super) fn new(ring: &Ring, file: F, exchange: &Rc<Exchange>, durable: bool) -> Rc<WriteQueue<F>> {
         Rc::new(WriteQueue {
             ring: ring.clone(),
             file,
+            exchange: Rc::clone(exchange),
             durable,
             queued: RefCell::default(),
             queued_bytes: Cell::new(0),
             in_flight: Cell::new(0),
+            unannounced: Cell::new(0),
         })
     }
 
-    /// Writes the first `bytes` of `buffer`, whole pages, at the start of `extent`. It is written even where the future is dropped.
-    pub(super) fn write(
-        &self,
-        extent: Extent,
-        buffer: Buffer,
-        bytes: usize,
-    ) -> impl Future<Output = (io::Result<()>, Buffer)> + use<F> {
+    /// Blocks queued or being written whose names the controller does not have yet.
+    pub(super) fn unannounced(&self) -> usize {
+        self.unannounced.get()
+    }
+
+    /// Writes the first `bytes` of `buffer`, whole pages, at `offset`, where the block of this name will lie. It is written even
+    /// where the future is dropped.
+    pub(super) async fn write(&self, name: Name, offset: u64, buffer: Buffer, bytes: usize) -> Written {
         let done = Rc::new(Done::default());
         self.queued_bytes.set(self.queued_bytes.get() + bytes);
-        self.queued.borrow_mut().push(Queued { offset: extent.offset(), buffer, bytes, done: Rc::clone(&done) });
-        Written { done }
+        self.unannounced.set(self.unannounced.get() + 1);
+        self.queued.borrow_mut().push(Queued { name, offset, buffer, bytes, done: Rc::clone(&done) });
+        let result = Outcome { done: Rc::clone(&done) }.await;
+        let announced = done.announced.take();
+        if announced.is_none() {
+            self.unannounced.set(self.unannounced.get() - 1);
+        }
+        Written { result, announced }
     }
 
     /// Sends what was queued on its way, unless it is little and a write is under way already. To be called at the end of each
@@ -105,8 +144,25 @@ impl<F: BlockFile> WriteQueue<F> {
     }
 
     fn start(self: &Rc<Self>, group: Vec<Queued>) {
+        for write in &group {
+            self.announce(write);
+        }
         let queue = Rc::clone(self);
         self.ring.spawn(async move { queue.write_group(group).await }).detach();
+    }
+
+    /// Tells the controller what is being written, if that can be.
+    fn announce(&self, write: &Queued) {
+        if write.bytes > ANNOUNCED_BYTES_MAX {
+            return;
+        }
+        let Name { hash, record, seen } = write.name;
+        let announced =
+            self.exchange.announce(|id, write| Request::Occupy { id, hash, record, seen, write: Some(write) });
+        if announced.is_some() {
+            self.unannounced.set(self.unannounced.get() - 1);
+        }
+        write.done.announced.set(announced);
     }
 
     async fn write_group(&self, group: Vec<Queued>) {
@@ -123,16 +179,10 @@ impl<F: BlockFile> WriteQueue<F> {
         let alone = parts.len() == 1;
         for ((offset, done), (buffer, bytes)) in waiting.into_iter().zip(parts) {
             match &result {
-                Ok(()) => done.finish(Ok(()), buffer),
-                Err(error) if alone => done.finish(Err(repeat(error)), buffer),
+                Ok(()) => done.finish(Ok(())),
+                Err(error) if alone => done.finish(Err(repeat(error))),
                 // One bad place must not fail its neighbours: each is tried alone.
-                Err(_) => {
-                    let (result, mut parts) =
-                        write_fully(&self.file, vec![(buffer, bytes)], offset, self.durable).await;
-                    if let Some((buffer, _)) = parts.pop() {
-                        done.finish(result, buffer);
-                    }
-                }
+                Err(_) => done.finish(write_fully(&self.file, vec![(buffer, bytes)], offset, self.durable).await.0),
             }
         }
     }
@@ -143,12 +193,12 @@ fn repeat(error: &io::Error) -> io::Error {
 }
 
 /// Waits for a write.
-struct Written {
+struct Outcome {
     done: Rc<Done>,
 }
 
-impl Future for Written {
-    type Output = (io::Result<()>, Buffer);
+impl Future for Outcome {
+    type Output = io::Result<()>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.done.result.take() {

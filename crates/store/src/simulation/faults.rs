@@ -1,7 +1,7 @@
 //! Disks that fail and fill up, and what else can keep a store from writing.
 
 use super::disk::{Cut, Fault, Kind, PlannedFault};
-use super::steps::{EIO, boot, outcome, put_all};
+use super::steps::{EIO, boot, outcome, put_all, put_at_once};
 use super::tests::{run, seeds};
 use super::workload::{Ended, Workload};
 use super::world::{Block, DATA, JOURNAL, Open, World, small_settings, totals_of};
@@ -195,33 +195,25 @@ fn what_is_freed_on_a_full_store_is_shared() {
         let open = Rc::new(open);
         let mut batches = world.blocks.chunks(64);
         // Many at a time let the pools grow.
-        while put_at_once(&open, batches.next().unwrap()).await == 0 {}
+        while refused_at_once(&open, batches.next().unwrap()).await == 0 {}
         for freed in world.blocks.chunks(48).take(8) {
             for block in freed {
                 assert!(open.sessions[0].delete(&block.hash).await.unwrap());
             }
-            assert_eq!(put_at_once(&open, freed).await, 0, "there is space for all");
+            assert_eq!(refused_at_once(&open, freed).await, 0, "there is space for all");
         }
         Rc::into_inner(open).unwrap().stop().await;
     });
 }
 
-/// Stores blocks, all at once, half of them by each of two workers; returns how many found no space.
-async fn put_at_once(open: &Rc<Open>, blocks: &[Block]) -> usize {
-    let put = |(number, block): (usize, &Block)| {
-        let (open, block) = (Rc::clone(open), block.clone());
-        open.ring.clone().spawn(async move { open.put(number % 2, &block).await })
+/// Stores blocks, all at once; returns how many found no space.
+async fn refused_at_once(open: &Rc<Open>, blocks: &[Block]) -> usize {
+    let refused = |result: Result<Stored, StoreError>| match result {
+        Ok(_) => false,
+        Err(StoreError::NoSpace) => true,
+        Err(error) => panic!("{error}"),
     };
-    let puts: Vec<_> = blocks.iter().enumerate().map(put).collect();
-    let mut refused = 0;
-    for put in puts {
-        match put.await {
-            Ok(_) => {}
-            Err(StoreError::NoSpace) => refused += 1,
-            Err(error) => panic!("{error}"),
-        }
-    }
-    refused
+    put_at_once(open, blocks).await.into_iter().map(refused).filter(|refused| *refused).count()
 }
 
 /// While the index has no space, names stay in the journal: new ones are refused, removals go on.

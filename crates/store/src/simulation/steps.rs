@@ -3,6 +3,8 @@
 use super::disk::{Cut, Fault};
 use super::world::{Block, Open, World};
 use crate::StoreError;
+use crate::session::Stored;
+use std::rc::Rc;
 
 pub(super) const EIO: Fault = Fault::Error(libc::EIO);
 
@@ -24,6 +26,20 @@ pub(super) async fn put_all(world: &World, open: &Open) {
     for block in &world.blocks {
         assert!(open.put(0, block).await.is_ok());
     }
+}
+
+/// Stores blocks, all at once, half of them by each of two workers.
+pub(super) async fn put_at_once(open: &Rc<Open>, blocks: &[Block]) -> Vec<Result<Stored, StoreError>> {
+    let put = |(number, block): (usize, &Block)| {
+        let (open, block) = (Rc::clone(open), block.clone());
+        open.ring.clone().spawn(async move { open.put(number % 2, &block).await })
+    };
+    let puts: Vec<_> = blocks.iter().enumerate().map(put).collect();
+    let mut results = Vec::new();
+    for put in puts {
+        results.push(put.await);
+    }
+    results
 }
 
 /// What a look-up and a read of a block come to.

@@ -3,9 +3,10 @@
 //! Every run follows from its seed, which a failing test prints. `SIMULATION_SEED=7 cargo test -p buddy-store simulation` runs
 //! seed 7 alone; `SIMULATION_SEEDS=500` runs so many seeds instead of the few that suffice in passing.
 
-use super::disk::Cut;
+use super::disk::{Cut, Fault, Kind, PlannedFault};
+use super::steps::EIO;
 use super::workload::{Ended, Run, Workload};
-use super::world::{World, small_settings};
+use super::world::{DATA, World, small_settings};
 use crate::settings::{DataSync, Durability, LookupPath, Settings};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ fn a_killed_process_loses_nothing() {
 }
 
 /// Lets the power go, or the process die, at each event of a boot in turn, up to its end. Returns how often.
-fn cut_at_every_event(prepare: impl Fn() -> Run, operations: usize, seed: u64) -> u64 {
+pub(super) fn cut_at_every_event(prepare: impl Fn() -> Run, operations: usize, seed: u64) -> u64 {
     for event in 1.. {
         let mut run = prepare();
         run.world.disk.cut_power_at(run.world.disk.events() + event);
@@ -147,7 +148,13 @@ fn history(random: &mut fastrand::Rng, seed: u64) -> (Run, Workload) {
     (run, workload)
 }
 
-/// Histories of several boots, each ended in order, by a kill or by a power cut, some during recovery, some twice in a row.
+fn write_that_fails(random: &mut fastrand::Rng) -> PlannedFault {
+    let fault = *random.choice(&[EIO, Fault::Error(libc::ENOSPC), Fault::Short]).unwrap();
+    PlannedFault { file: DATA, kind: Kind::Write, after: random.u64(0..60), fault }
+}
+
+/// Histories of several boots, each ended in order, by a kill or by a power cut, some during recovery, some twice in a row; in some of
+/// them writes of blocks fail.
 #[test]
 fn histories_of_kills_and_power_cuts() {
     let mut cuts = 0;
@@ -159,6 +166,9 @@ fn histories_of_kills_and_power_cuts() {
                 // Half of them early: during recovery, or soon after.
                 let events = if random.bool() { 30 } else { workload.operations as u64 };
                 run.world.disk.cut_power_at(run.world.disk.events() + random.u64(1..=events));
+            }
+            if random.u8(0..3) == 0 {
+                run.faults = (0..random.usize(1..6)).map(|_| write_that_fails(&mut random)).collect();
             }
             let ended = run.boot(workload, random.bool());
             cuts += u64::from(ended == Ended::Cut);
