@@ -1,78 +1,10 @@
 //! Gathering changes into frames of the journal, one frame in flight at a time. Pure; writing them is the controller's.
 
+use super::in_flight::{Answer, Change, InFlight, Progress};
 use super::ports::WorkerId;
-use crate::hash::Hash;
 use crate::index::{Meta, StoreId};
 use crate::journal::{self, Circle, FRAME_BYTES_MAX, FrameHeader, JournalRecord};
 use crate::messages::Reply;
-use crate::names::NameState;
-use crate::record::Record;
-
-/// A change of a name, with what it replaces.
-#[derive(Clone, Copy)]
-pub(crate) struct Change {
-    pub(crate) hash: Hash,
-    pub(crate) state: NameState,
-    /// The block that a removal removes.
-    pub(crate) removed: Option<Record>,
-    /// Its extent is damaged and not to be used again.
-    pub(crate) quarantined: bool,
-}
-
-impl Change {
-    /// True where it binds a name to bytes.
-    fn names_block(&self) -> bool {
-        matches!(self.state, NameState::Occupied(record) if record.extent().is_some())
-    }
-
-    fn journal_record(&self) -> JournalRecord {
-        match self.state {
-            NameState::Occupied(record) => JournalRecord::Occupied { hash: self.hash, record },
-            NameState::Removed => match self.removed.and_then(Record::extent) {
-                Some(extent) if self.quarantined => JournalRecord::Quarantined { hash: self.hash, extent },
-                extent => JournalRecord::Removed { hash: self.hash, extent },
-            },
-        }
-    }
-}
-
-/// A reply that waits for a change to be durable.
-struct Answer {
-    after: u64,
-    worker: WorkerId,
-    reply: Reply,
-}
-
-/// A frame on its way to the disk.
-pub(crate) struct InFlight {
-    pub(crate) changes: Vec<Change>,
-    pub(crate) first_sequence: u64,
-    names_blocks: bool,
-    answers: Vec<Answer>,
-    progress: Progress,
-}
-
-/// How far a frame is on its way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Begun,
-    /// What it names may still be being written.
-    Written,
-    /// It is written with all that it names, and both are being flushed.
-    Flushing,
-}
-
-impl InFlight {
-    /// Sequence number of its last change.
-    pub(crate) fn last_sequence(&self) -> u64 {
-        self.first_sequence + self.changes.len() as u64 - 1
-    }
-
-    /// The replies that waited for it.
-    pub(crate) fn into_answers(self) -> impl Iterator<Item = (WorkerId, Reply)> {
-        self.answers.into_iter().map(|answer| (answer.worker, answer.reply))
-    }
-}
 
 /// A frame to be written.
 pub(crate) struct FrameToWrite {
@@ -325,7 +257,10 @@ fn take_first<T>(from: &mut Vec<T>, count: usize) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::Hash;
     use crate::journal::decode_frame;
+    use crate::names::NameState;
+    use crate::record::Record;
 
     fn change(number: u64) -> Change {
         Change {

@@ -1,16 +1,19 @@
 //! The controller: one thread that owns names and space, and makes all that waits durable with one write.
 //!
 //! A cycle: take every request from every worker, sorted by kind; apply releases, then occupies, then allocations; put what changed
-//! into one frame of the journal. When the frame is durable, and the bytes of its names are: publish its names, advance the clock for its removals, answer.
-//! While a frame is on its way the next is gathered. Nothing here waits for a checkpoint, and nothing reads the index.
+//! into one frame of the journal. When the frame is durable, and the bytes of its names are: publish its names, advance the clock
+//! for its removals, answer. While a frame is on its way the next is gathered. Nothing here waits for a checkpoint, and nothing
+//! reads the index.
 //!
 //! | file | one idea |
 //! | --- | --- |
 //! | `ports` | the queues to the workers |
 //! | `naming` | what a request means for a name |
 //! | `frames` | gathering changes into frames |
+//! | `in_flight` | changes, and the frame that is on its way with some of them |
 //! | `space` | what is free, held, draining; when to grow |
-//! | `writes` | names that came ahead of their bytes |
+//! | `writes` | which blocks are being written, and which could not be |
+//! | `reports` | what becomes of names that came ahead of their bytes |
 //! | `ledger` | debug builds: who owns each page |
 //! | `requests` | applying one batch of requests |
 //! | `pacing` | when a frame begins |
@@ -20,11 +23,13 @@
 
 mod frames;
 mod growth;
+mod in_flight;
 mod ledger;
 mod naming;
 mod pacing;
 mod ports;
 mod publishing;
+mod reports;
 mod requests;
 mod sealing;
 mod space;

@@ -3,7 +3,8 @@
 //! The order after a frame and all that it names are durable (relaxed: written): publish its names, advance the clock for its removals, answer. Published
 //! before answered, so whoever is told sees it; tagged after published, so whoever could have seen the block is waited for.
 
-use super::frames::{Change, FrameToWrite, InFlight};
+use super::frames::FrameToWrite;
+use super::in_flight::{Change, InFlight};
 use super::{Controller, State};
 use crate::crash_point::crash_point;
 use crate::files::{BlockFile, write_fully};

@@ -1,11 +1,10 @@
 //! One batch of requests: sorted by kind into arrays that keep their capacity, then applied. Releases come first, because they
 //! make room, then occupies, then what became of writes, then allocations.
 
-use super::frames::Change;
+use super::in_flight::Change;
 use super::naming::{OccupyVerdict, ReleaseVerdict};
 use super::ports::WorkerId;
 use super::space::Starved;
-use super::writes::Reported;
 use super::{Controller, State};
 use crate::extent::{Extent, ExtentRun};
 use crate::files::BlockFile;
@@ -22,19 +21,19 @@ const DEFERRED_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A request that names a block: `Occupy` or `Release`.
 #[derive(Clone, Copy)]
-struct Naming {
-    worker: WorkerId,
-    id: RequestId,
+pub(super) struct Naming {
+    pub(super) worker: WorkerId,
+    pub(super) id: RequestId,
     hash: Hash,
-    record: Record,
+    pub(super) record: Record,
     seen: u64,
     /// Of an `Occupy`: the write that was on its way when it was sent.
-    write: Option<WriteNumber>,
+    pub(super) write: Option<WriteNumber>,
 }
 
 /// A request that waits for a checkpoint.
 pub(super) struct Deferred {
-    naming: Naming,
+    pub(super) naming: Naming,
     kind: DeferredKind,
     since: Instant,
 }
@@ -172,65 +171,6 @@ impl<F: BlockFile> Controller<F> {
             }
             OccupyVerdict::Retry => state.ports.send(worker, Reply::Retry { id }),
         }
-    }
-
-    /// A write that was announced has ended.
-    fn written(&self, state: &mut State, worker: WorkerId, write: WriteNumber, failure: Option<WriteFailure>) {
-        match (state.writes.report(worker, write), failure) {
-            (Reported::Change(sequence), Some(failure)) => self.withdraw(state, sequence, failure),
-            (Reported::Waiting, Some(failure)) => self.abandon_deferred(state, worker, write, failure),
-            // Its worker sees to the extent.
-            (Reported::Answered, _) | (_, None) => {}
-        }
-    }
-
-    /// The bytes of a change that may have reached the journal could not be written: it is taken back.
-    fn withdraw(&self, state: &mut State, sequence: u64, failure: WriteFailure) {
-        let Some(Change { hash, state: NameState::Occupied(record), .. }) = state.journal.change(sequence) else {
-            return;
-        };
-        let Some(extent) = record.extent() else { return };
-        state.writes.fail(extent, sequence, failure);
-        if failure == WriteFailure::Suspect {
-            self.suspect(extent);
-        }
-        let removal = match state.pending.latest(&hash) {
-            // A later change of the name has removed it already.
-            Some(latest) if latest != sequence => latest,
-            _ => {
-                let change = Change { hash, state: NameState::Removed, removed: Some(record), quarantined: false };
-                let removal = state.journal.gather(change);
-                state.pending.apply(hash, NameState::Removed, removal);
-                removal
-            }
-        };
-        for (worker, reply) in state.journal.take_answers(sequence) {
-            match reply {
-                // Not before a crash cannot bring the block to light any more: its bytes may be there after all.
-                Reply::Occupied { id, created: true } => answer_after(state, removal, worker, Reply::Taken { id }),
-                // It stored the same block, and found it being stored.
-                Reply::Occupied { id, created: false } => state.ports.send(worker, Reply::Retry { id }),
-                reply => state.ports.send(worker, reply),
-            }
-        }
-    }
-
-    /// The bytes of a request that still waits could not be written: no frame names their extent.
-    fn abandon_deferred(&self, state: &mut State, worker: WorkerId, write: WriteNumber, failure: WriteFailure) {
-        let is_it = |deferred: &Deferred| deferred.naming.worker == worker && deferred.naming.write == Some(write);
-        let Some(at) = state.deferred.iter().position(is_it) else { return };
-        let Some(Deferred { naming: Naming { id, record, .. }, .. }) = state.deferred.remove(at) else { return };
-        match (record.extent(), failure) {
-            (Some(extent), WriteFailure::NoSpace) => state.space.take_back(vec![ExtentRun::new(extent, 1)]),
-            (Some(extent), WriteFailure::Suspect) => self.suspect(extent),
-            (None, _) => {}
-        }
-        state.ports.send(worker, Reply::Taken { id });
-    }
-
-    fn suspect(&self, extent: Extent) {
-        tracing::warn!(%extent, "an extent could not be written: it is kept out of use until the store is opened again");
-        self.shared.statistics.bytes_suspect.add(extent.bytes());
     }
 
     fn release(&self, state: &mut State, naming: Naming) {
@@ -391,7 +331,7 @@ pub(super) fn allocate_now(state: &mut State, request: Starved) -> bool {
 }
 
 /// Answers when the change `after` is durable: now, if it is.
-fn answer_after(state: &mut State, after: u64, worker: WorkerId, reply: Reply) {
+pub(super) fn answer_after(state: &mut State, after: u64, worker: WorkerId, reply: Reply) {
     if let Some(reply) = state.journal.answer_after(after, worker, reply) {
         state.ports.send(worker, reply);
     }
