@@ -14,9 +14,10 @@ const OPTIONS: [&str; 6] = ["--workers", "3", "--checkpoint-names", "100", "--jo
 const SIGABRT: i32 = 6;
 
 /// Points that a server under load comes to, and how often it may before it dies.
-const UNDER_LOAD: [(&str, u32); 12] = [
+const UNDER_LOAD: [(&str, u32); 13] = [
     ("block-written", 50),
     ("frame-begun", 50),
+    ("frame-written", 50),
     ("frame-durable", 50),
     ("frame-published", 50),
     ("frame-answered", 50),
