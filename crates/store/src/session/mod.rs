@@ -64,6 +64,8 @@ pub struct Session<F, R> {
     data: F,
     /// The same file, read past the cache.
     uncached: F,
+    /// Whether each read may choose between the two.
+    may_pass_cache: bool,
     reader: RefCell<R>,
     reads: Rc<Reads>,
     exchange: Rc<Exchange>,
@@ -74,6 +76,10 @@ pub struct Session<F, R> {
     /// … and of those, being written.
     writing: Cell<usize>,
     reads_until_sample: Cell<u32>,
+    /// Reads until the next is expected to be cached.
+    misses_expected: Cell<u32>,
+    /// Blocks that were marked as read: see [`Session::note_read`].
+    reads_noted: Cell<u32>,
     closed: Cell<bool>,
 }
 
@@ -131,6 +137,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             shared: parts.shared,
             counted,
             settings: parts.settings,
+            may_pass_cache: parts.data.may_pass_cache(),
             uncached: parts.data.uncached(),
             data: parts.data,
             reader: RefCell::new(parts.reader),
@@ -139,6 +146,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             storing: Cell::new(0),
             writing: Cell::new(0),
             reads_until_sample: Cell::new(0),
+            misses_expected: Cell::new(0),
+            reads_noted: Cell::new(0),
             closed: Cell::new(false),
         });
         let mut replies = parts.replies;
