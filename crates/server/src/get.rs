@@ -1,9 +1,8 @@
 //! Serving a block's bytes, or a range of them, in one of two ways.
 //!
 //! *Memory*: small pieces, and large ones that are not cached: one read (without waiting, where the bytes are cached), then head
-//! and bytes in one send, or two. *Page cache*: large pieces whose pages are cached go to the socket without being copied. A large
-//! piece that is not cached is read through the cache first, which warms it for the next. Only what is asked for is read, except where
-//! a block is verified: that takes all of it.
+//! and bytes in one send, or two. *Page cache*: large pieces whose pages are cached go to the socket without being copied. What is not
+//! cached gets there when it is asked for again. Only what is asked for is read, except where a block is verified: that takes all of it.
 
 use crate::body::BodyError;
 use crate::conditions::Verdict;
