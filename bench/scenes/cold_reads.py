@@ -1,7 +1,7 @@
 """GET of blocks that are not in the page cache, beside direct reads of the same data file.
 
-The cache forgets the file before each measurement. The generator draws with replacement, so a few blocks are drawn again and come from the
-cache: the kernel's count of what the server had read from the disk says how many, and only the others are compared with the disk's."""
+The cache forgets the file before each measurement. The generator draws with replacement, so a few blocks are drawn for the third time
+and come from the cache: the kernel's count of what the server had read from the disk says how many, and only the others are compared with the disk's."""
 
 import os
 from statistics import median
@@ -72,6 +72,6 @@ def section(result):
                      percent(series.middle("idle")), number(fio.middle("cpu_us_per_request"), 1)))
     text = (f"GET of random ones of {result['blocks']:,} blocks of 4 KiB over {result['connections']} connections, the page cache of the "
             "data file dropped before each round (`posix_fadvise`, `DONTNEED`); fio: random direct reads of 4 KiB of the same file while "
-            "no server runs. What is drawn a second time comes from the page cache and does not count as from the disk (`read_bytes` of "
+            "no server runs. What is drawn for the third time comes from the page cache and does not count as from the disk (`read_bytes` of "
             "`/proc/PID/io`).")
     return "\n\n".join([text, "\n".join(lines)]), series.notes("server") + fio.notes("server")

@@ -99,6 +99,7 @@ impl ServeOptions {
                 let by_memory = || Settings::checkpoint_names_for(memory::bytes());
                 within("checkpoint-names", self.checkpoint_names.unwrap_or_else(by_memory), 64, 16 << 20)?
             },
+            recent_reads: Settings::recent_reads_for(memory::bytes()),
             journal_bytes: journal_size(self.journal_size)?,
             lock_timeout: self.lock_timeout.map_or(defaults.lock_timeout, |span| span.0),
             ..defaults

@@ -1,9 +1,8 @@
 //! Serving a block's bytes, or a range of them, in one of two ways.
 //!
 //! *Memory*: small pieces, and large ones that are not cached: one read (without waiting, where the bytes are cached), then head
-//! and bytes in one send, or two. *Page cache*: large pieces whose pages are cached go to the socket without being copied. A large
-//! piece that is not cached is read through the cache first, which warms it for the next. Only what is asked for is read, except where
-//! a block is verified: that takes all of it.
+//! and bytes in one send, or two. *Page cache*: large pieces whose pages are cached go to the socket without being copied. What is not
+//! cached gets there when it is asked for again. Only what is asked for is read, except where a block is verified: that takes all of it.
 
 use crate::body::BodyError;
 use crate::conditions::Verdict;
@@ -15,7 +14,7 @@ use crate::reply::{self, BlockPart, Persistence};
 use crate::request::{Head, Method};
 use crate::routes::{no_block, precondition_failed};
 use crate::status::{Problem, Status};
-use buddy_ring::Buffer;
+use buddy_ring::{Buffer, PAGE_BYTES};
 use buddy_store::extent::Extent;
 use buddy_store::{Found, Hash};
 use std::future::Future;
@@ -24,6 +23,10 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::pin::{Pin, pin};
 use std::time::Instant;
+
+/// Room for a reply's head before bytes that are read to the start of a page, as they must be past the page cache.
+const HEAD_ROOM_BYTES: usize = PAGE_BYTES;
+const _: () = assert!(REPLY_HEAD_BYTES_MAX <= HEAD_ROOM_BYTES);
 
 /// Answers GET and HEAD of a block.
 pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, BodyError> {
@@ -169,16 +172,16 @@ impl BlockReply<'_> {
 
     /// The bytes with `head` before them, and where both lie. The block is let go as soon as its bytes are in memory.
     async fn load_small(&self, found: Found, head: &[u8]) -> Result<(Buffer, Range<usize>), BodyError> {
-        let (found, reading, mut buffer) = self.take_buffer(found, REPLY_HEAD_BYTES_MAX).await?;
-        let target = buffer.get_mut(REPLY_HEAD_BYTES_MAX..).unwrap_or_default();
+        let (found, reading, mut buffer) = self.take_buffer(found, HEAD_ROOM_BYTES).await?;
+        let target = buffer.get_mut(HEAD_ROOM_BYTES..).unwrap_or_default();
         if self.connection.worker.session.read_cached(&found, &reading, target) {
             drop(found);
         } else {
             // In a box, so that connections that never wait for the disk have no room for it.
-            buffer = Box::pin(self.read(found, reading.clone(), buffer, REPLY_HEAD_BYTES_MAX)).await?;
+            buffer = Box::pin(self.read(found, reading.clone(), buffer, HEAD_ROOM_BYTES)).await?;
         }
         let part = self.block.range();
-        let start = REPLY_HEAD_BYTES_MAX + (part.start - reading.start) as usize;
+        let start = HEAD_ROOM_BYTES + (part.start - reading.start) as usize;
         // What lies before the bytes that are sent is not needed any more.
         let head_start = start.saturating_sub(head.len());
         if let Some(target) = buffer.get_mut(head_start..start) {

@@ -1,14 +1,12 @@
-//! Asking the kernel which pages of a file are cached.
+//! Which pages of a file are cached, as the kernel has said a moment ago.
 
 use buddy_store::Hash;
+use buddy_store::files::is_cached;
 use std::cell::RefCell;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// `cachestat(2)`, since Linux 6.5; the same number on every architecture.
-const SYS_CACHESTAT: libc::c_long = 451;
 const PAGE_BYTES: u64 = 4096;
 
 /// What was cached a moment ago is taken to be cached still. Should it have been evicted in that time, a reply waits for the disk.
@@ -35,7 +33,8 @@ impl PageCache {
     /// Whether every page of `range` of the file, which is of the block `hash`, is cached, so that sending it does not wait for the disk.
     pub(crate) fn holds(&self, file: BorrowedFd<'_>, hash: &Hash, range: Range<u64>, now: Instant) -> bool {
         self.held(hash, &range, now) || {
-            let cached = is_cached(file, range.start, range.end - range.start);
+            // Where the kernel cannot tell, the block is read into memory.
+            let cached = is_cached(file, range.start, range.end - range.start).unwrap_or(false);
             if cached {
                 self.remember(Found { hash: *hash, range, at: now });
             }
@@ -67,60 +66,9 @@ fn slot(range: &Range<u64>) -> usize {
     usize::try_from((page ^ page >> 7) % REMEMBERED as u64).unwrap_or(0)
 }
 
-/// `struct cachestat_range` of `linux/mman.h`.
-#[repr(C)]
-struct StatisticsRange {
-    offset: u64,
-    length: u64,
-}
-
-/// `struct cachestat` of `linux/mman.h`.
-#[repr(C)]
-#[derive(Default)]
-struct Statistics {
-    cached: u64,
-    dirty: u64,
-    writeback: u64,
-    evicted: u64,
-    recently_evicted: u64,
-}
-
-/// Whether every page of a range is cached. Where the kernel cannot tell, the answer is no: the block is read into memory then.
-fn is_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> bool {
-    static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
-    if UNSUPPORTED.load(Ordering::Relaxed) {
-        return false;
-    }
-    let range = StatisticsRange { offset, length };
-    let mut statistics = Statistics::default();
-    // SAFETY: both structs have the layout that the kernel expects and live through the call; the descriptor is open.
-    let result = unsafe { libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut statistics, 0) };
-    if result != 0 {
-        UNSUPPORTED.store(true, Ordering::Relaxed);
-        return false;
-    }
-    let pages = (offset + length).div_ceil(PAGE_BYTES) - offset / PAGE_BYTES;
-    statistics.cached >= pages
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
-
-    #[test]
-    fn a_file_that_was_just_written_is_cached_and_one_that_was_dropped_is_not() {
-        let path = std::env::temp_dir().join(format!("buddy-cachestat-{}", std::process::id()));
-        std::fs::write(&path, vec![1; 100_000]).unwrap();
-        let file = std::fs::File::open(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
-        if !is_cached(file.as_fd(), 0, 100_000) {
-            return eprintln!("this kernel has no cachestat: large blocks are copied");
-        }
-        assert!(!is_cached(file.as_fd(), 0, 200_000), "there is nothing behind the end");
-        assert!(is_cached(file.as_fd(), 4095, 2) && is_cached(file.as_fd(), 8191, 90_000), "parts of pages");
-        assert!(!is_cached(file.as_fd(), 102_399, 2), "the second of two pages is behind the end");
-    }
 
     #[test]
     fn what_was_found_is_believed_for_a_moment_and_of_that_block_alone() {

@@ -18,6 +18,7 @@
 //! | [`session`] | a worker's way in: find, read, put, delete |
 //! | [`recovery`] | opening whatever the last process left behind |
 //! | [`check`] | does everything that is written down agree? |
+//! | [`recent_reads`] | which blocks are worth a place in the page cache |
 //! | `verify` | reading blocks and hashing them |
 //! | [`statistics`], [`worker_statistics`], [`histogram`] | what is counted, and how |
 //! | [`quarantine`] | extents taken out of service |
@@ -46,6 +47,7 @@ pub mod messages;
 pub mod names;
 pub mod page_map;
 pub mod quarantine;
+pub mod recent_reads;
 pub mod record;
 pub mod recovery;
 pub mod session;

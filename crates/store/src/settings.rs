@@ -90,6 +90,8 @@ pub struct Settings {
     pub pool_targets: [u32; SIZE_CLASSES],
     /// Names that a checkpoint gathers, in a store that is not small.
     pub checkpoint_names: usize,
+    /// Blocks of which is remembered that they were read, so that those that are read again get into the page cache; a byte each.
+    pub recent_reads: usize,
     /// Size of the journal of a new store; `None`: by the size of the file system.
     pub journal_bytes: Option<u64>,
     /// How long to wait for another process to let go of the data directory.
@@ -115,6 +117,7 @@ impl Default for Settings {
             capacity_bytes: None,
             pool_targets: [16, 4, 4, 2, 2, 2, 2, 2],
             checkpoint_names: 65_536,
+            recent_reads: 65_536,
             journal_bytes: None,
             lock_timeout: Duration::from_secs(10),
             requests_max: 1024,
@@ -129,13 +132,27 @@ pub const JOURNAL_BYTES_MIN: u64 = 4 << 20;
 /// Bytes of the largest journal made by default.
 pub const JOURNAL_BYTES_DEFAULT_MAX: u64 = 256 << 20;
 
+/// Bounds of what is remembered of reads where nobody has set it: 8 KiB to 64 MiB.
+const RECENT_READS_MIN: usize = 1 << 13;
+const RECENT_READS_MAX: usize = 1 << 26;
+
 /// Names that a checkpoint gathers where there is memory for them, or nobody knows how much.
 const CHECKPOINT_NAMES_MAX: usize = 1 << 18;
 /// A name that waits for its checkpoint takes some 240 bytes, with all that belongs to it: together not more than one part in 128 of
 /// what there is.
 const MEMORY_BYTES_PER_NAME: u64 = 128 * 256;
 
+/// The smallest block takes so much of the page cache: as many can be remembered as fit into it.
+const MEMORY_BYTES_PER_RECENT_READ: u64 = 4096;
+
 impl Settings {
+    /// Of how many blocks should be remembered that they were read, on a machine with so much memory.
+    #[must_use]
+    pub fn recent_reads_for(memory_bytes: u64) -> usize {
+        let blocks = usize::try_from(memory_bytes / MEMORY_BYTES_PER_RECENT_READ).unwrap_or(usize::MAX);
+        blocks.clamp(RECENT_READS_MIN, RECENT_READS_MAX)
+    }
+
     /// How many names a checkpoint should gather on a machine with so much memory. The more there are, the fewer pages of the index
     /// are written for each: with a million names stored, 262,144 instead of 65,536 make a PUT of 4 KiB a fifth cheaper.
     #[must_use]

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::health::Health;
 use crate::names::Names;
 use crate::quarantine::Quarantined;
+use crate::recent_reads::RecentReads;
 use crate::settings::Settings;
 use crate::statistics::Statistics;
 use crate::worker_statistics::WorkerStatistics;
@@ -17,6 +18,8 @@ pub struct Shared {
     pub clock: Arc<Clock>,
     /// Whether the store can write.
     pub health: Health,
+    /// Blocks that were read lately.
+    pub recent_reads: RecentReads,
     /// Extents that are out of service. Changed and looked at rarely.
     pub quarantine: Mutex<Vec<Quarantined>>,
     /// What it holds and does.
@@ -34,6 +37,7 @@ impl Shared {
             names: Names::new(entries),
             clock: Clock::new(settings.workers, settings.pins_max),
             health: Health::default(),
+            recent_reads: RecentReads::new(settings.recent_reads),
             quarantine: Mutex::default(),
             statistics: Statistics::default(),
             workers: (0..settings.workers).map(|_| Arc::default()).collect(),

@@ -4,13 +4,14 @@
 //! goes on writing what was in flight and frees that lock only afterwards, whereas a lock file of its own would be free at
 //! once.
 
+use super::page_cache::is_cached;
 use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by};
 use super::real::Descriptors;
 use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -118,10 +119,12 @@ impl DataDirectory {
             sync_directory(path)?;
             send_cached = direct && direct_writes_spare_sent_pages(&path.join("probe.tmp"));
         }
+        // What was not proven to be written past the cache is not known to be read past it.
+        let pass_cache = send_cached && is_cached(cached.as_fd(), 0, 1).is_some();
         Ok(DataDirectory {
             path: path.to_owned(),
-            data: Descriptors { direct: data, cached: Some(Arc::new(cached)), send_cached },
-            journal: Descriptors { direct: journal, cached: None, send_cached: false },
+            data: Descriptors { direct: data, cached: Some(Arc::new(cached)), send_cached, pass_cache },
+            journal: Descriptors { direct: journal, cached: None, send_cached: false, pass_cache: false },
             direct,
         })
     }

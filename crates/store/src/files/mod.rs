@@ -2,10 +2,12 @@
 //! disk can stand in their place.
 
 mod directory;
+mod page_cache;
 mod probe;
 mod real;
 
 pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
+pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};
 
 use buddy_ring::Buffer;
@@ -25,6 +27,13 @@ pub trait BlockFile: Clone + 'static {
 
     /// The same file, read past the cache where that can be done.
     fn uncached(&self) -> Self;
+
+    /// Whether each read may choose between this file and [`BlockFile::uncached`]: the latter is read past the cache, in whole pages, and
+    /// [`BlockFile::is_cached`] knows when that would be a waste.
+    fn may_pass_cache(&self) -> bool;
+
+    /// Whether the cache has all of a range, of any alignment; false where that cannot be told.
+    fn is_cached(&self, offset: u64, bytes: u64) -> bool;
 
     /// Reads into `range` of `buffer` from `offset`, both of any alignment; may read less, and nothing beyond the end. `guard`
     /// lives until the file is done with the buffer, also where the future is dropped.

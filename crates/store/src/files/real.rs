@@ -1,5 +1,6 @@
 //! Files on a real disk, through the ring of one thread.
 
+use super::page_cache::is_cached;
 use super::{BlockFile, Parts};
 use buddy_ring::{Buffer, File, Guarded, Ring};
 use rustix::io::ReadWriteFlags;
@@ -17,6 +18,8 @@ pub struct Descriptors {
     pub(super) cached: Option<Arc<OwnedFd>>,
     /// Whether cached pages may be sent without copying them.
     pub(super) send_cached: bool,
+    /// Whether reads may choose to go through `direct`, and know when.
+    pub(super) pass_cache: bool,
 }
 
 impl Descriptors {
@@ -25,13 +28,13 @@ impl Descriptors {
     pub fn on(&self, ring: &Ring) -> RealFile {
         let direct = File::new(ring, Arc::clone(&self.direct));
         let cached = self.cached.as_ref().map(|cached| File::new(ring, Arc::clone(cached)));
-        RealFile { direct, cached, send_cached: self.send_cached }
+        RealFile { direct, cached, send_cached: self.send_cached, pass_cache: self.pass_cache }
     }
 
     /// The same file, read past the cache: for reading much of it once.
     #[must_use]
     pub fn uncached(&self) -> Descriptors {
-        Descriptors { direct: Arc::clone(&self.direct), cached: None, send_cached: false }
+        Descriptors { direct: Arc::clone(&self.direct), cached: None, send_cached: false, pass_cache: false }
     }
 
     /// True where cached pages may be sent without copying them.
@@ -47,6 +50,7 @@ pub struct RealFile {
     direct: File,
     cached: Option<File>,
     send_cached: bool,
+    pass_cache: bool,
 }
 
 impl BlockFile for RealFile {
@@ -56,7 +60,15 @@ impl BlockFile for RealFile {
     }
 
     fn uncached(&self) -> RealFile {
-        RealFile { direct: self.direct.clone(), cached: None, send_cached: false }
+        RealFile { direct: self.direct.clone(), cached: None, send_cached: false, pass_cache: false }
+    }
+
+    fn may_pass_cache(&self) -> bool {
+        self.pass_cache
+    }
+
+    fn is_cached(&self, offset: u64, bytes: u64) -> bool {
+        self.cached.as_ref().is_some_and(|cached| is_cached(cached.as_fd(), offset, bytes).unwrap_or(false))
     }
 
     async fn read<G: 'static>(

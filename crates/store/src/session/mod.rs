@@ -64,6 +64,8 @@ pub struct Session<F, R> {
     data: F,
     /// The same file, read past the cache.
     uncached: F,
+    /// Whether each read may choose between the two.
+    may_pass_cache: bool,
     reader: RefCell<R>,
     reads: Rc<Reads>,
     exchange: Rc<Exchange>,
@@ -72,6 +74,10 @@ pub struct Session<F, R> {
     /// Blocks that are being stored.
     storing: Cell<usize>,
     reads_until_sample: Cell<u32>,
+    /// Reads until the next is expected to be cached.
+    misses_expected: Cell<u32>,
+    /// Blocks that were marked as read: see [`Session::note_read`].
+    reads_noted: Cell<u32>,
     closed: Cell<bool>,
 }
 
@@ -129,6 +135,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             shared: parts.shared,
             counted,
             settings: parts.settings,
+            may_pass_cache: parts.data.may_pass_cache(),
             uncached: parts.data.uncached(),
             data: parts.data,
             reader: RefCell::new(parts.reader),
@@ -136,6 +143,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             pools,
             storing: Cell::new(0),
             reads_until_sample: Cell::new(0),
+            misses_expected: Cell::new(0),
+            reads_noted: Cell::new(0),
             closed: Cell::new(false),
         });
         let mut replies = parts.replies;

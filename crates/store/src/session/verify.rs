@@ -1,6 +1,7 @@
 //! Reading blocks so that what is handed out is what was stored, and taking those out of service that are not.
 
 use super::{Found, LookUp, Session};
+use crate::clock::ReadGuard;
 use crate::error::StoreError;
 use crate::extent::{Extent, PAGE_BYTES};
 use crate::files::{BlockFile, read_fully};
@@ -12,6 +13,12 @@ use crate::settings::VerifyReads;
 use buddy_ring::Buffer;
 use std::io;
 use std::ops::Range;
+
+/// Bytes of a page of the file and of memory.
+const PAGE: usize = buddy_ring::PAGE_BYTES;
+
+/// So many reads in a row must find the page cache to have what they want until nobody expects any more that it may not.
+const MISSES_EXPECTED_FOR: u32 = 64;
 
 /// One read in so many is verified where a sample is.
 const SAMPLE: u32 = 64;
@@ -46,17 +53,47 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
 
     /// Reads a range of a block, which [`Found::must_read`] has named, into the start of `target` where that needs no waiting. False
     /// where it does: see [`Session::read`].
+    ///
+    /// What the kernel is asked to copy and is not in the page cache it begins to read, into the page cache. So where it may well not be there,
+    /// and should not get there, the kernel is asked first; where nearly everything is, nothing comes before the copying.
     pub fn read_cached(&self, found: &Found, range: &Range<u32>, target: &mut [u8]) -> bool {
         let Some(extent) = found.record.extent() else { return true };
         let Some(target) = target.get_mut(..range.len()) else { return false };
         let offset = extent.offset() + u64::from(range.start);
+        if self.may_pass_cache && self.misses_expected.get() > 0 && !self.shared.recent_reads.contains(&found.hash) {
+            if !self.data.is_cached(offset, range.len() as u64) {
+                self.misses_expected.set(MISSES_EXPECTED_FOR);
+                return false;
+            }
+            // Others have read it: the next one need not ask.
+            self.note_read(&found.hash);
+        }
         let complete = self.data.read_cached(target, offset) == Some(range.len());
         // What does not hash to its name is read once more, from the disk.
-        complete && (!found.verify || Hash::of(target) == found.hash)
+        let is_good = complete && (!found.verify || Hash::of(target) == found.hash);
+        if is_good {
+            self.misses_expected.set(self.misses_expected.get().saturating_sub(1));
+        } else {
+            self.misses_expected.set(MISSES_EXPECTED_FOR);
+            // It is in the page cache, or about to be: it must be read through it.
+            self.note_read(&found.hash);
+        }
+        is_good
     }
 
-    /// Reads a range of a block, which [`Found::must_read`] has named, to `at` of `buffer`. The block's extent is held until the
-    /// buffer is filled, also where the future is dropped.
+    /// Remembers that a block is read. True where it was read lately, too.
+    fn note_read(&self, hash: &Hash) -> bool {
+        let count = self.reads_noted.get().wrapping_add(1);
+        self.reads_noted.set(count);
+        // Multiples of the golden ratio: all numbers in turn, in an order that has nothing to do with that of reads.
+        self.shared.recent_reads.insert(hash, count.wrapping_mul(0x9E37_79B9) >> 16)
+    }
+
+    /// Reads a range of a block, which [`Found::must_read`] has named, to `at` of `buffer`, which may be filled up to the end of a page. The
+    /// block's extent is held until the buffer is filled, also where the future is dropped.
+    ///
+    /// The first time for long it is read past the page cache, if `at` and the start of the range are those of pages, and then through
+    /// it: see [`crate::recent_reads`].
     ///
     /// # Errors
     ///
@@ -76,7 +113,10 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         let offset = extent.offset() + u64::from(range.start);
         let range = at..at + range.len();
         let Found { hash, record, guard, verify, seen } = found;
-        let (result, mut buffer, mut guard) = read_fully(&self.data, buffer, range.clone(), offset, guard).await;
+        let (result, mut buffer, mut guard) = match self.pages_to_read_past_cache(&hash, &range, offset, &buffer) {
+            Some(pages) => self.read_past_cache(buffer, pages, range.len(), offset, guard).await,
+            None => read_fully(&self.data, buffer, range.clone(), offset, guard).await,
+        };
         if let Err(source) = result {
             return (Err(self.read_failed(source)), buffer);
         }
@@ -99,6 +139,42 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         let error = StoreError::Corrupt(hash);
         self.counted.count_error(&error);
         (Err(error), buffer)
+    }
+
+    /// The part of `buffer` that a read past the cache fills to have the bytes of `offset` in `range`; `None` where it is to be read through
+    /// the cache.
+    fn pages_to_read_past_cache(
+        &self,
+        hash: &Hash,
+        range: &Range<usize>,
+        offset: u64,
+        buffer: &Buffer,
+    ) -> Option<Range<usize>> {
+        // The rest of the last page is the block's own, too, and an extent's pages are all in the file.
+        let end = range.end.next_multiple_of(PAGE);
+        let is_aligned = range.start.is_multiple_of(PAGE) && offset.is_multiple_of(PAGE_BYTES) && end <= buffer.len();
+        let passes = self.may_pass_cache && is_aligned && !self.note_read(hash);
+        passes.then_some(range.start..end)
+    }
+
+    /// Reads `pages` of a buffer past the cache, of which the first `wanted` bytes are needed.
+    async fn read_past_cache(
+        &self,
+        buffer: Buffer,
+        pages: Range<usize>,
+        wanted: usize,
+        offset: u64,
+        guard: ReadGuard,
+    ) -> (io::Result<()>, Buffer, ReadGuard) {
+        let wanted = pages.start..pages.start + wanted;
+        let (result, buffer, guard) = self.uncached.read(buffer, pages, offset, guard).await;
+        let done = match result {
+            Ok(read) => read.min(wanted.len()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return (Err(error), buffer, guard),
+        };
+        // What is left of a read that fell short need not begin where a page does.
+        read_fully(&self.data, buffer, wanted.start + done..wanted.end, offset + done as u64, guard).await
     }
 
     fn read_failed(&self, source: io::Error) -> StoreError {

@@ -74,6 +74,7 @@ pub(crate) fn small_settings(workers: usize) -> Settings {
         workers,
         pool_targets: [2; SIZE_CLASSES],
         checkpoint_names: 8,
+        recent_reads: 16,
         requests_max: 16,
         pins_max: 2,
         sync_interval: Duration::from_millis(20),

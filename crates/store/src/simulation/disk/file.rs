@@ -9,17 +9,22 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
+/// What direct reads are aligned to.
+const SECTOR: usize = 512;
+
 /// A file of a simulated disk.
 #[derive(Clone)]
 pub(crate) struct SimulatedFile {
     disk: Disk,
     number: usize,
     ring: Ring,
+    /// Read past the cache, as O_DIRECT does.
+    is_uncached: bool,
 }
 
 impl SimulatedFile {
     pub(super) fn new(disk: &Disk, number: usize, ring: &Ring) -> SimulatedFile {
-        SimulatedFile { disk: disk.clone(), number, ring: ring.clone() }
+        SimulatedFile { disk: disk.clone(), number, ring: ring.clone(), is_uncached: false }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut FileState) -> T) -> T {
@@ -80,7 +85,15 @@ impl BlockFile for SimulatedFile {
     }
 
     fn uncached(&self) -> SimulatedFile {
-        self.clone()
+        SimulatedFile { is_uncached: true, ..self.clone() }
+    }
+
+    fn may_pass_cache(&self) -> bool {
+        !self.is_uncached
+    }
+
+    fn is_cached(&self, _offset: u64, _bytes: u64) -> bool {
+        false
     }
 
     async fn read<G: 'static>(
@@ -91,6 +104,10 @@ impl BlockFile for SimulatedFile {
         guard: G,
     ) -> (io::Result<usize>, Buffer, G) {
         let file = self.clone();
+        if self.is_uncached {
+            let (start, length, offset) = (range.start % SECTOR, range.len() % SECTOR, offset % SECTOR as u64);
+            assert_eq!((start, length, offset), (0, 0, 0), "a direct read is aligned");
+        }
         // A task of its own: what is dropped by its caller goes on in the kernel.
         self.ring
             .spawn(async move {
@@ -111,7 +128,8 @@ impl BlockFile for SimulatedFile {
                     match fault {
                         Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),
                         fault => {
-                            let wanted = if fault.is_some() { there.div_ceil(2) } else { there };
+                            let half = if file.is_uncached { there / 2 / SECTOR * SECTOR } else { there.div_ceil(2) };
+                            let wanted = if fault.is_some() { half } else { there };
                             state.read(offset, &mut buffer[range.start..range.start + wanted]);
                             Ok(wanted)
                         }
