@@ -132,9 +132,9 @@ pub const JOURNAL_BYTES_MIN: u64 = 4 << 20;
 /// Bytes of the largest journal made by default.
 pub const JOURNAL_BYTES_DEFAULT_MAX: u64 = 256 << 20;
 
-/// Bounds of what is remembered of reads where nobody has set it: 8 KiB to 64 MiB.
+/// Bounds of what is remembered of reads where nobody has set it: 8 KiB to 16 MiB.
 const RECENT_READS_MIN: usize = 1 << 13;
-const RECENT_READS_MAX: usize = 1 << 26;
+const RECENT_READS_MAX: usize = 1 << 24;
 
 /// Names that a checkpoint gathers where there is memory for them, or nobody knows how much.
 const CHECKPOINT_NAMES_MAX: usize = 1 << 18;
