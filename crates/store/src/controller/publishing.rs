@@ -107,9 +107,10 @@ impl<F: BlockFile> Controller<F> {
     fn publish_frame(self: &Rc<Self>, state: &mut State) {
         if let Some(frame) = state.journal.end_frame() {
             crash_point("frame-durable");
-            self.publish(state, frame);
+            // Before the answers: whoever has one finds it counted.
             let time = self.ring.now().saturating_duration_since(state.frame_began);
             self.shared.statistics.frame_time.record(nanoseconds(time));
+            self.publish(state, frame);
             crash_point("frame-answered");
         }
     }
