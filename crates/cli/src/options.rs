@@ -121,6 +121,9 @@ serve_options! {
     #[arg(long, env = "BUDDY_LOCK_TIMEOUT", value_name = "TIME")]
     lock_timeout: Span,
     /// Memory for bodies and replies, for each worker [default: 32MiB]
+    ///
+    /// A quarter is for replies. While others wait for the rest, a body that arrives slowly keeps room only for what has arrived, and
+    /// slow ones have at most half.
     #[arg(long, env = "BUDDY_BUFFER_MEMORY", value_name = "SIZE")]
     buffer_memory: Bytes,
     /// Buffers of 8 KiB into which each worker receives requests [default: 64]

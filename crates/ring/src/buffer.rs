@@ -6,7 +6,7 @@
 
 use crate::operation::IoBuffer;
 use crate::wait_line::WaitLine;
-use memmap2::MmapMut;
+use memmap2::{MmapMut, RemapOptions};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -74,6 +74,24 @@ impl BufferPool {
         self.inner.waiting.wait_for(|| self.take_now(bytes).transpose()).await
     }
 
+    /// Bytes of the buffers that may be in use at a time.
+    #[must_use]
+    pub fn limit_bytes(&self) -> usize {
+        self.inner.limit_bytes
+    }
+
+    /// True while somebody waits in line.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.inner.waiting.is_empty()
+    }
+
+    /// Bytes that a buffer for `bytes` takes of a pool.
+    #[must_use]
+    pub fn size_for(bytes: usize) -> usize {
+        bytes.max(PAGE_BYTES).next_power_of_two()
+    }
+
     /// Bytes of the buffers in use.
     #[must_use]
     pub fn in_use_bytes(&self) -> usize {
@@ -98,7 +116,7 @@ impl BufferPool {
 
     fn take_now(&self, bytes: usize) -> io::Result<Option<Buffer>> {
         let inner = &*self.inner;
-        let size = bytes.max(PAGE_BYTES).next_power_of_two();
+        let size = BufferPool::size_for(bytes);
         let class = (size / PAGE_BYTES).trailing_zeros() as usize;
         if class >= SIZE_CLASSES || size > inner.limit_bytes {
             return Err(io::Error::new(
@@ -158,6 +176,25 @@ pub struct Buffer {
     /// None only while being dropped.
     map: Option<MmapMut>,
     pool: Rc<Inner>,
+}
+
+impl Buffer {
+    /// Gives all but room for `bytes` back to the system at once. The content of that room stays, and where it is.
+    ///
+    /// # Errors
+    ///
+    /// The system's: the buffer is as it was.
+    pub fn shrink(&mut self, bytes: usize) -> io::Result<()> {
+        let size = BufferPool::size_for(bytes);
+        let Some(map) = self.map.as_mut().filter(|map| size < map.len()) else { return Ok(()) };
+        let surplus = map.len() - size;
+        // SAFETY: the mapping is anonymous, so there is no end of a file to pass, and it becomes smaller. The mutable reference shows
+        // that nobody looks at the bytes that go, the kernel included: what it works on is owned by the operation.
+        unsafe { map.remap(size, RemapOptions::new()) }?;
+        self.pool.in_use_bytes.set(self.pool.in_use_bytes.get() - surplus);
+        self.pool.waiting.wake_first();
+        Ok(())
+    }
 }
 
 impl Deref for Buffer {
@@ -242,6 +279,36 @@ mod tests {
             drop(held);
             assert_eq!(large.await, 2 * PAGE_BYTES);
             assert!(pool.try_take(1).unwrap().is_some(), "nobody waits any more");
+        });
+    }
+
+    #[test]
+    fn a_buffer_that_shrinks_keeps_its_bytes_and_serves_who_waits() {
+        let runtime = Runtime::simulated(1);
+        let ring = runtime.ring();
+        let pool = BufferPool::new(16 * PAGE_BYTES);
+        runtime.block_on(async {
+            let mut large = pool.take(16 * PAGE_BYTES).await.unwrap();
+            large[..PAGE_BYTES + 1].fill(7);
+            let waiting = ring.spawn({
+                let pool = pool.clone();
+                async move { pool.take(8 * PAGE_BYTES).await.unwrap() }
+            });
+            ring.sleep(Duration::from_millis(1)).await;
+            assert!(pool.is_awaited());
+            large.shrink(16 * PAGE_BYTES).unwrap();
+            large.shrink(17 * PAGE_BYTES).unwrap();
+            assert_eq!(large.len(), 16 * PAGE_BYTES, "it does not grow");
+            let address = large.as_ptr();
+            large.shrink(PAGE_BYTES + 1).unwrap();
+            assert_eq!((large.len(), large.as_ptr()), (2 * PAGE_BYTES, address));
+            let mut served = waiting.await;
+            served.fill(1);
+            assert!(large[..PAGE_BYTES + 1].iter().all(|byte| *byte == 7));
+            assert_eq!((pool.in_use_bytes(), pool.is_awaited()), (10 * PAGE_BYTES, false));
+            drop((large, served));
+            assert_eq!((pool.in_use_bytes(), pool.inner.kept_bytes.get()), (0, 10 * PAGE_BYTES));
+            assert_eq!(pool.take(2 * PAGE_BYTES).await.unwrap().len(), 2 * PAGE_BYTES, "it is kept as what it became");
         });
     }
 

@@ -48,7 +48,7 @@ pub use receive::{ReceiveBuffers, ReceivedChunk};
 pub use remote::Remote;
 pub use runtime::{Ring, RingConfig, Runtime};
 pub use setup::SetupError;
-pub use socket::{PeerProcess, SendAmount, Socket};
+pub use socket::{PeerProcess, SendAmount, Socket, is_interruption};
 pub use task::JoinHandle;
 pub use timer::{Deadline, Elapsed, Limited, Sleep};
 pub use wait_line::WaitLine;

@@ -7,10 +7,10 @@
 
 use crate::driver::SlotKey;
 use crate::runtime::Ring;
-use io_uring::squeue;
+use io_uring::{opcode, squeue, types};
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -99,6 +99,16 @@ pub(crate) async unsafe fn transfer<B: IoBuffer>(
     let operation = unsafe { Operation::submit(ring, entry, payload) };
     let (completion, payload) = operation.await;
     (completion.into_result(), payload.buffer)
+}
+
+/// Asks the kernel to give up on an operation of this ring on `descriptor`, and waits for nothing. Where there is one, it ends
+/// with ECANCELED, or with what it had done by then; later ones are not harmed.
+pub(crate) fn interrupt(ring: &Ring, descriptor: &Arc<OwnedFd>) {
+    let target = types::Fd(descriptor.as_raw_fd());
+    let entry = opcode::AsyncCancel2::new(types::CancelBuilder::fd(target)).build();
+    let payload = Transfer { buffer: (), _descriptor: Arc::clone(descriptor) };
+    // SAFETY: the entry names no memory, and the payload owns the descriptor, so that its number keeps meaning this socket.
+    unsafe { Operation::submit(ring, entry, payload) }.detach();
 }
 
 /// An operation in flight. Resolves to the completion and the payload.

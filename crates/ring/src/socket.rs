@@ -1,7 +1,7 @@
 //! Receiving, sending, and sending a file's pages without a copy.
 
 use crate::file::part;
-use crate::operation::{IoBuffer, transfer};
+use crate::operation::{IoBuffer, interrupt, transfer};
 use crate::runtime::Ring;
 use io_uring::{opcode, types};
 use std::io;
@@ -38,6 +38,12 @@ pub struct PeerProcess {
 pub struct Socket {
     ring: Ring,
     descriptor: Arc<OwnedFd>,
+}
+
+/// Whether an operation has ended because of [`Socket::interrupt_receiving`].
+#[must_use]
+pub fn is_interruption(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECANCELED)
 }
 
 impl Socket {
@@ -123,6 +129,13 @@ impl Socket {
         let entry = opcode::Recv::new(self.target(), pointer, length).ioprio(RECVSEND_POLL_FIRST).build();
         // SAFETY: the entry names a part of the buffer and this descriptor.
         unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
+    }
+
+    /// Makes a receive that is in flight, of this socket or a clone of it, end now: its buffer comes back, with bytes that had arrived
+    /// by then, or else with an error for which [`is_interruption`] is true. It is for a time in which nothing else is in flight. Where
+    /// nothing is, or no longer, nothing happens: an operation that begins after this call is not harmed.
+    pub fn interrupt_receiving(&self) {
+        interrupt(&self.ring, &self.descriptor);
     }
 
     /// Receives up to `length` bytes and lets the kernel throw them away, uncopied, waiting for the first; returns how many, 0 at

@@ -1,16 +1,18 @@
 //! Receiving the body of a block: straight into the buffer that is written, hashed as it arrives.
 //!
-//! A buffer is taken only when bytes have arrived, and a client that is too slow on the whole is given up: whoever holds a buffer
-//! is using it.
+//! A buffer is taken only when bytes have arrived, a client that is too slow on the whole is given up, and while others wait for
+//! memory a body that does not move keeps room for what has arrived of it: whoever holds a buffer is using it.
 
 use crate::chunked::ChunkedDecoder;
 use crate::connection::{Broken, Connection};
+use crate::holders::Room;
 use crate::limits::CHUNKED_BYTES_FIRST;
 use crate::pace::Pace;
 use crate::reply::CONTINUE;
 use crate::request::{BodyFraming, Head, too_large};
 use crate::status::{Problem, Status};
-use buddy_ring::{Buffer, Elapsed};
+use crate::upload_memory::{Claim, take_buffer};
+use buddy_ring::{Buffer, Elapsed, is_interruption};
 use buddy_store::{BLOCK_BYTES_MAX, Hash, Hasher};
 
 /// A chunked body arrives through a buffer of this size.
@@ -94,37 +96,6 @@ pub(crate) async fn begin(connection: &mut Connection, head: &Head) -> Result<()
     }
 }
 
-/// A buffer for a block of up to `bytes`. Where there is none now, what the connection holds is given up before it waits.
-pub(crate) async fn take_buffer(connection: &mut Connection, bytes: usize) -> Result<Buffer, BodyError> {
-    let buffers = connection.worker.upload_buffers.clone();
-    connection.worker.trim_later();
-    let taken = match buffers.try_take(bytes) {
-        Ok(None) => {
-            connection.input.release_buffer();
-            connection.deadline.set(connection.worker.limits.body_timeout);
-            match connection.deadline.limit(buffers.take(bytes)).await {
-                Ok(taken) => taken.map(Some),
-                Err(Elapsed) => Ok(None),
-            }
-        }
-        taken => taken,
-    };
-    match taken {
-        Ok(Some(buffer)) => Ok(buffer),
-        Ok(None) => Err(no_memory("other blocks take all the memory for blocks")),
-        Err(error) => {
-            tracing::error!(%error, "there is no memory for a block");
-            Err(no_memory("there is no memory for the block"))
-        }
-    }
-}
-
-fn no_memory(detail: &str) -> BodyError {
-    let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, detail);
-    problem.retry_after_s = Some(1);
-    BodyError::unread(problem)
-}
-
 async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) -> Result<Body, BodyError> {
     let bytes = length as usize;
     if length > 0 {
@@ -141,8 +112,15 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         hasher.update(source);
     }
     connection.input.use_up(filled);
+    let claim = Claim::new(connection, Room::Elastic, &buffer);
     while filled < bytes {
-        let receiving = connection.stream.receive(buffer, filled..bytes);
+        claim.moved(filled);
+        claim.give_way(&mut buffer, filled)?;
+        if filled == buffer.len() {
+            claim.grow(connection, &mut buffer, filled + 1, bytes).await?;
+        }
+        let room = bytes.min(buffer.len());
+        let receiving = connection.stream.receive(buffer, filled..room);
         let Ok((received, returned)) = pace.limit(&connection.deadline, receiving).await else {
             return Err(too_slow(connection, filled));
         };
@@ -153,6 +131,7 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
                 (hasher, buffer) = hashing.await;
                 filled += received;
             }
+            Err(error) if is_interruption(&error) => {}
             // The client is gone in the middle of its block.
             _ => return Err(BodyError::Broken),
         }
@@ -162,8 +141,10 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
 
 async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Body, BodyError> {
     begin(connection, head).await?;
+    let buffer = take_buffer(connection, CHUNKED_BYTES_FIRST).await?;
     let mut block = ChunkedBlock {
-        buffer: take_buffer(connection, CHUNKED_BYTES_FIRST).await?,
+        claim: Claim::new(connection, Room::Elastic, &buffer),
+        buffer,
         decoder: ChunkedDecoder::default(),
         hasher: Hasher::new(),
         filled: 0,
@@ -175,6 +156,8 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
     connection.input.append(arrived.get(used..).unwrap_or_default());
     let mut received = Vec::new();
     while !block.decoder.is_done() {
+        block.claim.moved(block.filled);
+        block.claim.give_way(&mut block.buffer, block.filled)?;
         received.resize(CHUNKED_RECEIVE_BYTES, 0);
         let receiving = connection.stream.receive(received, 0..CHUNKED_RECEIVE_BYTES);
         let Ok((result, returned)) = pace.limit(&connection.deadline, receiving).await else {
@@ -183,6 +166,7 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
         received = returned;
         let count = match result {
             Ok(count) if count > 0 => count,
+            Err(error) if is_interruption(&error) => continue,
             _ => return Err(BodyError::Broken),
         };
         let arrived = received.get(..count).unwrap_or_default();
@@ -196,6 +180,7 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
 
 /// A block that arrives in chunks.
 struct ChunkedBlock {
+    claim: Claim,
     buffer: Buffer,
     decoder: ChunkedDecoder,
     hasher: Hasher,
@@ -218,7 +203,7 @@ impl ChunkedBlock {
                 return Err(BodyError::unread(too_large("chunks of more bytes")));
             }
             if end > self.buffer.len() {
-                self.grow(connection).await?;
+                self.claim.grow(connection, &mut self.buffer, end, BLOCK_BYTES_MAX as usize).await?;
             }
             if let Some(target) = self.buffer.get_mut(self.filled..end) {
                 target.copy_from_slice(data);
@@ -228,16 +213,6 @@ impl ChunkedBlock {
             used += taken;
         }
         Ok(used)
-    }
-
-    /// Moves to a buffer for the largest block.
-    async fn grow(&mut self, connection: &mut Connection) -> Result<(), BodyError> {
-        let mut larger = take_buffer(connection, BLOCK_BYTES_MAX as usize).await?;
-        if let (Some(target), Some(source)) = (larger.get_mut(..self.filled), self.buffer.get(..self.filled)) {
-            target.copy_from_slice(source);
-        }
-        self.buffer = larger;
-        Ok(())
     }
 }
 

@@ -43,7 +43,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Deadline,
     /// The status of the reply to this request; 0: there is none yet.
     replied: Cell<u16>,
-    key: usize,
+    /// By which its worker knows it.
+    pub(crate) key: usize,
     /// Requests so far.
     requests: u64,
 }

@@ -12,6 +12,7 @@
 //! | `input` | received bytes that were not used yet |
 //! | `connection` | one connection, from head to reply |
 //! | `body`, `pieces` | receiving a block, and any other body |
+//! | `upload_memory`, `holders` | memory for bodies, and who gives way to whom |
 //! | `hash_queue` | hashing what several connections have received |
 //! | `name_reader` | names in a body; pure |
 //! | [`access`] | who may do what |
@@ -44,6 +45,7 @@ pub mod fuzzing;
 mod get;
 mod hand_over;
 mod hash_queue;
+mod holders;
 mod input;
 pub mod limits;
 mod lines;
@@ -69,6 +71,7 @@ mod store;
 mod stream;
 pub mod target;
 mod tls;
+mod upload_memory;
 mod worker;
 
 pub use limits::HttpLimits;

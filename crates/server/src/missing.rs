@@ -3,9 +3,10 @@
 //! The names lie in one buffer, 32 bytes each; those that lead somewhere are taken out of it, and what is left is the answer. Other
 //! requests are served between a few look-ups and the next.
 
-use crate::body::{self, BodyError};
+use crate::body::BodyError;
 use crate::connection::{Connection, GoesOn};
 use crate::fields::ContentType;
+use crate::holders::Room;
 use crate::limits::{LOOK_UPS_A_TURN, NAMES_MAX};
 use crate::lines;
 use crate::name_reader::{NameError, NameForm, NameReader};
@@ -13,6 +14,7 @@ use crate::pieces::Pieces;
 use crate::reply;
 use crate::request::{BodyFraming, Head};
 use crate::status::{Problem, Status};
+use crate::upload_memory::{Claim, take_buffer};
 use buddy_ring::Buffer;
 use buddy_store::Hash;
 
@@ -83,7 +85,8 @@ async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Re
     let bytes_per_name = if form == NameForm::Raw { Hash::BYTES } else { Hash::HEX_DIGITS };
     let names_max = length.div_ceil(bytes_per_name).min(NAMES_MAX);
     let mut pieces = Pieces::begin(connection, head, BODY_BYTES_MAX).await?;
-    let buffer = body::take_buffer(connection, names_max * Hash::BYTES).await?;
+    let buffer = take_buffer(connection, names_max * Hash::BYTES).await?;
+    pieces.hold(Claim::new(connection, Room::Fixed, &buffer));
     let mut names = Names { reader: NameReader::new(form), buffer, count: 0, bytes: 0 };
     while pieces.next(connection, |piece| names.take(piece)).await? {}
     // What follows is the next request's: it must not hold a buffer that others need while this one is answered.

@@ -6,12 +6,16 @@ use crate::connection::Connection;
 use crate::pace::Pace;
 use crate::request::{BodyFraming, Head};
 use crate::status::{Problem, Status};
+use crate::upload_memory::Claim;
+use buddy_ring::is_interruption;
 
 /// What is left of a body.
 pub(crate) struct Pieces {
     left: Left,
     pace: Pace,
     received: usize,
+    /// What who receives them holds meanwhile.
+    claim: Option<Claim>,
 }
 
 enum Left {
@@ -31,7 +35,12 @@ impl Pieces {
         if !matches!(left, Left::Bytes(0)) {
             begin(connection, head).await?;
         }
-        Ok(Pieces { left, pace: Pace::of_body(&connection.worker, bytes_max), received: 0 })
+        Ok(Pieces { left, pace: Pace::of_body(&connection.worker, bytes_max), received: 0, claim: None })
+    }
+
+    /// Has the pieces end where `claim` is to give way.
+    pub(crate) fn hold(&mut self, claim: Claim) {
+        self.claim = Some(claim);
     }
 
     /// Calls `take` with the next piece. False where there is none. What `take` refuses ends the request.
@@ -73,10 +82,15 @@ impl Pieces {
         if matches!(&self.left, Left::Chunks(decoder) if decoder.is_done()) {
             return Ok(());
         }
+        if let Some(claim) = &self.claim {
+            claim.moved(self.received);
+            claim.go_on(self.received)?;
+        }
         let input = &mut connection.input;
         let receiving = input.receive(&connection.worker.receive_buffers, &connection.stream);
         match self.pace.limit(&connection.deadline, receiving).await {
             Ok(Ok(true)) => Ok(()),
+            Ok(Err(error)) if is_interruption(&error) => Ok(()),
             Ok(_) => Err(BodyError::Broken),
             Err(_) => Err(too_slow(connection, self.received)),
         }

@@ -12,6 +12,7 @@ use crate::metrics::WorkerMetrics;
 use crate::page_cache::PageCache;
 use crate::peers::PeerSlot;
 use crate::phase::{Listening, Phase, PhaseWatch, ServerState};
+use crate::upload_memory::UploadMemory;
 use buddy_ring::{BufferPool, ReceiveBuffers, Remote, Ring, RingConfig, Runtime, Socket};
 use buddy_store::{Attachment, RealSession};
 use slab::Slab;
@@ -52,7 +53,7 @@ pub(crate) struct Worker {
     pub(crate) session: Rc<RealSession>,
     pub(crate) limits: HttpLimits,
     /// For blocks that are received …
-    pub(crate) upload_buffers: BufferPool,
+    pub(crate) uploads: UploadMemory,
     /// … and for blocks that are sent.
     pub(crate) reply_buffers: BufferPool,
     pub(crate) receive_buffers: ReceiveBuffers,
@@ -107,7 +108,7 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         ring: ring.clone(),
         number: seed.number,
         session,
-        upload_buffers: BufferPool::new(limits.buffer_bytes_max - reply_bytes_max),
+        uploads: UploadMemory::new(limits.buffer_bytes_max - reply_bytes_max),
         reply_buffers: BufferPool::new(reply_bytes_max),
         receive_buffers,
         page_cache: PageCache::default(),
@@ -260,7 +261,7 @@ impl Worker {
         let levels = &self.metrics.levels;
         levels.received_bytes.set(self.ring.received_bytes());
         levels.sent_bytes.set(self.ring.sent_bytes());
-        levels.upload_buffer_bytes.set(self.upload_buffers.in_use_bytes() as u64);
+        levels.upload_buffer_bytes.set(self.uploads.buffers.in_use_bytes() as u64);
         levels.reply_buffer_bytes.set(self.reply_buffers.in_use_bytes() as u64);
         levels.receive_buffers.set(u64::from(self.receive_buffers.in_use()));
     }
@@ -269,6 +270,13 @@ impl Worker {
     pub(crate) fn set_idle(&self, key: usize, idle: bool) {
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.idle = idle;
+        }
+    }
+
+    /// Makes a receive of a connection that waits for bytes end.
+    pub(crate) fn interrupt_receiving(&self, key: usize) {
+        if let Some(entry) = self.connections.borrow().get(key) {
+            entry.socket.interrupt_receiving();
         }
     }
 
@@ -342,7 +350,7 @@ impl Worker {
     async fn trim(&self) {
         loop {
             self.ring.sleep(TRIM_INTERVAL).await;
-            let kept = [&self.upload_buffers, &self.reply_buffers].map(|pool| pool.trim() || pool.in_use_bytes() > 0);
+            let kept = [&self.uploads.buffers, &self.reply_buffers].map(|pool| pool.trim() || pool.in_use_bytes() > 0);
             if kept == [false, false] {
                 self.trimming.set(false);
                 return return_free_memory();

@@ -1,8 +1,10 @@
 //! Sockets: sending, receiving, throwing away, and files that are sent without copying.
 
 use super::{loopback, pair, runtime};
-use buddy_ring::{SendAmount, Socket};
+use buddy_ring::{SendAmount, Socket, is_interruption};
+use std::cell::Cell;
 use std::io::{Read, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 #[test]
@@ -103,5 +105,59 @@ fn a_file_is_sent_without_copying() {
         }
         socket.finish_sending();
         assert!(reader.join().unwrap() == bytes);
+    });
+}
+
+/// A receive that is interrupted gives its buffer back; what arrives goes to the next, and so it is however the two meet.
+#[test]
+fn an_interrupted_receive_returns_its_buffer_and_loses_nothing() {
+    let runtime = runtime();
+    let ring = runtime.ring();
+    runtime.block_on(async {
+        let (socket, mut peer) = pair(&ring).await;
+        // Nothing is in flight: what begins afterwards is not harmed, in the same turn or later.
+        socket.interrupt_receiving();
+        peer.write_all(b"first").unwrap();
+        let (received, buffer) = socket.receive(vec![0; 16], 0..16).await;
+        assert_eq!(&buffer[..received.unwrap()], b"first");
+        let (mut expected, mut arrived, mut interrupted) = (Vec::new(), Vec::new(), 0);
+        for round in 0..200_u8 {
+            let is_over = Rc::new(Cell::new(false));
+            let receiving = ring.spawn({
+                let (socket, is_over) = (socket.clone(), Rc::clone(&is_over));
+                async move {
+                    let result = socket.receive(vec![round; 16], 4..16).await;
+                    is_over.set(true);
+                    result
+                }
+            });
+            // It has begun, or has not; its bytes are there, come with the interruption, or do not come.
+            if round % 2 == 0 {
+                ring.next_turn().await;
+            }
+            if round % 3 == 0 {
+                peer.write_all(&[round]).unwrap();
+                expected.push(round);
+            }
+            while !is_over.get() {
+                socket.interrupt_receiving();
+                ring.next_turn().await;
+            }
+            let (received, buffer) = receiving.await;
+            assert_eq!((buffer.len(), &buffer[..4]), (16, &[round; 4][..]), "it is the same buffer");
+            match received {
+                Ok(count) => arrived.extend_from_slice(&buffer[4..4 + count]),
+                Err(error) => {
+                    assert!(is_interruption(&error), "{error}");
+                    interrupted += 1;
+                }
+            }
+        }
+        assert!(interrupted > 0 && !arrived.is_empty(), "{interrupted} {arrived:?}");
+        while arrived.len() < expected.len() {
+            let (received, buffer) = socket.receive(vec![0; 256], 0..256).await;
+            arrived.extend_from_slice(&buffer[..received.unwrap()]);
+        }
+        assert_eq!(arrived, expected);
     });
 }
