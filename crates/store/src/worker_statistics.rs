@@ -14,7 +14,7 @@ pub const ERROR_KINDS: [&str; 7] = ["no_space", "busy", "read_only", "index", "i
 #[repr(align(128))]
 #[derive(Default, Debug)]
 pub struct WorkerStatistics {
-    /// Blocks that are being written: they will ask for a name soon.
+    /// Blocks that are being written and will ask for a name then.
     pub(crate) writing: Gauge,
     /// Requests to the controller that wait for their reply.
     pub requests_outstanding: Gauge,

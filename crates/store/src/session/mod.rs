@@ -167,7 +167,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
 
     /// Lets the controller know how many blocks are on their way to it, and everybody how much is in use.
     fn tell_levels(&self) {
-        self.counted.writing.set(self.writes.unannounced() as u64);
+        self.counted.writing.set(self.writes.unnamed() as u64);
         self.counted.requests_outstanding.set(self.exchange.outstanding() as u64);
         self.pools.tell_levels();
     }

@@ -28,6 +28,10 @@ const GATHERED_BYTES: usize = 128 << 10;
 /// Blocks of up to this many bytes are announced when their write begins.
 const ANNOUNCED_BYTES_MAX: usize = 64 << 10;
 
+fn name_follows(bytes: usize) -> bool {
+    bytes > ANNOUNCED_BYTES_MAX
+}
+
 /// What a block that is written is to be called.
 #[derive(Clone, Copy)]
 pub(super) struct Name {
@@ -79,8 +83,8 @@ pub(super) struct WriteQueue<F> {
     queued_bytes: Cell<usize>,
     /// Writes under way.
     in_flight: Cell<usize>,
-    /// Blocks queued or being written whose names the controller does not have yet.
-    unannounced: Cell<usize>,
+    /// Blocks queued or being written whose names follow their bytes.
+    unnamed: Cell<usize>,
 }
 
 impl<F: BlockFile> WriteQueue<F> {
@@ -94,13 +98,13 @@ impl<F: BlockFile> WriteQueue<F> {
             queued: RefCell::default(),
             queued_bytes: Cell::new(0),
             in_flight: Cell::new(0),
-            unannounced: Cell::new(0),
+            unnamed: Cell::new(0),
         })
     }
 
-    /// Blocks queued or being written whose names the controller does not have yet.
-    pub(super) fn unannounced(&self) -> usize {
-        self.unannounced.get()
+    /// Blocks queued or being written whose names follow their bytes.
+    pub(super) fn unnamed(&self) -> usize {
+        self.unnamed.get()
     }
 
     /// Writes the first `bytes` of `buffer`, whole pages, at `offset`, where the block of this name will lie. It is written even
@@ -108,14 +112,12 @@ impl<F: BlockFile> WriteQueue<F> {
     pub(super) async fn write(&self, name: Name, offset: u64, buffer: Buffer, bytes: usize) -> Written {
         let done = Rc::new(Done::default());
         self.queued_bytes.set(self.queued_bytes.get() + bytes);
-        self.unannounced.set(self.unannounced.get() + 1);
+        let name_follows = name_follows(bytes);
+        self.unnamed.set(self.unnamed.get() + usize::from(name_follows));
         self.queued.borrow_mut().push(Queued { name, offset, buffer, bytes, done: Rc::clone(&done) });
         let result = Outcome { done: Rc::clone(&done) }.await;
-        let announced = done.announced.take();
-        if announced.is_none() {
-            self.unannounced.set(self.unannounced.get() - 1);
-        }
-        Written { result, announced }
+        self.unnamed.set(self.unnamed.get() - usize::from(name_follows));
+        Written { result, announced: done.announced.take() }
     }
 
     /// Sends what was queued on its way, unless it is little and a write is under way already. To be called at the end of each
@@ -153,15 +155,12 @@ impl<F: BlockFile> WriteQueue<F> {
 
     /// Tells the controller what is being written, if that can be.
     fn announce(&self, write: &Queued) {
-        if write.bytes > ANNOUNCED_BYTES_MAX {
+        if name_follows(write.bytes) {
             return;
         }
         let Name { hash, record, seen } = write.name;
         let announced =
             self.exchange.announce(|id, write| Request::Occupy { id, hash, record, seen, write: Some(write) });
-        if announced.is_some() {
-            self.unannounced.set(self.unannounced.get() - 1);
-        }
         write.done.announced.set(announced);
     }
 
