@@ -199,5 +199,4 @@ impl Holders {
 }
 
 #[cfg(test)]
-#[path = "holders_tests.rs"]
 mod tests;

@@ -2,28 +2,22 @@
 
 use super::disk::{Cut, Fault, Kind, PlannedFault};
 use super::steps::{EIO, boot, outcome, put_all, put_at_once};
-use super::tests::{cut_at_every_event, seeds};
+use super::tests::{WAYS_TO_BE_DURABLE, cut_at_every_event, seeds};
 use super::workload::Run;
 use super::world::{Block, DATA, JOURNAL, Open, World, small_settings, totals_of};
 use crate::StoreError;
 use crate::extent::PAGE_BYTES;
 use crate::session::Stored;
-use crate::settings::{DataSync, Durability, Settings};
+use crate::settings::Settings;
 use std::rc::Rc;
 use std::time::Duration;
 
 const ENOSPC: Fault = Fault::Error(libc::ENOSPC);
 
-const WAYS_TO_BE_DURABLE: [(Durability, DataSync); 3] = [
-    (Durability::Sync, DataSync::PerWrite),
-    (Durability::Sync, DataSync::PerFrame),
-    (Durability::Relaxed, DataSync::PerWrite),
-];
-
 fn settings(seed: u64, workers: usize) -> Settings {
     let (durability, data_sync) = WAYS_TO_BE_DURABLE[seed as usize % WAYS_TO_BE_DURABLE.len()];
     let sync_interval = Duration::from_millis(2);
-    Settings { durability, data_sync: Some(data_sync), sync_interval, ..small_settings(workers) }
+    Settings { durability, data_sync, sync_interval, ..small_settings(workers) }
 }
 
 /// Blocks of up to a few pages: their names go ahead.

@@ -35,7 +35,7 @@ pub(super) fn run(seed: u64, blocks: usize, settings: Settings) -> Run {
     Run::new(World::new(seed, blocks, settings), seed)
 }
 
-const WAYS_TO_BE_DURABLE: [(Durability, Option<DataSync>); 3] = [
+pub(super) const WAYS_TO_BE_DURABLE: [(Durability, Option<DataSync>); 3] = [
     (Durability::Sync, Some(DataSync::PerWrite)),
     (Durability::Sync, Some(DataSync::PerFrame)),
     (Durability::Relaxed, None),
