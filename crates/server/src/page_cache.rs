@@ -1,13 +1,12 @@
 //! Which pages of a file are cached, as the kernel has said a moment ago.
 
 use buddy_store::Hash;
+use buddy_store::extent::PAGE_BYTES;
 use buddy_store::files::is_cached;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
-
-const PAGE_BYTES: u64 = 4096;
 
 /// What was cached a moment ago is taken to be cached still. Should it have been evicted in that time, a reply waits for the disk.
 const TRUSTED_FOR: Duration = Duration::from_millis(100);

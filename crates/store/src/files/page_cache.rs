@@ -1,11 +1,11 @@
 //! Asking the kernel which pages of a file are cached.
 
+use crate::extent::PAGE_BYTES;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `cachestat(2)`, since Linux 6.5; the same number on every architecture.
 const SYS_CACHESTAT: libc::c_long = 451;
-const PAGE_BYTES: u64 = 4096;
 
 /// `struct cachestat_range` of `linux/mman.h`.
 #[repr(C)]
