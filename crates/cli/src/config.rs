@@ -102,6 +102,7 @@ impl ServeOptions {
             recent_reads: Settings::recent_reads_for(memory::bytes()),
             journal_bytes: journal_size(self.journal_size)?,
             lock_timeout: self.lock_timeout.map_or(defaults.lock_timeout, |span| span.0),
+            busy_poll: busy_poll(self.busy_poll, defaults.busy_poll)?,
             ..defaults
         })
     }
@@ -205,6 +206,17 @@ fn span(name: &str, span: Option<Span>, default: Duration) -> Result<Duration, F
     Ok(span)
 }
 
+/// Polling for longer than this would be what sleeping is for.
+fn busy_poll(span: Option<Span>, default: Duration) -> Result<Duration, Failure> {
+    const MOST: Duration = Duration::from_millis(1);
+    let Some(Span(span)) = span else { return Ok(default) };
+    if span > MOST {
+        let span = humantime::format_duration(span);
+        return Err(Failure(format!("busy-poll is {span}: it must be between 0s and 1ms")));
+    }
+    Ok(span)
+}
+
 /// A store needs at least a macroblock.
 fn capacity(capacity: Option<Bytes>) -> Result<Option<u64>, Failure> {
     const LEAST: u64 = 1 << 20;
@@ -237,7 +249,7 @@ mod tests {
     fn a_file_is_read_and_what_it_does_not_know_is_refused() {
         let options: ServeOptions = toml::from_str(
             "listen = \"0.0.0.0:1\"\ninsecure-listen = true\nanonymous = \"read,write\"\nsync-interval = \"250ms\"\ncapacity = \"10GB\"\njournal-size = 8388608\n\
-             durability = \"relaxed\"\npool-targets = [1,2,3,4,5,6,7,8]",
+             durability = \"relaxed\"\nbusy-poll = \"0s\"\npool-targets = [1,2,3,4,5,6,7,8]",
         )
         .unwrap();
         let config = options.into_config().unwrap();
@@ -245,6 +257,7 @@ mod tests {
         assert_eq!(config.access.anonymous.map(|rights| rights.to_string()).as_deref(), Some("read,write"));
         assert_eq!(config.settings.capacity_bytes, Some(10_000_000_000));
         assert_eq!(config.settings.durability, Durability::Relaxed);
+        assert_eq!(config.settings.busy_poll, Duration::ZERO);
         assert_eq!(config.settings.pool_targets, [1, 2, 3, 4, 5, 6, 7, 8]);
         let unknown = toml::from_str::<ServeOptions>("lisen = \"x\"").err().unwrap().to_string();
         assert!(unknown.contains("lisen") && unknown.contains("listen"), "{unknown}");
@@ -266,6 +279,8 @@ mod tests {
         assert_eq!(refused(ServeOptions { workers: Some(0), ..none() }), "workers is 0: it must be between 1 and 1024");
         let long = Span(Duration::from_secs(1 << 40));
         assert!(refused(ServeOptions { idle_timeout: Some(long), ..none() }).contains("between 1ms and 1day"));
+        let second = Span(Duration::from_secs(1));
+        assert!(refused(ServeOptions { busy_poll: Some(second), ..none() }).contains("between 0s and 1ms"));
         assert!(refused(ServeOptions { capacity: Some(Bytes(5)), ..none() }).contains("capacity is 5 bytes"));
         assert!(refused(ServeOptions { journal_size: Some(Bytes(5)), ..none() }).contains("journal-size is 5"));
         assert!(refused(ServeOptions { buffer_memory: Some(Bytes(5)), ..none() }).contains("buffer-memory is 5"));

@@ -126,6 +126,10 @@ serve_options! {
     /// slow ones have at most half.
     #[arg(long, env = "BUDDY_BUFFER_MEMORY", value_name = "SIZE")]
     buffer_memory: Bytes,
+    /// How long a thread that has nothing to do looks for work before it sleeps, while it is busy; 0s saves processor time and makes
+    /// requests take longer [default: 50us]
+    #[arg(long, env = "BUDDY_BUSY_POLL", value_name = "TIME")]
+    busy_poll: Span,
     /// Buffers of 8 KiB into which each worker receives requests [default: 64]
     #[arg(long, env = "BUDDY_RECEIVE_BUFFERS", value_name = "N")]
     receive_buffers: u16,

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `runtime` | the loop: poll what is ready, run the hooks, enter the kernel, sleep |
 //! | `task` | tasks, their wakers and the queue of those that are ready |
+//! | `busy_poll` | whether to look again for a moment before sleeping |
 //! | `remote` | waking a ring from another thread, only when it sleeps |
 //! | `sync` | what threads share, from the standard library or from loom |
 //! | `timer` | sleeping, timeouts, and deadlines that cost nothing to move |
@@ -23,6 +24,7 @@
 //! | `receive` | buffers that the kernel picks only when bytes have arrived |
 
 mod buffer;
+mod busy_poll;
 mod connect;
 mod driver;
 mod file;
@@ -46,7 +48,7 @@ pub use listener::{Address, AddressError, ListenError, ListenOptions, Listener};
 pub use operation::IoBuffer;
 pub use receive::{ReceiveBuffers, ReceivedChunk};
 pub use remote::Remote;
-pub use runtime::{Ring, RingConfig, Runtime};
+pub use runtime::{BUSY_POLL_DEFAULT, Ring, RingConfig, Runtime};
 pub use setup::SetupError;
 pub use socket::{PeerProcess, SendAmount, Socket, is_interruption};
 pub use task::JoinHandle;

@@ -1,9 +1,11 @@
-//! The loop: run what is ready, then the hooks, enter the kernel, and sleep only when there is nothing left.
+//! The loop: run what is ready, then the hooks, enter the kernel, and sleep only when there is nothing left, and nothing has come
+//! within a moment where things have come quickly lately.
 //!
 //! A *turn* is: start hooks (take messages in) → poll every ready task → end hooks (send messages, gather writes, give up
 //! snapshots) → enter the kernel → wake the tasks whose operations completed. Hooks are how queues between threads are
 //! looked at once a turn without anybody waking anyone.
 
+use crate::busy_poll::BusyPoll;
 use crate::driver::Driver;
 use crate::remote::{self, Doors, Remote, Shared};
 use crate::setup::{self, SetupError};
@@ -23,16 +25,23 @@ use std::time::{Duration, Instant};
 /// not starve I/O.
 const ROUNDS_PER_TURN_MAX: usize = 16;
 
+/// Longer than a message between threads takes, and about as long as the fastest disks. On two cores PUTs of 4 KiB were 8 to 10 %
+/// faster with 20 to 100 µs, and those of a lone client by a quarter to a third.
+pub const BUSY_POLL_DEFAULT: Duration = Duration::from_micros(50);
+
 /// Settings of a ring.
 #[derive(Clone, Copy, Debug)]
 pub struct RingConfig {
     /// Entries of the submission queue, rounded up to a power of two.
     pub submission_entries: u32,
+    /// How long a ring with nothing to do looks again and again before it sleeps, where its waits have been short lately and nobody
+    /// else needs the processor; zero: it sleeps at once.
+    pub busy_poll: Duration,
 }
 
 impl Default for RingConfig {
     fn default() -> RingConfig {
-        RingConfig { submission_entries: 256 }
+        RingConfig { submission_entries: 256, busy_poll: BUSY_POLL_DEFAULT }
     }
 }
 
@@ -76,6 +85,7 @@ struct Inner {
     timers: RefCell<Timers>,
     now: Cell<Instant>,
     traffic: Traffic,
+    busy_poll: BusyPoll,
     start_hooks: Hooks,
     end_hooks: Hooks,
     /// Chooses the order in which ready tasks are polled on a simulated ring.
@@ -103,7 +113,7 @@ impl Runtime {
         let uring = setup::build(config.submission_entries)?;
         let doors = Doors { ring: duplicate(&uring)?, event: remote::event()? };
         let event = doors.event.try_clone()?;
-        let runtime = Runtime::with(Some(Driver::new(uring)), Shared::new(Some(doors)), None);
+        let runtime = Runtime::with(Some(Driver::new(uring)), Shared::new(Some(doors)), None, config.busy_poll);
         let ring = runtime.ring();
         let event = crate::file::File::new(&ring, Arc::new(event));
         let bell_ring = ring.clone();
@@ -129,10 +139,10 @@ impl Runtime {
         let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        Runtime::with(None, Shared::new(None), Some((mixed ^ mixed >> 31).max(1)))
+        Runtime::with(None, Shared::new(None), Some((mixed ^ mixed >> 31).max(1)), Duration::ZERO)
     }
 
-    fn with(driver: Option<Driver>, shared: Arc<Shared>, shuffle: Option<u64>) -> Runtime {
+    fn with(driver: Option<Driver>, shared: Arc<Shared>, shuffle: Option<u64>, busy_poll: Duration) -> Runtime {
         let inner = Inner {
             driver: RefCell::new(driver),
             tasks: Tasks::default(),
@@ -140,6 +150,7 @@ impl Runtime {
             timers: RefCell::default(),
             now: Cell::new(Instant::now()),
             traffic: Traffic::default(),
+            busy_poll: BusyPoll::new(busy_poll),
             start_hooks: Hooks::default(),
             end_hooks: Hooks::default(),
             shuffle: Cell::new(shuffle),
@@ -254,7 +265,7 @@ impl Inner {
         }
         self.enter(Wait::No);
         if !self.shared.has_ready() {
-            self.sleep();
+            self.wait();
         }
         self.refresh_now();
         self.fire_timers();
@@ -264,6 +275,38 @@ impl Inner {
     fn refresh_now(&self) {
         if self.driver.borrow().is_some() {
             self.now.set(Instant::now());
+        }
+    }
+
+    /// Waits until there may be something to do.
+    fn wait(&self) {
+        let began = Instant::now();
+        if let Some(duration) = self.busy_poll.duration(began) {
+            self.poll_busily(began, duration);
+        }
+        if !self.shared.has_ready() {
+            self.sleep();
+        }
+        self.busy_poll.waited(began.elapsed());
+    }
+
+    /// Looks for something to do until there is some, a timer is due or `duration` has passed.
+    fn poll_busily(&self, began: Instant, duration: Duration) {
+        let end = began + duration;
+        let end = self.timers.borrow().next().map_or(end, |at| at.min(end));
+        let mut now = began;
+        loop {
+            self.start_hooks.run();
+            self.enter(Wait::No);
+            if self.shared.has_ready() || now >= end {
+                return;
+            }
+            let before = now;
+            std::thread::yield_now();
+            now = Instant::now();
+            if !self.busy_poll.yielded(now - before, now) {
+                return;
+            }
         }
     }
 

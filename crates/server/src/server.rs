@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Why a server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,7 @@ impl Server {
         let settings = Settings { pins_max: limits.connections_max, ..settings.clone() };
         let (store, attachments) = Store::open(data, &settings)?;
         let state = ServerState::new(settings.workers, limits.connections_per_peer_max, access);
-        let (workers, remotes) = start_workers(attachments, limits, &state)?;
+        let (workers, remotes) = start_workers(attachments, limits, settings.busy_poll, &state)?;
         if let Some(config) = tls_config {
             state.set_tls(config);
         }
@@ -196,6 +196,7 @@ fn listen(
 fn start_workers(
     attachments: Vec<Attachment>,
     limits: &HttpLimits,
+    busy_poll: Duration,
     state: &Arc<ServerState>,
 ) -> Result<(Vec<JoinHandle<()>>, Vec<Remote>), ServeError> {
     let (started, starting) = mpsc::channel();
@@ -206,6 +207,7 @@ fn start_workers(
             number,
             attachment,
             limits: limits.clone(),
+            busy_poll,
             state: Arc::clone(state),
             hand_over: hand_over.clone(),
             inbox,

@@ -39,6 +39,8 @@ pub(crate) struct WorkerSeed {
     pub(crate) number: usize,
     pub(crate) attachment: Attachment,
     pub(crate) limits: HttpLimits,
+    /// How long it looks for work before it sleeps.
+    pub(crate) busy_poll: Duration,
     pub(crate) state: Arc<ServerState>,
     pub(crate) hand_over: HandOver,
     pub(crate) inbox: Inbox,
@@ -97,7 +99,8 @@ pub(crate) fn run(seed: WorkerSeed) {
 }
 
 fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
-    let runtime = Runtime::new(RingConfig { submission_entries: 512 }).map_err(|error| error.to_string())?;
+    let runtime = Runtime::new(RingConfig { submission_entries: 512, busy_poll: seed.busy_poll })
+        .map_err(|error| error.to_string())?;
     let ring = runtime.ring();
     let limits = seed.limits;
     let receive_buffers = ReceiveBuffers::new(&ring, limits.receive_buffers, limits.receive_buffer_bytes)

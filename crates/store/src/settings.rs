@@ -1,6 +1,7 @@
 //! Everything about the engine that can be set, with its default, in one place.
 
 use crate::extent::SIZE_CLASSES;
+use buddy_ring::BUSY_POLL_DEFAULT;
 use std::time::Duration;
 
 /// When a write is answered.
@@ -100,6 +101,8 @@ pub struct Settings {
     pub requests_max: usize,
     /// Long reads that a worker can pin at a time, one a connection; more would hold back all reuse while they last.
     pub pins_max: usize,
+    /// How long a thread with nothing to do looks for work before it sleeps, where it has been busy lately; zero: it sleeps at once.
+    pub busy_poll: Duration,
     /// How long a write may wait for space, or for a stuck checkpoint, before it is refused.
     pub busy_timeout: Duration,
 }
@@ -122,6 +125,7 @@ impl Default for Settings {
             lock_timeout: Duration::from_secs(10),
             requests_max: 1024,
             pins_max: 16_384,
+            busy_poll: BUSY_POLL_DEFAULT,
             busy_timeout: Duration::from_secs(10),
         }
     }

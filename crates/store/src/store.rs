@@ -245,7 +245,8 @@ struct ControllerSeed {
 fn start_controller(seed: ControllerSeed) -> Result<(JoinHandle<()>, Remote), OpenError> {
     let (started, has_started) = mpsc::channel();
     let handle = thread("controller", move || {
-        let runtime = match Runtime::new(RingConfig::default()) {
+        let config = RingConfig { busy_poll: seed.settings.busy_poll, ..RingConfig::default() };
+        let runtime = match Runtime::new(config) {
             Ok(runtime) => runtime,
             Err(error) => return drop(started.send(Err(error))),
         };

@@ -36,7 +36,7 @@ fn files_are_written_flushed_and_read_back() {
 #[test]
 fn more_operations_than_the_queue_holds_all_complete() {
     let directory = tempfile::tempdir().unwrap();
-    let runtime = Runtime::new(RingConfig { submission_entries: 4 }).unwrap();
+    let runtime = Runtime::new(RingConfig { submission_entries: 4, ..RingConfig::default() }).unwrap();
     let ring = runtime.ring();
     runtime.block_on(async {
         let file = File::new(&ring, open(&directory.path().join("file")));

@@ -22,9 +22,15 @@ mod wakes;
 use buddy_ring::{Address, ListenOptions, Listener, Ring, RingConfig, Runtime, Socket};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 fn runtime() -> Runtime {
     Runtime::new(RingConfig::default()).unwrap()
+}
+
+/// A ring that sleeps as soon as it has nothing to do.
+fn runtime_that_sleeps() -> Runtime {
+    Runtime::new(RingConfig { busy_poll: Duration::ZERO, ..RingConfig::default() }).unwrap()
 }
 
 fn loopback() -> SocketAddr {

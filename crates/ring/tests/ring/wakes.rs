@@ -1,6 +1,6 @@
 //! Waking: a ring from another's thread, a task from any. A wake that is lost hangs.
 
-use super::runtime;
+use super::{runtime, runtime_that_sleeps};
 use buddy_ring::Runtime;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,9 +8,25 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Two threads pass a counter to and fro over queues; each sleeps in its ring whenever its queue is empty. A lost wake hangs.
 #[test]
 fn messages_between_rings_wake_sleepers() {
+    pass_messages(runtime_that_sleeps, 0);
+}
+
+#[test]
+fn messages_between_rings_are_found_by_polling() {
+    pass_messages(runtime, 0);
+}
+
+/// Each ring polls for a while, gives up and sleeps.
+#[test]
+fn messages_between_rings_that_poll_and_sleep_in_turns_arrive() {
+    pass_messages(runtime, 7);
+}
+
+/// Two threads pass a counter to and fro over queues; each waits in its ring whenever its queue is empty, and where `pause_every` is
+/// not 0 one lets the other wait for longer each time that it has come so far. A lost wake hangs.
+fn pass_messages(runtime: fn() -> Runtime, pause_every: u64) {
     const ROUNDS: u64 = 20_000;
     let (ping_sender, ping_receiver) = rtrb::RingBuffer::new(8);
     let (pong_sender, pong_receiver) = rtrb::RingBuffer::new(8);
@@ -19,11 +35,11 @@ fn messages_between_rings_wake_sleepers() {
     let echo = std::thread::spawn(move || {
         let runtime = runtime();
         peer_sender.send(runtime.ring().remote()).unwrap();
-        relay(&runtime, ping_receiver, pong_sender, remote_receiver.recv().unwrap(), false)
+        relay(&runtime, ping_receiver, pong_sender, remote_receiver.recv().unwrap(), 0, false)
     });
     let runtime = runtime();
     remote_sender.send(runtime.ring().remote()).unwrap();
-    let last = relay(&runtime, pong_receiver, ping_sender, peer_receiver.recv().unwrap(), true);
+    let last = relay(&runtime, pong_receiver, ping_sender, peer_receiver.recv().unwrap(), pause_every, true);
     assert_eq!(last, ROUNDS);
     echo.join().unwrap();
 
@@ -32,6 +48,7 @@ fn messages_between_rings_wake_sleepers() {
         mut inbox: rtrb::Consumer<u64>,
         mut outbox: rtrb::Producer<u64>,
         peer: buddy_ring::Remote,
+        pause_every: u64,
         begin: bool,
     ) -> u64 {
         let ring = runtime.ring();
@@ -62,6 +79,10 @@ fn messages_between_rings_wake_sleepers() {
                     }
                 })
                 .await;
+                if pause_every > 0 && message % pause_every == 0 {
+                    // The lengths go through all that is near the time at which the other gives up polling.
+                    ring.sleep(Duration::from_micros(message % 211)).await;
+                }
                 if message < ROUNDS {
                     outbox.push(message + 1).unwrap();
                 }
