@@ -21,10 +21,10 @@ const LONGEST_FACTOR: u32 = 16;
 const AVERAGED_WAITS: u32 = 4;
 /// A yield of this length was a time slice of another program. The kernel's slices are 0.7 to 4 ms.
 const SLICE: Duration = Duration::from_millis(1);
-/// Polling rests for so many times what a slice took: at most one part in 25 of the time is lost …
-const REST_FACTOR: u32 = 25;
+/// Polling rests for so many times what a slice took: at most one part in ten of the time is lost …
+const REST_FACTOR: u32 = 10;
 /// … doubled, so often at most, where the next slice is lost sooner after a rest than the rest was long.
-const DOUBLINGS_MAX: u32 = 6;
+const DOUBLINGS_MAX: u32 = 8;
 
 /// What a ring knows of its waits.
 pub(crate) struct BusyPoll {
@@ -55,9 +55,17 @@ impl BusyPoll {
         (is_worthwhile && !rests && !self.limit.is_zero()).then_some(self.limit)
     }
 
-    /// Takes in how long a wait was, polling and sleep together.
-    pub(crate) fn waited(&self, wait: Duration) {
-        let wait = wait.min(self.limit * LONGEST_FACTOR);
+    /// Takes in that polling found something. Time that others had meanwhile was not lost, so it does not count.
+    pub(crate) fn found(&self) {
+        self.average_in(self.limit);
+    }
+
+    /// Takes in how long a wait was that ended in sleep.
+    pub(crate) fn slept(&self, wait: Duration) {
+        self.average_in(wait.min(self.limit * LONGEST_FACTOR));
+    }
+
+    fn average_in(&self, wait: Duration) {
         self.average_wait.set((self.average_wait.get() * (AVERAGED_WAITS - 1) + wait) / AVERAGED_WAITS);
     }
 
@@ -84,7 +92,7 @@ mod tests {
 
     fn after_short_waits(limit: Duration) -> BusyPoll {
         let poll = BusyPoll::new(limit);
-        (0..20).for_each(|_| poll.waited(Duration::from_micros(30)));
+        (0..20).for_each(|_| poll.slept(Duration::from_micros(30)));
         poll
     }
 
@@ -100,8 +108,8 @@ mod tests {
         let poll = after_short_waits(LIMIT);
         // A client that asks every millisecond, and what waits for the disk in between.
         for _ in 0..10 {
-            poll.waited(Duration::from_micros(900));
-            poll.waited(Duration::from_micros(100));
+            poll.slept(Duration::from_micros(900));
+            poll.slept(Duration::from_micros(100));
         }
         assert_eq!(poll.duration(now), None);
     }
@@ -109,16 +117,16 @@ mod tests {
     #[test]
     fn a_long_sleep_is_forgotten_after_a_few_short_waits() {
         let poll = after_short_waits(LIMIT);
-        poll.waited(Duration::from_secs(3600));
+        poll.slept(Duration::from_secs(3600));
         assert_eq!(poll.duration(Instant::now()), None);
-        (0..8).for_each(|_| poll.waited(Duration::from_micros(30)));
+        (0..8).for_each(|_| poll.slept(Duration::from_micros(30)));
         assert_eq!(poll.duration(Instant::now()), Some(LIMIT));
     }
 
     #[test]
     fn without_a_limit_there_is_no_polling() {
         let poll = after_short_waits(Duration::ZERO);
-        poll.waited(Duration::ZERO);
+        poll.slept(Duration::ZERO);
         assert_eq!(poll.duration(Instant::now()), None);
     }
 

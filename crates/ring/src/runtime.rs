@@ -284,10 +284,12 @@ impl Inner {
         if let Some(duration) = self.busy_poll.duration(began) {
             self.poll_busily(began, duration);
         }
-        if !self.shared.has_ready() {
+        if self.shared.has_ready() {
+            self.busy_poll.found();
+        } else {
             self.sleep();
+            self.busy_poll.slept(began.elapsed());
         }
-        self.busy_poll.waited(began.elapsed());
     }
 
     /// Looks for something to do until there is some, a timer is due or `duration` has passed.
