@@ -19,28 +19,19 @@ fn cached_pages(data: &Path) -> Option<usize> {
     (0..pages).map(|page| is_cached(file.as_fd(), page * PAGE as u64, 1).map(usize::from)).sum()
 }
 
-fn put(client: &mut Client, body: &[u8]) {
-    assert_eq!(client.request("PUT", &format!("/{}", name(body)), &[], body).status, 201);
-}
-
-fn get(client: &mut Client, body: &[u8]) {
-    let reply = client.request("GET", &format!("/{}", name(body)), &[], b"");
-    assert!(reply.status == 200 && reply.body == body, "{}: {} bytes, or others", reply.status, body.len());
-}
-
 /// A store of which nothing is cached, with a client whose server expects that what it reads may not be. `None` where reads cannot
 /// pass the cache.
 fn cold_store(data: &Path) -> Option<(Server, Client)> {
     let server = Server::start(data, &["--workers", "1"]);
     let mut client = server.connect();
     let body = bytes(1, PAGE);
-    put(&mut client, &body);
+    client.put_block(&body);
     if cached_pages(data) != Some(0) {
         eprintln!("not tested: this kernel has no cachestat, or this file system writes through its cache");
         return None;
     }
     // Nobody expected this one not to be cached.
-    get(&mut client, &body);
+    client.get_block(&body);
     assert_eq!(cached_pages(data), Some(1));
     Some((server, client))
 }
@@ -52,14 +43,14 @@ fn a_block_is_cached_when_it_is_read_for_the_second_time() {
     let Some((server, mut client)) = cold_store(&data) else { return };
     for size in [1, 511, 4095, 4096, 4097, 5000, 20_000, 32_767, 32_768, 32_769, 100_000, 524_287, 524_288] {
         let body = bytes(size as u64, size);
-        put(&mut client, &body);
+        client.put_block(&body);
         let before = cached_pages(&data).unwrap();
-        get(&mut client, &body);
+        client.get_block(&body);
         assert_eq!(cached_pages(&data).unwrap(), before, "{size} bytes, read once");
-        get(&mut client, &body);
+        client.get_block(&body);
         let after = before + size.div_ceil(PAGE);
         assert_eq!(cached_pages(&data).unwrap(), after, "{size} bytes, read twice");
-        get(&mut client, &body);
+        client.get_block(&body);
         assert_eq!(cached_pages(&data).unwrap(), after, "{size} bytes, read three times");
     }
     server.stop();
@@ -72,7 +63,7 @@ fn what_others_have_cached_is_served_from_the_cache() {
     let data = directory.path().join("data");
     let Some((server, mut client)) = cold_store(&data) else { return };
     let bodies: Vec<_> = (10..30).map(|seed| bytes(seed, PAGE)).collect();
-    bodies.iter().for_each(|body| put(&mut client, body));
+    bodies.iter().for_each(|body| client.put_block(body));
     std::fs::read(data.join("data")).unwrap();
     // The process's own count of what was read from the disk for it.
     let read_bytes = || {
@@ -80,7 +71,7 @@ fn what_others_have_cached_is_served_from_the_cache() {
         io.lines().find_map(|line| line.strip_prefix("read_bytes: ")?.parse::<u64>().ok()).unwrap()
     };
     let before = read_bytes();
-    bodies.iter().for_each(|body| get(&mut client, body));
+    bodies.iter().for_each(|body| client.get_block(body));
     assert_eq!(read_bytes(), before);
     server.stop();
 }
@@ -96,13 +87,13 @@ fn ranges_of_blocks_that_only_the_disk_has_are_right_wherever_they_begin() {
             // Another block for each, so that each is read for the first time.
             let body = bytes(seed + number as u64, size);
             if start < end && end <= size {
-                put(&mut client, &body);
+                client.put_block(&body);
                 for _ in 0..3 {
                     let range = format!("Range: bytes={start}-{}", end - 1);
                     let reply = client.request("GET", &format!("/{}", name(&body)), &[&range], b"");
                     assert!(reply.status == 206 && reply.body == body[start..end], "{size}: {start}..{end}");
                 }
-                get(&mut client, &body);
+                client.get_block(&body);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Disks in memory that log what is done to them: files of a FUSE file system of this very process, below loop devices.
+//! Disks in memory that log what is done to them, and take as long as a test wants to read: files of a FUSE file system of this very process, below loop devices.
 //!
 //! A write is in the log before it is confirmed, and so is a flush. So of what happened before this process saw an answer nothing
 //! lies beyond the log's length at that time: answers and the log have one clock. One thread serves all disks, one request after the
@@ -27,6 +27,15 @@ const VALID: Duration = Duration::from_secs(3600);
 struct State {
     now: Mutex<Now>,
     length: AtomicUsize,
+    held: Mutex<Held>,
+}
+
+/// Reads that are not answered.
+#[derive(Default)]
+struct Held {
+    /// Those of this disk are held.
+    disk: Option<usize>,
+    reads: Vec<(Vec<u8>, ReplyData)>,
 }
 
 #[derive(Default)]
@@ -76,6 +85,12 @@ impl Disks {
         self.state.length.store(0, Ordering::SeqCst);
     }
 
+    /// Answers no read of this disk as long as what is returned lives.
+    pub fn hold_reads(&self, disk: usize) -> HeldReads {
+        self.state.held.lock().unwrap().disk = Some(disk);
+        HeldReads(Arc::clone(&self.state))
+    }
+
     /// What happened since the log began.
     pub fn record(&self) -> Record {
         self.state.now.lock().unwrap().record.clone()
@@ -86,6 +101,23 @@ impl Drop for Disks {
     /// A loop device lets go of its file some time after it is detached; the session alone would not wait for that.
     fn drop(&mut self) {
         unmount_at_last(&self.path);
+    }
+}
+
+/// Reads that wait for their answer. They get it when this is dropped: before whoever waits for one, who could not even be killed.
+pub struct HeldReads(Arc<State>);
+
+impl HeldReads {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.held.lock().unwrap().reads.len()
+    }
+}
+
+impl Drop for HeldReads {
+    fn drop(&mut self) {
+        let held = std::mem::take(&mut *self.0.held.lock().unwrap());
+        held.reads.into_iter().for_each(|(bytes, reply)| reply.data(&bytes));
     }
 }
 
@@ -170,7 +202,12 @@ impl Filesystem for Files {
             return reply.error(Errno::EIO);
         };
         image.read(offset, &mut bytes);
-        reply.data(&bytes);
+        let mut held = self.state.held.lock().unwrap();
+        if held.disk.is_some() && held.disk == Files::disk(inode) {
+            held.reads.push((bytes, reply));
+        } else {
+            reply.data(&bytes);
+        }
     }
 
     fn write(

@@ -211,6 +211,11 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// It brings this block.
+    pub fn assert_block(&self, body: &[u8]) {
+        assert!(self.status == 200 && self.body == body, "{}: {} bytes, or others", self.status, body.len());
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
@@ -257,6 +262,17 @@ impl Client {
         bytes.extend_from_slice(body);
         self.stream.write_all(&bytes).ok()?;
         self.read_reply(method == "HEAD")
+    }
+
+    /// Stores a new block under its name.
+    pub fn put_block(&mut self, body: &[u8]) {
+        assert_eq!(self.request("PUT", &format!("/{}", name(body)), &[], body).status, 201);
+    }
+
+    /// Gets a block, which must be there.
+    pub fn get_block(&mut self, body: &[u8]) {
+        let reply = self.request("GET", &format!("/{}", name(body)), &[], b"");
+        reply.assert_block(body);
     }
 
     /// Sends a block in chunks of the given sizes, over and over.
