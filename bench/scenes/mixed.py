@@ -1,5 +1,8 @@
 """GET, PUT and DELETE of all sizes for minutes: whether rate, memory and processor time stay what they were, and what becomes of the space.
 
+The data file is let grow first to what the store may have, and emptied down to what the mix begins with: growth writes zeros, which the
+first minute would have to do and the last would not.
+
 The mix stores five blocks for each that it deletes, so any disk would be full in minutes. It is therefore sent in slices: between them so
 many blocks, drawn by chance, are deleted that as many are left as at the beginning. A slice lasts until about three quarters of
 --mixed-gib would be full, by what the slices before it stored a second; --capacity keeps the store from growing beyond. Time counts only
@@ -25,6 +28,7 @@ MEAN_EXTENT_BYTES = (1020 << 10) // 8  # 4 KiB, 8 KiB … 512 KiB equally often
 CLASSES = tuple(f"{4 << number} KiB" for number in range(8))
 FIRST_SLICE_S, SHORTEST_SLICE_S, LONGEST_SLICE_S = 2, 1, 60
 FULL_SHARE = 0.75
+GROWN_SHARE = 0.95  # of the store, before the mix begins
 FULL = "status 507"  # the store's answer where there is no space
 COMPARED_S = 60  # the beginning and the end that are compared
 
@@ -45,6 +49,7 @@ def measure(run):
     with run.ours("mixed", "--capacity", budget) as server:
         run.say(f"storing {blocks:,} blocks of all sizes")
         run.generator.fill(server, "mix", blocks, names)
+        grow(run, server, budget)
         before, slices = settle(server), []
         seconds = FIRST_SLICE_S
         while (left := options.mixed_seconds - sum(each["seconds"] for each in slices)) >= SHORTEST_SLICE_S:
@@ -61,6 +66,14 @@ def measure(run):
         after = settle(server)
     return {"seconds": options.mixed_seconds, "budget_bytes": budget, "blocks": blocks, "connections": options.connections,
             "before": before, "after": after, "measurements": slices}
+
+
+def grow(run, server, budget):
+    surplus = int(GROWN_SHARE * budget - settle(server)["bytes_allocated"]) // MEAN_EXTENT_BYTES
+    run.say(f"storing and deleting {surplus:,} more, so that the file grows")
+    grown = run.path("grown.names")
+    run.generator.fill(server, "mix", surplus, grown)
+    run.generator.delete(server, grown)
 
 
 def room_of(budget, stats):
@@ -108,7 +121,7 @@ def section(result):
     text = (f"GET, PUT and DELETE as {MIX}, every size class equally often, {result['connections']} connections, "
             f"{seconds_of(slices):,.0f} s in {len(slices)} slices: {requests:,} requests succeeded, {full:,} PUTs were refused because the "
             f"store was full (507). Between slices blocks drawn by chance were deleted until {result['blocks']:,} were left, as at the "
-            f"beginning; the store may have {result['budget_bytes'] >> 30} GiB. Times and processor use are of the mix alone.")
+            f"beginning; the store may have {result['budget_bytes'] >> 30} GiB, to which its file was let grow before. Times and processor use are of the mix alone.")
     parts = [text, load_table(slices), space_table(result["before"], result["after"])]
     return "\n\n".join(parts), Series(slices).notes("load")
 
