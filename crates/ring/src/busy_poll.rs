@@ -25,6 +25,8 @@ const SLICE: Duration = Duration::from_millis(1);
 const REST_FACTOR: u32 = 10;
 /// … doubled, so often at most, where the next slice is lost sooner after a rest than the rest was long.
 const DOUBLINGS_MAX: u32 = 8;
+/// No rest is longer: a process that was stopped while it yielded took longer than any slice.
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// What a ring knows of its waits.
 pub(crate) struct BusyPoll {
@@ -78,7 +80,7 @@ impl BusyPoll {
             Some(rest) if now < rest.end + rest.duration => (rest.doublings + 1).min(DOUBLINGS_MAX),
             _ => 0,
         };
-        let duration = took * (REST_FACTOR << doublings);
+        let duration = took.saturating_mul(REST_FACTOR << doublings).min(REST_MAX);
         self.rest.set(Some(Rest { duration, end: now + duration, doublings }));
         false
     }
@@ -150,12 +152,14 @@ mod tests {
         };
         let first = rest_after(Instant::now());
         let mut last = first;
-        for doublings in 1..=DOUBLINGS_MAX {
+        for doublings in 1..DOUBLINGS_MAX {
             last = rest_after(last.end + last.duration / 2);
             assert_eq!(last.duration, first.duration * (1 << doublings));
         }
-        last = rest_after(last.end);
-        assert_eq!(last.duration, first.duration * (1 << DOUBLINGS_MAX), "no longer than that");
+        for _ in 0..3 {
+            last = rest_after(last.end);
+            assert_eq!(last.duration, REST_MAX);
+        }
         assert_eq!(
             rest_after(last.end + last.duration).duration,
             first.duration,
