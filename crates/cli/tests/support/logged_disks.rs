@@ -1,4 +1,5 @@
-//! Disks in memory that log what is done to them, and take as long as a test wants to read: files of a FUSE file system of this very process, below loop devices.
+//! Disks in memory that log what is done to them: files of a FUSE file system of this very process, below loop devices. Reading takes as
+//! long as a test wants.
 //!
 //! A write is in the log before it is confirmed, and so is a flush. So of what happened before this process saw an answer nothing
 //! lies beyond the log's length at that time: answers and the log have one clock. One thread serves all disks, one request after the
