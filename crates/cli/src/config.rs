@@ -102,7 +102,7 @@ impl ServeOptions {
             recent_reads: Settings::recent_reads_for(memory::bytes()),
             journal_bytes: journal_size(self.journal_size)?,
             lock_timeout: self.lock_timeout.map_or(defaults.lock_timeout, |span| span.0),
-            busy_poll: busy_poll(self.busy_poll, defaults.busy_poll)?,
+            busy_poll: span_within("busy-poll", self.busy_poll, defaults.busy_poll, Duration::ZERO, BUSY_POLL_MAX)?,
             ..defaults
         })
     }
@@ -186,6 +186,9 @@ fn cors(origins: Option<&str>) -> Result<Cors, Failure> {
     Cors::new(origins).map_err(|error| Failure(format!("cors-origin: {error}")))
 }
 
+/// Polling for longer than this would be what sleeping is for.
+const BUSY_POLL_MAX: Duration = Duration::from_millis(1);
+
 /// A number between two limits.
 fn within<T: PartialOrd + std::fmt::Display>(name: &str, value: T, least: T, most: T) -> Result<T, Failure> {
     if value < least || value > most {
@@ -196,23 +199,21 @@ fn within<T: PartialOrd + std::fmt::Display>(name: &str, value: T, least: T, mos
 
 /// A time that is neither nothing nor for ever.
 fn span(name: &str, span: Option<Span>, default: Duration) -> Result<Duration, Failure> {
-    const LEAST: Duration = Duration::from_millis(1);
-    const MOST: Duration = Duration::from_secs(24 * 60 * 60);
-    let Some(Span(span)) = span else { return Ok(default) };
-    if span < LEAST || span > MOST {
-        let span = humantime::format_duration(span);
-        return Err(Failure(format!("{name} is {span}: it must be between 1ms and 1day")));
-    }
-    Ok(span)
+    span_within(name, span, default, Duration::from_millis(1), Duration::from_secs(24 * 60 * 60))
 }
 
-/// Polling for longer than this would be what sleeping is for.
-fn busy_poll(span: Option<Span>, default: Duration) -> Result<Duration, Failure> {
-    const MOST: Duration = Duration::from_millis(1);
+/// A time between two limits.
+fn span_within(
+    name: &str,
+    span: Option<Span>,
+    default: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<Duration, Failure> {
     let Some(Span(span)) = span else { return Ok(default) };
-    if span > MOST {
-        let span = humantime::format_duration(span);
-        return Err(Failure(format!("busy-poll is {span}: it must be between 0s and 1ms")));
+    if span < least || span > most {
+        let [span, least, most] = [span, least, most].map(humantime::format_duration);
+        return Err(Failure(format!("{name} is {span}: it must be between {least} and {most}")));
     }
     Ok(span)
 }
