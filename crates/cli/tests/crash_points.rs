@@ -14,7 +14,7 @@ const OPTIONS: [&str; 6] = ["--workers", "3", "--checkpoint-names", "100", "--jo
 const SIGABRT: i32 = 6;
 
 /// Points that a server under load comes to, and how often it may before it dies.
-const UNDER_LOAD: [(&str, u32); 13] = [
+const UNDER_LOAD: [(&str, u32); 15] = [
     ("block-written", 50),
     ("frame-begun", 50),
     ("frame-written", 50),
@@ -25,8 +25,10 @@ const UNDER_LOAD: [(&str, u32); 13] = [
     ("checkpoint-prepared", 3),
     ("checkpoint-committed", 3),
     ("generation-dropped", 3),
-    ("growth-written", 0),
-    ("growth-flushed", 0),
+    ("growth-written", 2),
+    ("growth-flushed", 2),
+    ("zeros-written", 1),
+    ("zeros-flushed", 1),
     // As often as it takes: the journal is written round.
     ("journal-begins-again", 0),
 ];
@@ -62,11 +64,11 @@ fn a_process_that_dies_anywhere_loses_nothing() {
         let data = directory.path().join("data");
         let mut owners = owners(8, 7);
         for (point, times_before) in UNDER_LOAD {
-            if point.starts_with("growth") {
-                // A store that is new has to grow.
+            if point.starts_with("growth") || point.starts_with("zeros") {
+                // A store that is new has to make space.
                 let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
                 let (data, mut owners) = (directory.path().join("data"), support::oracle::owners(8, 8));
-                die_under_load(&data, &mut owners, &mode, point, 2);
+                die_under_load(&data, &mut owners, &mode, point, times_before);
                 reopen(&data, &mut owners);
                 continue;
             }

@@ -147,6 +147,18 @@ impl File {
         (completion.into_result(), payload.buffers)
     }
 
+    /// Sets space aside for `bytes` from `offset` on and extends the file to their end, where it is shorter (`fallocate`). What was
+    /// never written there reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `EOPNOTSUPP` where the file system cannot do this. The file may have been extended by a part of it.
+    pub async fn preallocate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let entry = opcode::Fallocate::new(types::Fd(self.descriptor.as_raw_fd()), bytes).offset(offset).build();
+        // SAFETY: the entry names this descriptor and no memory.
+        unsafe { transfer(&self.ring, &self.descriptor, entry, Vec::new()) }.await.0.map(drop)
+    }
+
     /// Brings everything that was written before the call to stable storage (`fdatasync`).
     ///
     /// # Errors

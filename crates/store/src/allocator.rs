@@ -1,5 +1,8 @@
 //! The buddy allocator: which extents of the data file are free. Pure: no files, no threads, no clock.
 //!
+//! Some free extents of the largest class are *unwritten*: the file system has set them aside, and nobody has written there yet. Their
+//! first write costs the file system a note, so only whole blocks go there, and they are never split.
+//!
 //! Invariants: free extents do not overlap and lie inside the file; two buddies are never both free (they would have
 //! merged), except in the largest class. Everything else (occupied, held by pools, waiting for readers) is known to others
 //! only, see `ledger`.
@@ -7,11 +10,14 @@
 use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, SIZE_CLASSES, SizeClass};
 use crate::free_set::FreeSet;
 use crate::page_map::PageMap;
+use std::ops::Range;
 
 /// Free extents by size class.
 #[derive(Default, Debug)]
 pub struct Allocator {
     free: [FreeSet; SIZE_CLASSES],
+    /// Free as well, of the largest class.
+    unwritten: FreeSet,
     macroblocks: u64,
 }
 
@@ -47,14 +53,24 @@ impl Allocator {
 
     /// Adds macroblocks at the end of the file, each two free extents of the largest class.
     pub fn grow(&mut self, macroblocks: u64) {
+        for number in self.extend(macroblocks) {
+            self.set(SizeClass::LARGEST).insert(number);
+        }
+    }
+
+    /// The same, of space that nobody has written yet.
+    pub fn grow_unwritten(&mut self, macroblocks: u64) {
+        for number in self.extend(macroblocks) {
+            self.unwritten.insert(number);
+        }
+    }
+
+    /// Moves the end of the file; returns the numbers of the new extents of the largest class.
+    fn extend(&mut self, macroblocks: u64) -> Range<u64> {
         let per_macroblock = MACROBLOCK_BYTES / SizeClass::LARGEST.bytes();
         let first = self.macroblocks * per_macroblock;
         self.macroblocks += macroblocks;
-        let end = self.macroblocks * per_macroblock;
-        let set = self.set(SizeClass::LARGEST);
-        for number in first..end {
-            set.insert(number);
-        }
+        first..self.macroblocks * per_macroblock
     }
 
     /// Takes up to `count` extents of `class`, lowest-numbered first, and appends them to `runs`, neighbours joined. Where the
@@ -73,6 +89,27 @@ impl Allocator {
             }
         }
         taken
+    }
+
+    /// Takes up to `count` unwritten extents, lowest-numbered first, and appends them to `runs`, neighbours joined. Returns how many.
+    /// [`Allocator::release`] takes them back as written ones.
+    pub fn take_unwritten(&mut self, count: u32, runs: &mut Vec<ExtentRun>) -> u32 {
+        let mut taken = 0;
+        while taken < count
+            && let Some((number, run)) = self.unwritten.take_first_run(count - taken)
+        {
+            taken += run;
+            if let Some(first) = Extent::new(SizeClass::LARGEST, number) {
+                append(runs, ExtentRun::new(first, run));
+            }
+        }
+        taken
+    }
+
+    /// Takes an unwritten extent back that is still unwritten.
+    pub fn release_unwritten(&mut self, extent: Extent) {
+        debug_assert!(!self.overlaps_free(extent), "{extent} is free already");
+        self.unwritten.insert(extent.number());
     }
 
     /// Splits the lowest extent of the smallest larger class that has one, down to `class`.
@@ -120,6 +157,9 @@ impl Allocator {
             if self.free.get(larger.class().index()).is_some_and(|set| set.contains(larger.number())) {
                 return true;
             }
+            if larger.class() == SizeClass::LARGEST && self.unwritten.contains(larger.number()) {
+                return true;
+            }
             covering = larger.parent();
         }
         self.overlaps_free_parts(extent)
@@ -149,19 +189,36 @@ impl Allocator {
     /// Bytes of all free extents.
     #[must_use]
     pub fn free_bytes(&self) -> u64 {
+        self.written_bytes() + self.unwritten_bytes()
+    }
+
+    /// Of them, what has been written before.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
         SizeClass::all().zip(&self.free).map(|(class, set)| class.bytes() * set.count()).sum()
+    }
+
+    /// And what has not.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> u64 {
+        SizeClass::LARGEST.bytes() * self.unwritten.count()
     }
 
     /// Numbers of free extents, by size class.
     #[must_use]
     pub fn free_counts(&self) -> [u64; SIZE_CLASSES] {
-        self.free.each_ref().map(FreeSet::count)
+        let mut counts = self.free.each_ref().map(FreeSet::count);
+        if let Some(largest) = counts.last_mut() {
+            *largest += self.unwritten.count();
+        }
+        counts
     }
 
     /// All free extents, by class and number.
     pub fn free_extents(&self) -> impl Iterator<Item = Extent> + '_ {
         SizeClass::all()
             .zip(&self.free)
+            .chain([(SizeClass::LARGEST, &self.unwritten)])
             .flat_map(|(class, set)| set.iter().filter_map(move |number| Extent::new(class, number)))
     }
 }
@@ -177,6 +234,7 @@ mod tests {
     use super::*;
     use crate::extent::{MACROBLOCK_PAGES, PAGE_BYTES};
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn extent(class: u8, number: u64) -> Extent {
         Extent::new(SizeClass::new(class).unwrap(), number).unwrap()
@@ -225,6 +283,9 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Grow,
+        GrowUnwritten,
+        /// So many unwritten extents are taken, and so many of them given back as they are, the others as written.
+        Write(u32, usize),
         Allocate(u8, u32),
         Release(usize),
         Reopen,
@@ -233,6 +294,8 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             1 => Just(Step::Grow),
+            1 => Just(Step::GrowUnwritten),
+            1 => (1..5u32, 0..5usize).prop_map(|(count, unwritten)| Step::Write(count, unwritten)),
             8 => (0..8u8, 1..20u32).prop_map(|(class, count)| Step::Allocate(class, count)),
             8 => any::<usize>().prop_map(Step::Release),
             1 => Just(Step::Reopen),
@@ -293,13 +356,38 @@ mod tests {
             let mut model = Model::default();
             let mut allocator = Allocator::new();
             let mut taken = Vec::new();
+            let (mut unwritten, mut taken_unwritten) = (BTreeSet::new(), Vec::new());
             for step in steps {
                 match step {
                     Step::Grow if model.occupied.len() < 1024 => {
                         allocator.grow(1);
                         model.occupied.resize(model.occupied.len() + 256, false);
                     }
-                    Step::Grow => {}
+                    Step::GrowUnwritten if model.occupied.len() < 1024 => {
+                        allocator.grow_unwritten(1);
+                        let first = model.occupied.len() as u64 / SizeClass::LARGEST.pages();
+                        unwritten.extend([extent(7, first), extent(7, first + 1)]);
+                        model.occupied.resize(model.occupied.len() + 256, false);
+                    }
+                    Step::Grow | Step::GrowUnwritten => {}
+                    Step::Write(count, left) => {
+                        let mut runs = Vec::new();
+                        let got = allocator.take_unwritten(count, &mut runs);
+                        prop_assert_eq!(got as usize, unwritten.len().min(count as usize));
+                        for (number, extent) in runs.into_iter().flatten().enumerate() {
+                            prop_assert_eq!(unwritten.pop_first(), Some(extent), "the lowest first");
+                            prop_assert!(!allocator.overlaps_free(extent));
+                            taken_unwritten.push((extent, number < left));
+                        }
+                        for (extent, unchanged) in taken_unwritten.drain(..) {
+                            if unchanged {
+                                allocator.release_unwritten(extent);
+                                unwritten.insert(extent);
+                            } else {
+                                allocator.release(extent);
+                            }
+                        }
+                    }
                     Step::Allocate(class, count) => {
                         let class = SizeClass::new(class).unwrap();
                         let mut runs = Vec::new();
@@ -308,10 +396,12 @@ mod tests {
                         prop_assert_eq!(extents.len(), got as usize);
                         for extent in &extents {
                             prop_assert_eq!(extent.class(), class);
+                            prop_assert!(!unwritten.iter().any(|other| Model::pages(*other).contains(&Model::pages(*extent).start)));
                             model.set(*extent, true);
                         }
                         if got < count {
-                            prop_assert!(model.largest_free().iter().all(|free| free.class() < class));
+                            let left = model.largest_free();
+                            prop_assert!(left.iter().all(|free| free.class() < class || unwritten.contains(free)));
                         }
                         taken.extend(extents);
                     }
@@ -323,6 +413,7 @@ mod tests {
                     Step::Release(_) => {}
                     Step::Reopen => {
                         allocator = Allocator::from_page_maps(allocator.macroblocks(), model.page_maps());
+                        unwritten.clear();
                     }
                 }
                 let mut expected = model.largest_free();
@@ -330,6 +421,8 @@ mod tests {
                 let mut found: Vec<_> = allocator.free_extents().collect();
                 found.sort_unstable();
                 prop_assert_eq!(found, expected);
+                prop_assert_eq!(allocator.unwritten_bytes(), unwritten.len() as u64 * SizeClass::LARGEST.bytes());
+                prop_assert!(unwritten.iter().all(|extent| allocator.overlaps_free(*extent)));
             }
             for extent in taken.drain(..) {
                 allocator.release(extent);

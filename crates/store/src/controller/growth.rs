@@ -1,134 +1,151 @@
-//! Relief for requests that find no space: the file grows, ahead of need where it can; where it cannot, pools give back what
-//! they do not need; only then is there no space.
+//! Making space: the file grows, and zeros are written where only small blocks will lie.
 //!
-//! The order within growth: zeros are written at the end of the file, flushed, and only then handed out. So the file's length is
-//! durable before anything refers to it, and a first write into new space is an overwrite.
+//! The order within growth: the file system sets space aside at the end of the file, the file is flushed, and only then is the space
+//! handed out. So the file's length is durable before anything refers to it.
+//!
+//! The first write to such space has the file system note that it is written now. For a block of the largest class that costs much less
+//! than writing everything twice; for small ones it costs more. So zeros are written, ahead of need, before any small block is, and
+//! its first write is an overwrite. Where the file system cannot set space aside, growth itself writes zeros.
 
-use super::requests::allocate_now;
-use super::space::{Relief, Starved};
 use super::{Controller, State};
 use crate::crash_point::crash_point;
-use crate::extent::MACROBLOCK_BYTES;
-use crate::files::{BlockFile, write_fully};
-use crate::messages::{Refusal, Reply};
+use crate::extent::{Extent, MACROBLOCK_BYTES, SizeClass};
+use crate::files::{BlockFile, Parts, is_no_space, is_unsupported, write_fully};
+use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Requests that starve are looked at this often, to refuse those that have waited too long.
-const STARVED_INTERVAL: Duration = Duration::from_millis(250);
-
-/// Zeros are written in pieces of this size: one macroblock.
+/// Zeros are written in pieces of this size: one extent of the largest class.
 #[allow(clippy::cast_possible_truncation)]
-const GROWTH_WRITE_BYTES: usize = MACROBLOCK_BYTES as usize;
+const ZEROS_BYTES: usize = SizeClass::LARGEST.bytes() as usize;
+
+/// By how much the file has grown.
+struct Growth {
+    macroblocks: u64,
+    /// They are full of zeros.
+    written: bool,
+    /// What has ended it early.
+    error: Option<io::Error>,
+}
+
+/// What became of extents to which zeros were to be written.
+#[derive(Default)]
+struct Zeroing {
+    written: Vec<Extent>,
+    /// The disk had no space for them.
+    unwritten: Vec<Extent>,
+    /// Something is wrong with the place.
+    suspect: Vec<Extent>,
+}
 
 impl<F: BlockFile> Controller<F> {
-    /// Serves those who starve, and does for the rest what can be done.
-    pub(super) fn relieve(self: &Rc<Self>, state: &mut State) {
-        for _ in 0..state.space.starved.len() {
-            if let Some(request) = state.space.starved.pop_front()
-                && !allocate_now(state, request)
-            {
-                state.space.starved.push_back(request);
-            }
-        }
-        if self.is_read_only() {
-            return self.refuse_starved(state, Refusal::ReadOnly);
-        }
-        let now = self.ring.now();
-        if state.space.starved.is_empty() {
-            state.space.recall_is_over();
-            if let Some(macroblocks) = state.space.growth_ahead(now) {
-                self.begin_growth(state, macroblocks);
-            }
-            return;
-        }
-        self.refuse_after_too_long(state, now);
-        match state.space.relief(now) {
-            Relief::Wait if state.space.waits_for_flush() => self.flush_now(state),
-            Relief::Wait => {}
-            Relief::Grow(macroblocks) => self.begin_growth(state, macroblocks),
-            Relief::Recall => {
-                let answers = state.ports.recall();
-                state.space.recall_asked(answers);
-            }
-            Relief::None => {
-                self.refuse_starved(state, Refusal::NoSpace);
-                state.space.recall_is_over();
-            }
-        }
-    }
-
-    /// Refuses those that have waited too long: readers that do not end, or a disk that does not answer. Looks again later.
-    fn refuse_after_too_long(self: &Rc<Self>, state: &mut State, now: Instant) {
-        let too_long = |request: &Starved| now.saturating_duration_since(request.since) >= self.settings.busy_timeout;
-        for _ in 0..state.space.starved.len() {
-            match state.space.starved.pop_front() {
-                Some(request) if too_long(&request) => {
-                    let failed = Reply::Failed { id: request.id, refusal: Refusal::Busy };
-                    state.ports.send(request.worker, failed);
-                }
-                Some(request) => state.space.starved.push_back(request),
-                None => {}
-            }
-        }
-        if !state.space.starved.is_empty() && !std::mem::replace(&mut state.timers.starved, true) {
-            let controller = Rc::clone(self);
-            self.after(STARVED_INTERVAL, move |state| {
-                state.timers.starved = false;
-                controller.settle(state);
-            });
-        }
-    }
-
-    fn refuse_starved(&self, state: &mut State, refusal: Refusal) {
-        while let Some(request) = state.space.starved.pop_front() {
-            state.ports.send(request.worker, Reply::Failed { id: request.id, refusal });
-        }
-    }
-
-    fn begin_growth(self: &Rc<Self>, state: &mut State, macroblocks: u64) {
+    pub(super) fn begin_growth(self: &Rc<Self>, state: &mut State, macroblocks: u64) {
         state.space.growth_begins(self.ring.now());
         let start = state.space.allocator().file_bytes();
         let controller = Rc::clone(self);
         self.ring
             .spawn(async move {
-                let (grown, error) = controller.write_zeros(start, macroblocks).await;
+                let growth = controller.extend(start, macroblocks).await;
                 crash_point("growth-written");
                 // Nothing of it is handed out before the flush.
-                let flushed = if grown > 0 { controller.data.flush().await } else { Ok(()) };
+                let flushed = if growth.macroblocks > 0 { controller.data.flush().await } else { Ok(()) };
                 crash_point("growth-flushed");
-                let mut state = controller.state.borrow_mut();
-                let state = &mut *state;
-                match flushed {
-                    Ok(()) => {
-                        if let Some(error) = &error {
-                            tracing::warn!(%error, file_bytes = start + grown * MACROBLOCK_BYTES, "the data file cannot grow");
-                        }
-                        state.space.grown(grown, error.is_some(), controller.ring.now());
+                controller.space_is_made(flushed, |state, now| {
+                    if let Some(error) = &growth.error {
+                        let file_bytes = start + growth.macroblocks * MACROBLOCK_BYTES;
+                        tracing::warn!(%error, file_bytes, "the data file cannot grow");
                     }
-                    Err(error) => controller.stop_writing(state, format!("a flush failed: {error}")),
-                }
-                controller.settle(state);
+                    state.space.grown(growth.macroblocks, growth.written, growth.error.is_some(), now);
+                });
             })
             .detach();
     }
 
-    /// Extends the file by up to `macroblocks` of zeros; returns by how many, and what ended it early.
-    async fn write_zeros(&self, start: u64, macroblocks: u64) -> (u64, Option<std::io::Error>) {
-        let mut zeros = match self.buffers.take(GROWTH_WRITE_BYTES).await {
-            Ok(buffer) => buffer,
-            Err(error) => return (0, Some(error)),
-        };
-        zeros.fill(0);
-        let mut parts = vec![(zeros, GROWTH_WRITE_BYTES)];
-        for macroblock in 0..macroblocks {
-            let offset = start + macroblock * MACROBLOCK_BYTES;
-            let (result, returned) = write_fully(&self.data, parts, offset, false).await;
-            parts = returned;
-            if let Err(error) = result {
-                return (macroblock, Some(error));
+    /// Extends the file by up to `macroblocks`: by as many as the disk has space for.
+    async fn extend(&self, start: u64, macroblocks: u64) -> Growth {
+        let (mut wanted, mut refusal) = (macroblocks, None);
+        loop {
+            match self.data.preallocate(start, wanted * MACROBLOCK_BYTES).await {
+                Ok(()) => return Growth { macroblocks: wanted, written: false, error: refusal },
+                Err(error) if is_unsupported(&error) => return self.extend_with_zeros(start, macroblocks).await,
+                Err(error) if wanted > 1 && is_no_space(&error) => (wanted, refusal) = (wanted / 2, Some(error)),
+                Err(error) => return Growth { macroblocks: 0, written: false, error: Some(error) },
             }
         }
-        (macroblocks, None)
+    }
+
+    async fn extend_with_zeros(&self, start: u64, macroblocks: u64) -> Growth {
+        let end = start + macroblocks * MACROBLOCK_BYTES;
+        let (mut offset, mut error) = (start, None);
+        match self.zeros().await {
+            Ok(mut zeros) => {
+                while offset < end && error.is_none() {
+                    let (result, returned) = write_fully(&self.data, zeros, offset, false).await;
+                    zeros = returned;
+                    match result {
+                        Ok(()) => offset += ZEROS_BYTES as u64,
+                        Err(failure) => error = Some(failure),
+                    }
+                }
+            }
+            Err(failure) => error = Some(failure),
+        }
+        Growth { macroblocks: (offset - start) / MACROBLOCK_BYTES, written: true, error }
+    }
+
+    pub(super) fn begin_zeroing(self: &Rc<Self>, state: &mut State, extents: u32) {
+        let extents = state.space.zeroing_begins(extents, self.ring.now());
+        let controller = Rc::clone(self);
+        self.ring
+            .spawn(async move {
+                let zeroing = controller.write_zeros(extents).await;
+                crash_point("zeros-written");
+                let flushed = if zeroing.written.is_empty() { Ok(()) } else { controller.data.flush().await };
+                crash_point("zeros-flushed");
+                controller.space_is_made(flushed, |state, now| {
+                    for extent in &zeroing.suspect {
+                        controller.suspect(*extent);
+                    }
+                    state.space.zeroed(&zeroing.written, &zeroing.unwritten, now);
+                });
+            })
+            .detach();
+    }
+
+    async fn write_zeros(&self, extents: Vec<Extent>) -> Zeroing {
+        let mut done = Zeroing::default();
+        let Ok(mut zeros) = self.zeros().await else { return Zeroing { unwritten: extents, ..done } };
+        for extent in extents {
+            if !done.unwritten.is_empty() {
+                done.unwritten.push(extent);
+                continue;
+            }
+            let (result, returned) = write_fully(&self.data, zeros, extent.offset(), false).await;
+            zeros = returned;
+            match result {
+                Ok(()) => done.written.push(extent),
+                Err(error) if is_no_space(&error) => done.unwritten.push(extent),
+                Err(_) => done.suspect.push(extent),
+            }
+        }
+        done
+    }
+
+    /// A piece of zeros, to be written.
+    async fn zeros(&self) -> io::Result<Parts> {
+        let mut buffer = self.buffers.take(ZEROS_BYTES).await?;
+        buffer.fill(0);
+        Ok(vec![(buffer, ZEROS_BYTES)])
+    }
+
+    /// Lets `take` have what was made, if it could be flushed.
+    fn space_is_made(self: &Rc<Self>, flushed: io::Result<()>, take: impl FnOnce(&mut State, Instant)) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        match flushed {
+            Ok(()) => take(state, self.ring.now()),
+            Err(error) => self.stop_writing(state, format!("a flush failed: {error}")),
+        }
+        self.settle(state);
     }
 }

@@ -19,8 +19,11 @@
 //! | `pacing` | when a frame begins |
 //! | `publishing` | writing a frame, publishing it, flushing |
 //! | `sealing` | sealing a generation and its checkpoint |
-//! | `growth` | relief for requests that find no space |
+//! | `ahead` | how much space is made at a time |
+//! | `relief` | what is done for requests that find no space |
+//! | `growth` | making space: the file grows, and zeros are written |
 
+mod ahead;
 mod frames;
 mod growth;
 mod in_flight;
@@ -29,6 +32,7 @@ mod naming;
 mod pacing;
 mod ports;
 mod publishing;
+mod relief;
 mod reports;
 mod requests;
 mod sealing;
@@ -42,6 +46,7 @@ pub use ports::Port;
 
 use crate::allocator::Allocator;
 use crate::checkpoint::{CheckpointDone, CheckpointJob};
+use crate::extent::SizeClass;
 use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::index::{IndexError, Totals};
@@ -267,10 +272,10 @@ impl<F: BlockFile> Controller<F> {
     /// Keeps the statistics up.
     fn count(&self, state: &State) {
         let statistics = &self.shared.statistics;
-        let allocator = state.space.allocator();
-        let (file, free) = (allocator.file_bytes(), allocator.free_bytes());
+        let (file, free_extents) = (state.space.allocator().file_bytes(), state.space.free_counts());
+        let free: u64 = SizeClass::all().zip(free_extents).map(|(class, count)| class.bytes() * count).sum();
         statistics.set_totals(&state.totals);
-        statistics.set_free_extents(allocator.free_counts());
+        statistics.set_free_extents(free_extents);
         statistics.file_bytes.set(file);
         let in_use = state.totals.bytes_allocated().saturating_add(statistics.bytes_quarantined.get());
         statistics.bytes_held.set(file.saturating_sub(free).saturating_sub(in_use));

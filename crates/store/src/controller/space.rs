@@ -5,23 +5,26 @@
 //! is removed, and a reader or a power cut could still find it), or quarantined (its bytes are damaged). Debug builds keep a ledger of all of them and check each
 //! passage.
 
+use super::ahead::Ahead;
 use super::ledger::{Ledger, Owner};
 use super::ports::WorkerId;
 use crate::allocator::Allocator;
 use crate::clock::{Clock, Held};
-use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, SizeClass};
+use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, SIZE_CLASSES, SizeClass};
 use crate::messages::RequestId;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Growth begins with this many macroblocks at a time …
-const GROWTH_MACROBLOCKS_MIN: u64 = 4;
-/// … and doubles up to this many while it is asked for again and again.
+/// The file grows by up to this many macroblocks at a time while it is asked for again and again …
 const GROWTH_MACROBLOCKS_MAX: u64 = 64;
-/// Growth that is asked for again within this time is too small.
-const GROWTH_PACE: Duration = Duration::from_secs(1);
-/// After growth was refused it is tried again only after this time: space may have been made on the disk.
-const GROWTH_RETRY: Duration = Duration::from_secs(1);
+/// … a large file by one part in this many of it, because writes wait while the file system sets space aside …
+const GROWTH_PART: u64 = 8;
+/// … but by no more than this.
+const GROWTH_MACROBLOCKS_LIMIT: u64 = 512;
+/// Zeros are written to up to this many macroblocks at a time.
+const ZEROING_MACROBLOCKS_MAX: u64 = 64;
+/// Extents of the largest class in a macroblock.
+const LARGEST_PER_MACROBLOCK: u64 = MACROBLOCK_BYTES / SizeClass::LARGEST.bytes();
 
 /// Where the file cannot grow a request gets at most one part in this many of what is free.
 const SHARE_OF_THE_LAST: u64 = 16;
@@ -58,10 +61,10 @@ pub(crate) struct Space {
     /// When a recall found nothing, if nothing was freed since.
     recalled_in_vain: Option<Instant>,
     capacity_bytes: Option<u64>,
-    growing: bool,
-    growth_macroblocks: u64,
-    growth_began: Option<Instant>,
-    growth_refused: Option<Instant>,
+    growth: Ahead,
+    zeroing: Ahead,
+    /// Extents of the largest class to which zeros are being written: free, but not at hand.
+    being_zeroed: u64,
     ledger: Ledger,
 }
 
@@ -72,6 +75,8 @@ pub(crate) enum Relief {
     Wait,
     /// Let the file grow by this many macroblocks.
     Grow(u64),
+    /// Write zeros to so many unwritten extents.
+    Zero(u32),
     /// Ask the workers for what their pools do not need.
     Recall,
     /// There is nothing left to try.
@@ -89,15 +94,23 @@ impl Space {
             recall: Recall::NotAsked,
             recalled_in_vain: None,
             capacity_bytes,
-            growing: false,
-            growth_macroblocks: GROWTH_MACROBLOCKS_MIN,
-            growth_began: None,
-            growth_refused: None,
+            growth: Ahead::default(),
+            zeroing: Ahead::default(),
+            being_zeroed: 0,
         }
     }
 
     pub(crate) fn allocator(&self) -> &Allocator {
         &self.allocator
+    }
+
+    /// Numbers of free extents, by size class.
+    pub(crate) fn free_counts(&self) -> [u64; SIZE_CLASSES] {
+        let mut counts = self.allocator.free_counts();
+        if let Some(largest) = counts.last_mut() {
+            *largest += self.being_zeroed;
+        }
+        counts
     }
 
     /// Hands out blank extents: at least one, or none where there is no space now. Where the file cannot grow, nobody gets more than a
@@ -110,7 +123,15 @@ impl Space {
             count
         };
         let mut runs = Vec::new();
-        self.allocator.allocate(class, count, &mut runs);
+        let mut missing = count;
+        if class == SizeClass::LARGEST && self.allocator.written_bytes() <= self.zeroing.low_water_bytes() {
+            // What has been written is kept for those who need that.
+            missing -= self.allocator.take_unwritten(missing, &mut runs);
+        }
+        missing -= self.allocator.allocate(class, missing, &mut runs);
+        if class == SizeClass::LARGEST {
+            self.allocator.take_unwritten(missing, &mut runs);
+        }
         for extent in runs.iter().copied().flatten() {
             self.ledger.pass(extent, Owner::Free, Owner::Held);
         }
@@ -187,11 +208,19 @@ impl Space {
 
     /// What can be done for those who starve.
     pub(crate) fn relief(&mut self, now: Instant) -> Relief {
-        if self.growing {
-            return Relief::Wait;
+        let starves =
+            |largest: bool| self.starved.iter().any(|request| (request.class == SizeClass::LARGEST) == largest);
+        let (large, small) = (starves(true), starves(false));
+        if small && let Some(extents) = self.zeroing(now) {
+            return Relief::Zero(extents);
         }
-        if let Some(macroblocks) = self.growth(now) {
+        if (large || self.allocator.unwritten_bytes() == 0)
+            && let Some(macroblocks) = self.growth(now)
+        {
             return Relief::Grow(macroblocks);
+        }
+        if self.growth.is_running() || self.zeroing.is_running() {
+            return Relief::Wait;
         }
         match self.recall {
             Recall::NotAsked
@@ -211,42 +240,68 @@ impl Space {
 
     /// How many macroblocks to grow ahead of need, if free space runs low.
     pub(crate) fn growth_ahead(&mut self, now: Instant) -> Option<u64> {
-        let low_water = self.growth_macroblocks * MACROBLOCK_BYTES / 2;
-        if self.growing || self.allocator.free_bytes() >= low_water { None } else { self.growth(now) }
+        if self.allocator.free_bytes() >= self.growth.low_water_bytes() { None } else { self.growth(now) }
+    }
+
+    /// To how many unwritten extents to write zeros ahead of need, if what has been written runs low.
+    pub(crate) fn zeroing_ahead(&mut self, now: Instant) -> Option<u32> {
+        if self.allocator.written_bytes() >= self.zeroing.low_water_bytes() { None } else { self.zeroing(now) }
     }
 
     /// How many macroblocks the file can grow by now; `None` where it cannot.
     fn growth(&mut self, now: Instant) -> Option<u64> {
-        if self.growth_refused.is_some_and(|refused| now.saturating_duration_since(refused) < GROWTH_RETRY) {
-            return None;
-        }
-        let room = self
-            .capacity_bytes
-            .map_or(u64::MAX, |capacity| capacity.saturating_sub(self.allocator.file_bytes()) / MACROBLOCK_BYTES);
-        if room == 0 {
-            return None;
-        }
-        let hurried = self.growth_began.is_some_and(|began| now.saturating_duration_since(began) < GROWTH_PACE);
-        self.growth_macroblocks = if hurried {
-            (self.growth_macroblocks * 2).min(GROWTH_MACROBLOCKS_MAX)
-        } else {
-            (self.growth_macroblocks / 2).max(GROWTH_MACROBLOCKS_MIN)
-        };
-        Some(self.growth_macroblocks.min(room))
+        let file = self.allocator.macroblocks();
+        let room = self.capacity_bytes.map_or(u64::MAX, |capacity| (capacity / MACROBLOCK_BYTES).saturating_sub(file));
+        let at_most = (file / GROWTH_PART).clamp(GROWTH_MACROBLOCKS_MAX, GROWTH_MACROBLOCKS_LIMIT);
+        self.growth.next(at_most.min(room), now)
+    }
+
+    /// To how many unwritten extents zeros can be written now; `None` where to none.
+    fn zeroing(&mut self, now: Instant) -> Option<u32> {
+        let there = self.allocator.unwritten_bytes().div_ceil(MACROBLOCK_BYTES);
+        let macroblocks = self.zeroing.next(there.min(ZEROING_MACROBLOCKS_MAX), now)?;
+        u32::try_from(macroblocks * LARGEST_PER_MACROBLOCK).ok()
     }
 
     /// Growth has begun.
     pub(crate) fn growth_begins(&mut self, now: Instant) {
-        self.growing = true;
-        self.growth_began = Some(now);
+        self.growth.begin(now);
     }
 
-    /// Growth has ended: the file has `macroblocks` more, zeroed and flushed. `refused`: the disk gave less than was asked.
-    pub(crate) fn grown(&mut self, macroblocks: u64, refused: bool, now: Instant) {
-        self.growing = false;
-        self.growth_refused = refused.then_some(now);
+    /// Growth has ended: the file has `macroblocks` more, durably. `written`: they are full of zeros. `refused`: the disk gave less than
+    /// was asked.
+    pub(crate) fn grown(&mut self, macroblocks: u64, written: bool, refused: bool, now: Instant) {
+        self.growth.end(refused, now);
         self.ledger.grow(macroblocks);
-        self.allocator.grow(macroblocks);
+        if written {
+            self.allocator.grow(macroblocks);
+        } else {
+            self.allocator.grow_unwritten(macroblocks);
+        }
+    }
+
+    /// Takes up to `count` unwritten extents, to write zeros to them.
+    pub(crate) fn zeroing_begins(&mut self, count: u32, now: Instant) -> Vec<Extent> {
+        self.zeroing.begin(now);
+        let mut runs = Vec::new();
+        self.allocator.take_unwritten(count, &mut runs);
+        let extents: Vec<_> = runs.into_iter().flatten().collect();
+        self.being_zeroed = extents.len() as u64;
+        for extent in &extents {
+            self.ledger.pass(*extent, Owner::Free, Owner::Held);
+        }
+        extents
+    }
+
+    /// Zeros were written to some extents, durably; others are as they were, because the disk had no space for them.
+    pub(crate) fn zeroed(&mut self, written: &[Extent], unwritten: &[Extent], now: Instant) {
+        self.zeroing.end(!unwritten.is_empty(), now);
+        self.being_zeroed = 0;
+        for extent in written.iter().chain(unwritten) {
+            self.ledger.pass(*extent, Owner::Held, Owner::Free);
+        }
+        written.iter().for_each(|extent| self.allocator.release(*extent));
+        unwritten.iter().for_each(|extent| self.allocator.release_unwritten(*extent));
     }
 
     /// True where the file cannot grow and little is free: pools should keep next to nothing.
@@ -258,7 +313,7 @@ impl Space {
     fn cannot_grow(&self) -> bool {
         let full =
             self.capacity_bytes.is_some_and(|capacity| self.allocator.file_bytes() + MACROBLOCK_BYTES > capacity);
-        full || self.growth_refused.is_some()
+        full || self.growth.was_refused()
     }
 
     /// The workers were asked; `answers` will come.
@@ -288,5 +343,47 @@ impl Space {
     /// Debug builds: free, held, occupied and draining pages tile the file.
     pub(crate) fn check(&self) {
         self.ledger.check(&self.allocator);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extent::PAGE_BYTES;
+
+    fn starved(space: &mut Space, class: SizeClass) {
+        space.starved.push_back(Starved { worker: 0, id: 1, class, count: 1, since: Instant::now() });
+    }
+
+    #[test]
+    fn large_blocks_take_what_nobody_has_written_and_small_ones_wait_for_zeros() {
+        let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
+        let (large, small) = (SizeClass::LARGEST, SizeClass::SMALLEST);
+        starved(&mut space, small);
+        assert_eq!(space.relief(now), Relief::Grow(4));
+        space.growth_begins(now);
+        assert_eq!(space.relief(now), Relief::Wait);
+        space.grown(4, false, false, now);
+        assert_eq!(space.allocate(large, 2).into_iter().flatten().count(), 2);
+        assert!(space.allocate(small, 1).is_empty(), "nothing of it is split before zeros are written");
+        assert_eq!(space.relief(now), Relief::Zero(6));
+        let extents = space.zeroing_begins(4, now);
+        assert_eq!((extents.len(), space.free_counts()[7]), (4, 6), "free, if not at hand");
+        assert_eq!(space.relief(now), Relief::Wait);
+        let (written, unwritten) = extents.split_at(3);
+        space.zeroed(written, unwritten, now);
+        assert_eq!(space.relief(now), Relief::Recall, "not again at once where the disk has no space");
+        let taken: Vec<_> = space.allocate(small, 1).into_iter().flatten().collect();
+        assert_eq!(taken[0].offset(), written[0].offset());
+        // What has been written is kept for small blocks while there is little of it.
+        let last: Vec<_> = space.allocate(large, 3).into_iter().flatten().collect();
+        assert_eq!(last[..3].iter().map(|extent| extent.number()).collect::<Vec<_>>(), [5, 6, 7]);
+        assert_eq!(space.allocator().free_bytes(), 3 * large.bytes() - PAGE_BYTES);
+        assert_eq!(
+            space.allocate(large, 3).into_iter().flatten().count(),
+            2,
+            "but not from those who find nothing else"
+        );
+        space.check();
     }
 }

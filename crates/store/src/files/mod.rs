@@ -55,11 +55,31 @@ pub trait BlockFile: Clone + 'static {
     /// less. `durable`: on stable storage when it completes, and nothing else with it.
     fn write(&self, parts: Parts, offset: u64, durable: bool) -> impl Future<Output = (io::Result<usize>, Parts)>;
 
+    /// Sets space aside for `bytes` from `offset` on and extends the file to their end: they read as zeros. The length is durable when a
+    /// flush is that began later. Where it fails, the file may be longer by a part of it.
+    ///
+    /// # Errors
+    ///
+    /// The system's: [`is_unsupported`] tells where there is no such thing.
+    fn preallocate(&self, offset: u64, bytes: u64) -> impl Future<Output = io::Result<()>>;
+
     /// Brings to stable storage everything whose write completed before the call.
     fn flush(&self) -> impl Future<Output = io::Result<()>>;
 
     /// Makes the cache forget a range, so that nobody finds the old bytes in it.
     fn drop_cached(&self, offset: u64, bytes: u64);
+}
+
+/// Whether the file system has said that it does not know such an operation.
+#[must_use]
+pub fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL))
+}
+
+/// Whether the disk had no space. A file system that allocates late says so only when it is written.
+#[must_use]
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 /// Buffers to be written one behind the other, with how many bytes of each.

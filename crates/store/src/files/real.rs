@@ -103,6 +103,10 @@ impl BlockFile for RealFile {
         self.direct.write_vectored_at(parts, offset, durable).await
     }
 
+    async fn preallocate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.direct.preallocate(offset, bytes).await
+    }
+
     async fn flush(&self) -> io::Result<()> {
         self.direct.flush().await
     }

@@ -10,7 +10,7 @@ use super::{LookUp, Session};
 use crate::crash_point::crash_point;
 use crate::error::StoreError;
 use crate::extent::{Extent, SizeClass};
-use crate::files::BlockFile;
+use crate::files::{BlockFile, is_no_space};
 use crate::hash::Hash;
 use crate::index::IndexReader;
 use crate::messages::{Refusal, Reply, Request, WriteFailure};
@@ -152,9 +152,5 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
 
 /// What a failed write says about its place.
 fn failure_of(error: &io::Error) -> WriteFailure {
-    match error.raw_os_error() {
-        // A file system that allocates late had no room.
-        Some(libc::ENOSPC | libc::EDQUOT) => WriteFailure::NoSpace,
-        _ => WriteFailure::Suspect,
-    }
+    if is_no_space(error) { WriteFailure::NoSpace } else { WriteFailure::Suspect }
 }

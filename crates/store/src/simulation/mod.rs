@@ -24,6 +24,7 @@ mod disk;
 mod enumeration;
 mod faults;
 mod memory_index;
+mod new_space;
 mod oracle;
 mod properties;
 mod steps;

@@ -16,6 +16,7 @@ pub(crate) enum Fault {
 pub(crate) enum Kind {
     Read,
     Write,
+    Preallocate,
     Flush,
 }
 

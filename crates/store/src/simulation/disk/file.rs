@@ -51,9 +51,30 @@ impl SimulatedFile {
         written
     }
 
+    async fn preallocate_now(&self, end: u64) -> io::Result<()> {
+        if !self.disk.inner.preallocates {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        }
+        let fault = self.disk.strike(self.number, Kind::Preallocate);
+        self.disk.take_time(&self.ring).await;
+        let length = self.with(|file| file.length);
+        let (grows_by, free) = (end.saturating_sub(length), self.disk.free_bytes());
+        let result = match fault {
+            Some(Fault::Error(code)) => Err(code),
+            _ if grows_by > free => Err(libc::ENOSPC),
+            _ => Ok(grows_by),
+        };
+        // A part of it, where it fails.
+        let part = || self.disk.inner.random.borrow_mut().u64(0..=grows_by.min(free));
+        let by = result.unwrap_or_else(|_| part());
+        self.with(|file| file.length = length + by);
+        self.disk.completed().await;
+        result.map(drop).map_err(io::Error::from_raw_os_error)
+    }
+
     fn finish_write(&self, write: Write, durable: bool, fault: Option<Fault>) -> io::Result<usize> {
         let grows_by = self.with(|file| write.range().end.saturating_sub(file.length));
-        let is_full = self.disk.used_bytes() + grows_by > self.disk.inner.capacity_bytes.get();
+        let is_full = grows_by > self.disk.free_bytes();
         self.with(|file| {
             file.in_flight.retain(|other| other.id != write.id);
             let fault = if is_full { Some(Fault::Error(libc::ENOSPC)) } else { fault };
@@ -157,6 +178,11 @@ impl BlockFile for SimulatedFile {
                 (result, parts)
             })
             .await
+    }
+
+    async fn preallocate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let file = self.clone();
+        self.ring.spawn(async move { file.preallocate_now(offset + bytes).await }).await
     }
 
     async fn flush(&self) -> io::Result<()> {

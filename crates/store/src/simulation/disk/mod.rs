@@ -3,7 +3,7 @@
 //! The model: a write that completed is seen by every later read, but is on the medium only when a flush that began after its
 //! completion has ended, or when it was itself durable (as with FUA: itself and nothing else). A power cut keeps none, all, or
 //! some of what is not on the medium, torn at sectors or pages, in any order; writes in flight likewise. A file's new length is as
-//! volatile as its bytes. A crash of the process alone loses nothing that was handed to the disk, and makes nothing of it durable.
+//! volatile as its bytes, also where space was set aside without writing. A crash of the process alone loses nothing that was handed to the disk, and makes nothing of it durable.
 //!
 //! What must never happen is asserted, in `file`: two writes in flight that overlap, or a write over bytes that are being read.
 //!
@@ -62,6 +62,8 @@ struct Inner {
     capacity_bytes: Cell<u64>,
     /// Now and then an operation takes much longer than others.
     stalls: Cell<bool>,
+    /// Whether space can be set aside: by one disk in three it cannot.
+    preallocates: bool,
 }
 
 impl Disk {
@@ -76,6 +78,7 @@ impl Disk {
                 faults: RefCell::default(),
                 capacity_bytes: Cell::new(u64::MAX),
                 stalls: Cell::new(false),
+                preallocates: !seed.is_multiple_of(3),
             }),
         }
     }
@@ -166,6 +169,10 @@ impl Disk {
             self.inner.is_cut.set(true);
             std::future::pending::<()>().await;
         }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.inner.capacity_bytes.get().saturating_sub(self.used_bytes())
     }
 
     fn used_bytes(&self) -> u64 {

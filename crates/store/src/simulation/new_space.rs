@@ -1,0 +1,63 @@
+//! Space that the file system has set aside: large blocks go there as it is, small ones where zeros were written before.
+
+use super::disk::{Fault, Kind, PlannedFault};
+use super::steps::{EIO, boot, put_all};
+use super::tests::{cut_at_every_event, seeds};
+use super::workload::Run;
+use super::world::{Block, DATA, World, small_settings, totals_of};
+use crate::extent::SizeClass;
+use crate::settings::{DataSync, Settings};
+use std::time::Duration;
+
+/// On the simulated disks of these space can be set aside.
+fn preallocating(seed: u64) -> u64 {
+    seed * 3 + 1
+}
+
+fn large_blocks(count: u8) -> Vec<Block> {
+    (0..count).map(|number| Block::new(vec![number + 1; 512 << 10])).collect()
+}
+
+/// Each block makes its own bytes durable, and with them the file's length up to there, which may be the middle of a macroblock: what
+/// lies behind must have been durable before.
+#[test]
+fn large_blocks_alone_survive_power_cuts_at_every_event() {
+    let mut cuts = 0;
+    for seed in seeds(4) {
+        let growing = || {
+            let settings = Settings { data_sync: Some(DataSync::PerWrite), pool_targets: [1; 8], ..small_settings(1) };
+            let mut world = World::new(preallocating(seed.0), 0, settings);
+            world.blocks = large_blocks(40);
+            Run::new(world, seed.0)
+        };
+        cuts += cut_at_every_event(growing, 60, seed.0);
+    }
+    println!("{cuts} cuts");
+}
+
+/// Zeros cannot be written, here because of the place, there because the disk has no space for a moment: small blocks find other space,
+/// or the same a moment later.
+#[test]
+fn zeros_that_cannot_be_written_cost_their_own_extent_at_most() {
+    for seed in seeds(24) {
+        let mut world = World::new(preallocating(seed.0), 0, small_settings(2));
+        world.blocks = (0..60_u64).map(|number| Block::new(number.to_le_bytes().repeat(4096))).collect();
+        let fault = if seed.0 % 2 == 0 { EIO } else { Fault::Error(libc::ENOSPC) };
+        boot(&mut world, async |world, open| {
+            let after = seed.0 / 2 % 12;
+            world.disk.plan_faults([PlannedFault { file: DATA, kind: Kind::Write, after, fault }]);
+            for session in &open.sessions {
+                session.fill_pools().await;
+            }
+            // What has no space now is tried again.
+            open.ring.sleep(Duration::from_secs(2)).await;
+            put_all(world, &open).await;
+            let suspect = open.shared.statistics.bytes_suspect.get();
+            let struck = if fault == EIO { SizeClass::LARGEST.bytes() } else { 0 };
+            assert!(suspect == 0 || suspect == struck, "{suspect}");
+            open.stop().await;
+        });
+        let report = world.check().unwrap();
+        assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
+    }
+}
