@@ -1,4 +1,7 @@
-"""One to eight connections on one worker and on two: whether a second worker helps where there are few connections to share."""
+"""One to eight connections on one worker and on two: whether a second worker helps where there are few connections to share.
+
+On few cores the generator takes from the workers what it needs itself, so a second one only shows with a request that costs the server much
+and the generator little: GET of a large block that the server hashes before it sends it."""
 
 import os
 
@@ -14,7 +17,12 @@ TITLE = "Few connections"
 TOOLS = ()
 OPTIONS = ("few", "rounds", "seconds")
 ROOM_OPTION = "--seconds"
-SIZE = 4096
+SIZE, LARGE_SIZE = 4096, 524_288
+REQUESTS = {  # operation, size of blocks, further options of the server
+    "GET 4 KiB": ("GET", SIZE, ()),
+    "PUT 4 KiB": ("PUT", SIZE, ()),
+    "GET 512 KiB, verified": ("GET", LARGE_SIZE, ("--verify-reads", "all")),
+}
 WORKERS = (1, 2)
 PUTS_PER_SECOND_MAX = 50_000  # a guess, for the room that is needed
 
@@ -24,32 +32,39 @@ def add_options(add):
 
 
 def room_bytes(options):
-    return PUTS_PER_SECOND_MAX * (options.seconds + load.WARM_UP_SECONDS) * SIZE + 2 * OVERHEAD_BYTES
+    stored = PUTS_PER_SECOND_MAX * (options.seconds + load.WARM_UP_SECONDS) * SIZE
+    return stored + load.blocks_to_read(LARGE_SIZE) * LARGE_SIZE + 2 * OVERHEAD_BYTES
 
 
 def measure(run):
-    names, measurements = run.path("names"), []
+    measurements = []
     with run.ours("get") as server:
-        run.generator.store_blocks(server, SIZE, names)
+        for operation, size, _ in REQUESTS.values():
+            if operation == "GET":
+                run.generator.store_blocks(server, size, names_of(run, size))
     for number_of_round in range(1, run.options.rounds + 1):
-        for operation in ("GET", "PUT"):
+        for request in REQUESTS:
             for connections in run.options.few:
                 for workers in in_turns(WORKERS, number_of_round):
-                    measured = measure_load(run, operation, names if operation == "GET" else None, connections, workers)
-                    measurements.append({"round": number_of_round, "operation": operation, "connections": connections, "workers": workers,
-                                         **measured})
-                    run.say(progress(measurements[-1], "operation", "connections", "workers"))
+                    measurements.append({"round": number_of_round, "request": request, "connections": connections, "workers": workers,
+                                         **measure_load(run, request, connections, workers)})
+                    run.say(progress(measurements[-1], "request", "connections", "workers"))
     return {"measurements": measurements}
 
 
-def measure_load(run, operation, names, connections, workers):
+def names_of(run, size):
+    return run.path(f"names-{size}")
+
+
+def measure_load(run, request, connections, workers):
     """In the middle the server is asked which worker has how many connections: one more than there are, with the one that asks."""
     os.sync()
-    purpose = "get" if operation == "GET" else "put"
-    with run.ours(purpose, workers=workers) as server:
+    operation, size, more = REQUESTS[request]
+    purpose, names = ("get", names_of(run, size)) if operation == "GET" else ("put", None)
+    with run.ours(purpose, *more, workers=workers) as server:
         before = counters.thread_seconds(server.process.pid)
         with Look(load.WARM_UP_SECONDS + run.options.seconds / 2, server.stats) as look:
-            result = run.generator.measure(server, operation, SIZE, run.options.seconds, names, connections=connections)
+            result = run.generator.measure(server, operation, size, run.options.seconds, names, connections=connections)
         used = [seconds for name, seconds in counters.thread_seconds_since(server.process.pid, before) if name.startswith("worker-")]
     if purpose == "put":
         run.remove("put")
@@ -62,20 +77,22 @@ def measure_load(run, operation, names, connections, workers):
 
 def section(result):
     series = Series(result["measurements"])
-    text = ("4 KiB. The busiest worker: its part of the processor time of all workers. Connections by worker: in each round, the busiest "
-            "first, with the one that asked. Where the client is near 100 % of a core, it is the limit.")
+    text = ("The busiest worker: its part of the processor time of all workers. Connections by worker: in each round, the busiest first, with "
+            "the one that asked. Where the client is near 100 % of a core, it is the limit; and what it needs the workers do not have, where "
+            "there is no core left for it. Verified: with `--verify-reads all` the server hashes the block before it sends it, and the client "
+            "only throws it away. That request shows what a second worker adds; with 4 KiB and few cores hardly a core is left for one.")
     lines = table("request", "connections", "1 worker /s", "2 workers /s", "2 : 1", "p50 µs: 1", "2", "CPU µs: 1", "2", "busiest of 2",
                   "connections by worker", "client CPU µs", "client busy: 1", "2")
-    for operation, connections in series.kinds("operation", "connections"):
-        one, two = ({"operation": operation, "connections": connections, "workers": workers} for workers in WORKERS)
+    for request, connections in series.kinds("request", "connections"):
+        one, two = ({"request": request, "connections": connections, "workers": workers} for workers in WORKERS)
         both = [series.middle("requests_per_second", **kind) for kind in (one, two)]
-        lines.append(row(operation, number(connections), *map(number, both), ratio(both[1], both[0]),
+        lines.append(row(request, number(connections), *map(number, both), ratio(both[1], both[0]),
                          *(number(series.middle("latency_us", "p50", **kind)) for kind in (one, two)),
                          *(number(series.middle("cpu_us_per_request", **kind), 1) for kind in (one, two)),
                          percent(series.middle("busiest_worker", **two)), shares(series.rounds(**two)),
                          number(series.middle("client_cpu_us_per_request", **two), 1),
                          *(percent(series.middle("client_busy", **kind)) for kind in (one, two))))
-    return "\n\n".join([text, "\n".join(lines)]), series.notes("operation", "connections", "workers")
+    return "\n\n".join([text, "\n".join(lines)]), series.notes("request", "connections", "workers")
 
 
 def shares(rounds):
