@@ -18,6 +18,7 @@
 //! | `file` | reading, writing and flushing files |
 //! | `listener`, `unix_socket` | listening and accepting |
 //! | `socket` | receiving, sending, sending a file's pages |
+//! | `pipe` | sending many pages of a file at once |
 //! | `connect` | connecting to somebody who listens |
 //! | `traffic` | how many bytes went through sockets |
 //! | `wait_line` | first come, first served for what there is only so much of |
@@ -30,6 +31,7 @@ mod driver;
 mod file;
 mod listener;
 mod operation;
+mod pipe;
 mod receive;
 mod remote;
 mod runtime;
@@ -46,6 +48,7 @@ pub use buffer::{Buffer, BufferPool, PAGE_BYTES};
 pub use file::{File, Guarded};
 pub use listener::{Address, AddressError, ListenError, ListenOptions, Listener};
 pub use operation::IoBuffer;
+pub use pipe::Pipe;
 pub use receive::{ReceiveBuffers, ReceivedChunk};
 pub use remote::Remote;
 pub use runtime::{BUSY_POLL_DEFAULT, Ring, RingConfig, Runtime};

@@ -183,13 +183,14 @@ impl Socket {
         (result, buffer)
     }
 
-    /// Sends as much of `bytes` as the socket takes at once, without waiting.
+    /// Sends as much of `bytes` as the socket takes at once, without waiting. `more`: other bytes follow at once.
     ///
     /// # Errors
     ///
     /// `WouldBlock` where it takes nothing now, see [`Socket::writable`]; otherwise the system's.
-    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+    pub fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
+        let mut flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        flags.set(rustix::net::SendFlags::MORE, more);
         let sent = rustix::net::send(&self.descriptor, bytes, flags).map_err(io::Error::from);
         self.ring.traffic().count_sent(&sent);
         sent

@@ -9,6 +9,7 @@ use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
 use crate::pace::Pace;
+use crate::page_sender::PageSender;
 use crate::range::Selected;
 use crate::reply::{self, BlockPart, Persistence};
 use crate::request::{Head, Method};
@@ -149,7 +150,7 @@ impl BlockReply<'_> {
             }
             // Others need the memory: it is not kept for a client that does not take all of its reply at once.
             let bytes = buffer.get(left.clone()).unwrap_or_default();
-            match self.connection.stream.try_send(bytes) {
+            match self.connection.stream.try_send(bytes, false) {
                 Ok(taken) if taken == bytes.len() => break,
                 Ok(taken) => sent += taken,
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
@@ -229,14 +230,21 @@ impl BlockReply<'_> {
     async fn send_pages(&self, mut found: Found, offset: u64, file: BorrowedFd<'_>) -> Result<(), Broken> {
         let worker = &self.connection.worker;
         let began = worker.ring.now();
-        self.pinning(began, &mut found, pin!(self.send_head(true))).await?;
         let stream = &self.connection.stream;
+        let mut head = worker.take_scratch();
+        self.write_head(&mut head);
+        // Most often the socket takes all of the reply at once: head and pages in one go.
+        let sent = stream.try_send(&head, true).unwrap_or(0);
+        if sent < head.len() {
+            let left = sent..head.len();
+            head = self.pinning(began, &mut found, pin!(self.connection.send(head, left, true))).await?;
+        }
+        worker.give_scratch(head);
         let pace = Pace::of_reply(worker, self.block.range().len());
-        let mut offset = offset;
-        let end = offset + self.block.range().len() as u64;
-        while offset < end {
-            let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            match stream.send_file(file, &mut offset, left) {
+        let range = offset..offset + self.block.range().len() as u64;
+        let mut pages = PageSender::new(&worker.pipes, file, range);
+        while !pages.is_done() {
+            match pages.send(stream) {
                 Ok(0) => return Err(Broken),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

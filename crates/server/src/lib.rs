@@ -25,6 +25,7 @@
 //! | `metrics` | what is counted, and told to who watches |
 //! | `admission`, `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
+//! | `page_sender` | sending pages of the page cache |
 //! | `phase` | starting, serving, draining |
 //! | `worker` | one thread |
 //! | [`server`] | all of them together |
@@ -56,6 +57,7 @@ mod missing;
 mod name_reader;
 mod pace;
 mod page_cache;
+mod page_sender;
 mod peer;
 mod peers;
 mod phase;

@@ -3,7 +3,7 @@
 
 use crate::peer::Peer;
 use crate::tls::TlsStream;
-use buddy_ring::{IoBuffer, ReceiveBuffers, ReceivedChunk, SendAmount, Socket};
+use buddy_ring::{IoBuffer, Pipe, ReceiveBuffers, ReceivedChunk, SendAmount, Socket};
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::BorrowedFd;
@@ -89,10 +89,10 @@ impl Stream {
     }
 
     /// Sends as much of `bytes` as is taken at once; `WouldBlock` where nothing is: see [`Stream::writable`]. `Unsupported` through
-    /// TLS, which keeps what it has encrypted until it is taken.
-    pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// TLS, which keeps what it has encrypted until it is taken. `more`: other bytes follow at once.
+    pub(crate) fn try_send(&self, bytes: &[u8], more: bool) -> io::Result<usize> {
         match self {
-            Stream::Plain(socket) => socket.try_send(bytes),
+            Stream::Plain(socket) => socket.try_send(bytes, more),
             Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -107,6 +107,14 @@ impl Stream {
     pub(crate) fn send_file(&self, file: BorrowedFd<'_>, offset: &mut u64, length: usize) -> io::Result<usize> {
         match self {
             Stream::Plain(socket) => socket.send_file(file, offset, length),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Sends what is in a pipe, likewise. `more`: other bytes follow at once.
+    pub(crate) fn send_pipe(&self, pipe: &mut Pipe, more: bool) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.send_pipe(pipe, more),
             Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -10,6 +10,7 @@ use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, RE
 use crate::memory::return_free_memory;
 use crate::metrics::WorkerMetrics;
 use crate::page_cache::PageCache;
+use crate::page_sender::Pipes;
 use crate::peers::PeerSlot;
 use crate::phase::{Listening, Phase, PhaseWatch, ServerState};
 use crate::upload_memory::UploadMemory;
@@ -60,6 +61,7 @@ pub(crate) struct Worker {
     pub(crate) reply_buffers: BufferPool,
     pub(crate) receive_buffers: ReceiveBuffers,
     pub(crate) page_cache: PageCache,
+    pub(crate) pipes: Pipes,
     pub(crate) hash_queue: Rc<HashQueue>,
     pub(crate) state: Arc<ServerState>,
     pub(crate) phase: Rc<PhaseWatch>,
@@ -115,6 +117,7 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         reply_buffers: BufferPool::new(reply_bytes_max),
         receive_buffers,
         page_cache: PageCache::default(),
+        pipes: Pipes::default(),
         hash_queue: HashQueue::new(&ring),
         phase: PhaseWatch::start(&ring, &seed.state),
         metrics: seed.state.metrics_of(seed.number),
