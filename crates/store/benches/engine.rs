@@ -10,7 +10,8 @@ use buddy_store::journal::{FrameHeader, JournalRecord, encode_frame, frame_bytes
 use buddy_store::names::{Generation, NameState};
 use buddy_store::record::Record;
 use buddy_store::{BLOCK_BYTES_MAX, Hash, Hasher};
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
 /// As many names as a checkpoint gathers, by default.
@@ -38,16 +39,27 @@ fn hashing(criterion: &mut Criterion) {
             bencher.iter(|| Hash::of(black_box(block)));
         });
     }
-    let (first, second) = bytes.split_at(bytes.len() / 2);
-    group.throughput(Throughput::Bytes(bytes.len() as u64));
-    group.bench_function("two of 262144 together", |bencher| {
+    for (length, name) in [(4096, "4 KiB"), (65_536, "64 KiB")] {
+        for count in [1, 2, 8, 16, 32] {
+            hash_together(&mut group, &format!("{count} of {name}"), &vec![length; count]);
+        }
+    }
+    // As bodies of many sizes are received: the long one comes last.
+    hash_together(&mut group, "8 of 8 to 64 KiB", &[1, 2, 3, 4, 5, 6, 7, 8].map(|number| number * 8192));
+    group.finish();
+}
+
+/// Messages of these lengths, each in one piece.
+fn hash_together(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, lengths: &[usize]) {
+    let messages: Vec<Vec<u8>> = lengths.iter().map(|length| vec![7; *length]).collect();
+    group.throughput(Throughput::Bytes(lengths.iter().sum::<usize>() as u64));
+    group.bench_function(BenchmarkId::new("together", name), |bencher| {
         bencher.iter(|| {
-            let mut hashers = [Hasher::new(), Hasher::new()];
-            Hasher::update_together(hashers.iter_mut().zip([black_box(first), second]));
-            hashers.map(Hasher::finish)
+            let mut hashers = vec![Hasher::new(); messages.len()];
+            Hasher::update_together(hashers.iter_mut().zip(black_box(&messages).iter().map(Vec::as_slice)));
+            hashers.into_iter().map(Hasher::finish).collect::<Vec<Hash>>()
         });
     });
-    group.finish();
 }
 
 /// A file of 4 KiB extents, of which a random half is free.

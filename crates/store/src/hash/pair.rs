@@ -1,7 +1,9 @@
 //! SHA-256 of two messages at once, on processors of the x86-64 family that have instructions for it.
 //!
 //! Each of these instructions waits for the one before it of the same message; with a second message there is something to do
-//! meanwhile. Measured on an AMD EPYC: 1.4 GB/s for one, 2.1 for two, 2.2 for four.
+//! meanwhile. Measured on an AMD EPYC (Zen 4, 3.67 GHz): 1.8 GB/s for one, 3.6 for two. It begins two rounds every two cycles, which is
+//! one byte a cycle: more messages at a time cannot be faster. Sixteen in the lanes of AVX-512 registers, without these instructions
+//! (Gueron and Krasnov, "Simultaneous hashing of multiple messages", 2012), are not enough faster to be worth it: 3.3 to 3.8.
 //!
 //! The order of instructions is that of Intel's "New Instructions Supporting the Secure Hash Algorithm on Intel Architecture Processors"
 //! (Gulley et al., 2013); what they compute is FIPS 180-4 section 6.2.2.
@@ -33,6 +35,7 @@ mod x86 {
         _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
         _mm_storeu_si128,
     };
+    use core::hint::black_box;
 
     /// FIPS 180-4 section 4.2.2.
     #[rustfmt::skip]
@@ -129,10 +132,13 @@ mod x86 {
             self.abef = _mm_sha256rnds2_epu32(self.abef, self.cdgh, _mm_shuffle_epi32::<0x0E>(sum));
         }
 
+        /// Ends a block that began with the state `before`, which then is the next block's.
         #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-        fn add(&mut self, before: Lane) {
-            self.abef = _mm_add_epi32(self.abef, before.abef);
-            self.cdgh = _mm_add_epi32(self.cdgh, before.cdgh);
+        fn end(&mut self, before: &mut [__m128i; 2]) {
+            let [abef, cdgh] = *before;
+            self.abef = _mm_add_epi32(self.abef, abef);
+            self.cdgh = _mm_add_epi32(self.cdgh, cdgh);
+            *before = [self.abef, self.cdgh];
         }
     }
 
@@ -153,15 +159,19 @@ mod x86 {
                 second.go_on(&CONSTANTS[$group]);
             )* };
         }
+        // The states with which the blocks begin are wanted again at their end. There are too few registers for them; but the compiler,
+        // left to choose, would have each block begin with reading from memory what was written there just before, and all wait for it:
+        // 3.3 GB/s instead of 3.6. What it knows nothing about it cannot read in place of a register.
+        let mut before = [[first.abef, first.cdgh], [second.abef, second.cdgh]];
+        let [first_before, second_before] = black_box(&mut before);
         let [first_blocks, second_blocks] = blocks;
         for (first_block, second_block) in first_blocks.iter().zip(second_blocks) {
-            let before = (first, second);
             first.load(first_block);
             second.load(second_block);
             begin!(0, 1, 2, 3);
             go_on!(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            first.add(before.0);
-            second.add(before.1);
+            first.end(first_before);
+            second.end(second_before);
         }
         first.store(first_state);
         second.store(second_state);
