@@ -59,6 +59,49 @@ fn a_client_that_does_not_read_holds_back_no_extents() {
     check(&data);
 }
 
+/// There are fewer pipes for large replies than clients here, and none of them reads. Others get their replies all the same; the block is
+/// deleted and its place used again; then whoever has a reply on its way reads it, and every byte is the block's.
+#[test]
+fn large_replies_arrive_whole_whoever_holds_the_pipes() {
+    let (_directory, server) = patient_server(&["--workers", "1", "--capacity", "64MiB"]);
+    let large = bytes(2, BLOCK_BYTES_MAX);
+    let mut client = impatient(&server);
+    client.put_block(&large);
+    for _ in 0..3 {
+        client.get_block(&large);
+    }
+    let mut deaf: Vec<_> = (0..100).map(|_| impatient(&server)).collect();
+    for client in &mut deaf {
+        client.send(&get(&large).repeat(30));
+    }
+    for _ in 0..10 {
+        client.get_block(&large);
+    }
+    assert_eq!(client.request("DELETE", &format!("/{}", name(&large)), &[], b"").status, 204);
+    for seed in 0..400 {
+        let body = bytes(1000 + seed, BLOCK_BYTES_MAX);
+        client.put_block(&body);
+        assert_eq!(client.request("DELETE", &format!("/{}", name(&body)), &[], b"").status, 204);
+    }
+    for client in &mut deaf {
+        let statuses = (0..30).map(|_| {
+            let reply = client.read_reply(false).unwrap();
+            assert!(reply.status == 404 || reply.body == large, "{}", reply.status);
+            reply.status
+        });
+        let statuses: Vec<_> = statuses.collect();
+        assert!(statuses.is_sorted() && statuses[0] == 200, "{statuses:?}");
+    }
+    // The pipes are empty again.
+    client.put_block(&large);
+    for _ in 0..3 {
+        client.get_block(&large);
+    }
+    for client in &mut deaf {
+        client.get_block(&large);
+    }
+}
+
 #[test]
 fn clients_that_pipeline_and_do_not_read_do_not_silence_a_worker() {
     let (_directory, server) = patient_server(&["--workers", "2"]);

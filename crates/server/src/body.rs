@@ -109,9 +109,9 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
     let mut filled = unused.len().min(bytes);
     if let (Some(target), Some(source)) = (buffer.get_mut(..filled), unused.get(..filled)) {
         target.copy_from_slice(source);
-        hasher.update(source);
     }
     connection.input.use_up(filled);
+    (hasher, buffer) = connection.worker.hash_queue.update(hasher, buffer, 0..filled).await;
     let claim = Claim::new(connection, Room::Elastic, &buffer);
     while filled < bytes {
         claim.moved(filled);

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 /// Fewer bytes than this are hashed at once: waiting for the end of the turn would cost more than it saves.
-const BYTES_MIN: usize = 8 * 1024;
+const BYTES_MIN: usize = 4 * 1024;
 
 /// What is to be hashed at the end of the turn.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! Sockets: sending, receiving, throwing away, and files that are sent without copying.
 
 use super::{loopback, pair, runtime};
-use buddy_ring::{SendAmount, Socket, is_interruption};
+use buddy_ring::{Pipe, SendAmount, Socket, is_interruption};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::rc::Rc;
@@ -105,6 +105,49 @@ fn a_file_is_sent_without_copying() {
         }
         socket.finish_sending();
         assert!(reader.join().unwrap() == bytes);
+    });
+}
+
+/// Pages that a pipe holds reach the socket as they were, whatever becomes of the file; a pipe is filled and emptied in any pieces.
+#[test]
+fn pages_go_through_a_pipe_uncopied_and_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    let bytes: Vec<u8> = (0..4 << 20).map(|index: u32| index.to_le_bytes()[1]).collect();
+    std::fs::write(&path, &bytes).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    let file = std::os::fd::AsFd::as_fd(&file);
+    let runtime = runtime();
+    let ring = runtime.ring();
+    runtime.block_on(async {
+        let (socket, mut peer) = pair(&ring).await;
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            all
+        });
+        let mut pipe = Pipe::new(128 << 10).unwrap();
+        // Neither end lies at a page.
+        let (mut offset, end) = (100, (4 << 20) - 100);
+        while offset < end || pipe.held() > 0 {
+            let left = usize::try_from(end - offset).unwrap();
+            if left > 0
+                && pipe.fill(file, &mut offset, left).is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
+            {
+                panic!("it takes no more, or some");
+            }
+            match socket.send_pipe(&mut pipe, offset < end) {
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                    socket.writable().await.unwrap();
+                }
+            }
+        }
+        socket.finish_sending();
+        assert!(reader.join().unwrap() == bytes[100..bytes.len() - 100]);
+        assert_eq!(pipe.fill(file, &mut (4 << 20), 1).unwrap(), 0, "the end of the file");
     });
 }
 

@@ -9,15 +9,15 @@
 
 use super::{Controller, State};
 use crate::crash_point::crash_point;
-use crate::extent::{Extent, MACROBLOCK_BYTES, SizeClass};
+use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Parts, is_no_space, is_unsupported, write_fully};
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
-/// Zeros are written in pieces of this size: one extent of the largest class.
+/// Zeros are written in pieces of up to this size: one macroblock.
 #[allow(clippy::cast_possible_truncation)]
-const ZEROS_BYTES: usize = SizeClass::LARGEST.bytes() as usize;
+const ZEROS_BYTES: usize = MACROBLOCK_BYTES as usize;
 
 /// By how much the file has grown.
 struct Growth {
@@ -115,20 +115,35 @@ impl<F: BlockFile> Controller<F> {
     async fn write_zeros(&self, extents: Vec<Extent>) -> Zeroing {
         let mut done = Zeroing::default();
         let Ok(mut zeros) = self.zeros().await else { return Zeroing { unwritten: extents, ..done } };
-        for extent in extents {
-            if !done.unwritten.is_empty() {
-                done.unwritten.push(extent);
+        for neighbours in extents.chunk_by(|one, next| one.macroblock() == next.macroblock()) {
+            let whole = self.write_zeros_to(neighbours, zeros).await;
+            zeros = whole.1;
+            if whole.0.is_ok() {
+                done.written.extend(neighbours);
                 continue;
             }
-            let (result, returned) = write_fully(&self.data, zeros, extent.offset(), false).await;
-            zeros = returned;
-            match result {
-                Ok(()) => done.written.push(extent),
-                Err(error) if is_no_space(&error) => done.unwritten.push(extent),
-                Err(_) => done.suspect.push(extent),
+            // One bad place must not fail its neighbour: each is tried alone.
+            for extent in neighbours {
+                let alone = self.write_zeros_to(&[*extent], zeros).await;
+                zeros = alone.1;
+                match alone.0 {
+                    Ok(()) => done.written.push(*extent),
+                    Err(error) if is_no_space(&error) => done.unwritten.push(*extent),
+                    Err(_) => done.suspect.push(*extent),
+                }
             }
         }
         done
+    }
+
+    /// Writes zeros to extents of one macroblock that lie side by side.
+    async fn write_zeros_to(&self, neighbours: &[Extent], mut zeros: Parts) -> (io::Result<()>, Parts) {
+        let bytes: u64 = neighbours.iter().map(|extent| extent.bytes()).sum();
+        for (_, length) in &mut zeros {
+            *length = usize::try_from(bytes).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+        }
+        let offset = neighbours.first().map_or(0, |first| first.offset());
+        write_fully(&self.data, zeros, offset, false).await
     }
 
     /// A piece of zeros, to be written.

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// The file grows by up to this many macroblocks at a time while it is asked for again and again …
-const GROWTH_MACROBLOCKS_MAX: u64 = 64;
+const GROWTH_MACROBLOCKS_MAX: u64 = 256;
 /// … a large file by one part in this many of it, because writes wait while the file system sets space aside …
 const GROWTH_PART: u64 = 8;
 /// … but by no more than this.
