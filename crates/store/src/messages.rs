@@ -25,6 +25,8 @@ pub enum Request {
         class: SizeClass,
         /// How many are wanted; fewer may be given.
         count: u32,
+        /// They are of the largest class, for blocks that fill them: these may be the first to write there.
+        whole: bool,
     },
     /// The bytes are written, or being written: bind the name to them.
     Occupy {

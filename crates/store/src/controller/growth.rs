@@ -1,11 +1,12 @@
-//! Making space: the file grows, and zeros are written where only small blocks will lie.
+//! Making space: the file grows, and zeros are written where blocks will lie that do not fill the largest extents.
 //!
 //! The order within growth: the file system sets space aside at the end of the file, the file is flushed, and only then is the space
 //! handed out. So the file's length is durable before anything refers to it.
 //!
-//! The first write to such space has the file system note that it is written now. For a block of the largest class that costs much less
-//! than writing everything twice; for small ones it costs more. So zeros are written, ahead of need, before any small block is, and
-//! its first write is an overwrite. Where the file system cannot set space aside, growth itself writes zeros.
+//! The first write to such space has the file system note that it is written now. For a block that fills an extent of the largest class
+//! that costs much less than writing everything twice. For others it costs more, and would leave space behind that is written in part, where
+//! a later write makes all others wait. So zeros are written for them, ahead of need, and their first write is an overwrite. Where the
+//! file system cannot set space aside, growth itself writes zeros.
 
 use super::{Controller, State};
 use crate::crash_point::crash_point;

@@ -60,8 +60,8 @@ pub(super) struct Batch {
 impl Batch {
     fn push(&mut self, worker: WorkerId, request: Request, now: Instant) {
         match request {
-            Request::Allocate { id, class, count } => {
-                self.allocations.push(Starved { worker, id, class, count, since: now });
+            Request::Allocate { id, class, count, whole } => {
+                self.allocations.push(Starved { worker, id, class, count, whole, since: now });
             }
             Request::Occupy { id, hash, record, seen, write } => {
                 self.occupies.push(Naming { worker, id, hash, record, seen, write });
@@ -321,8 +321,8 @@ impl<F: BlockFile> Controller<F> {
 
 /// Gives extents to a request, if there are any.
 pub(super) fn allocate_now(state: &mut State, request: Starved) -> bool {
-    let Starved { worker, id, class, count, since: _ } = request;
-    let runs = state.space.allocate(class, count);
+    let Starved { worker, id, class, count, whole, since: _ } = request;
+    let runs = state.space.allocate(class, count, whole);
     let any = !runs.is_empty();
     if any {
         state.ports.send(worker, Reply::Allocated { id, runs });

@@ -11,6 +11,7 @@ use super::ports::WorkerId;
 use crate::allocator::Allocator;
 use crate::clock::{Clock, Held};
 use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, SIZE_CLASSES, SizeClass};
+use crate::free_set::FreeSet;
 use crate::messages::RequestId;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub(crate) struct Starved {
     pub(crate) id: RequestId,
     pub(crate) class: SizeClass,
     pub(crate) count: u32,
+    /// For blocks that fill their extents.
+    pub(crate) whole: bool,
     pub(crate) since: Instant,
 }
 
@@ -65,6 +68,8 @@ pub(crate) struct Space {
     zeroing: Ahead,
     /// Extents of the largest class to which zeros are being written: free, but not at hand.
     being_zeroed: u64,
+    /// Of the largest class: handed out unwritten, and neither named nor given back since.
+    held_unwritten: FreeSet,
     ledger: Ledger,
 }
 
@@ -97,6 +102,7 @@ impl Space {
             growth: Ahead::default(),
             zeroing: Ahead::default(),
             being_zeroed: 0,
+            held_unwritten: FreeSet::default(),
         }
     }
 
@@ -114,8 +120,9 @@ impl Space {
     }
 
     /// Hands out blank extents: at least one, or none where there is no space now. Where the file cannot grow, nobody gets more than a
-    /// share of what is left, however much was asked for: others wait for the rest.
-    pub(crate) fn allocate(&mut self, class: SizeClass, count: u32) -> Vec<ExtentRun> {
+    /// share of what is left, however much was asked for: others wait for the rest. `whole`: for blocks that fill them, which may be the
+    /// first to write there; any other would leave the rest of its extent unwritten.
+    pub(crate) fn allocate(&mut self, class: SizeClass, count: u32, whole: bool) -> Vec<ExtentRun> {
         let count = if self.cannot_grow() {
             let share = self.allocator.free_bytes() / SHARE_OF_THE_LAST / class.bytes();
             count.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
@@ -124,13 +131,13 @@ impl Space {
         };
         let mut runs = Vec::new();
         let mut missing = count;
-        if class == SizeClass::LARGEST && self.allocator.written_bytes() <= self.zeroing.low_water_bytes() {
+        if whole && self.allocator.written_bytes() <= self.zeroing.low_water_bytes() {
             // What has been written is kept for those who need that.
-            missing -= self.allocator.take_unwritten(missing, &mut runs);
+            missing -= self.take_unwritten(missing, &mut runs);
         }
         missing -= self.allocator.allocate(class, missing, &mut runs);
-        if class == SizeClass::LARGEST {
-            self.allocator.take_unwritten(missing, &mut runs);
+        if whole {
+            self.take_unwritten(missing, &mut runs);
         }
         for extent in runs.iter().copied().flatten() {
             self.ledger.pass(extent, Owner::Free, Owner::Held);
@@ -138,12 +145,31 @@ impl Space {
         runs
     }
 
+    fn take_unwritten(&mut self, count: u32, runs: &mut Vec<ExtentRun>) -> u32 {
+        let mut unwritten = Vec::new();
+        let taken = self.allocator.take_unwritten(count, &mut unwritten);
+        for extent in unwritten.iter().copied().flatten() {
+            self.held_unwritten.insert(extent.number());
+        }
+        runs.append(&mut unwritten);
+        taken
+    }
+
+    /// Whether this extent was handed out unwritten. True only once.
+    fn was_unwritten(&mut self, extent: Extent) -> bool {
+        extent.class() == SizeClass::LARGEST && self.held_unwritten.remove(extent.number())
+    }
+
     /// Takes blank extents back: they were never named, so nobody can be reading them.
     pub(crate) fn take_back(&mut self, runs: Vec<ExtentRun>) {
         for extent in runs.into_iter().flatten() {
             self.recalled_in_vain = None;
             self.ledger.pass(extent, Owner::Held, Owner::Free);
-            self.allocator.release(extent);
+            if self.was_unwritten(extent) {
+                self.allocator.release_unwritten(extent);
+            } else {
+                self.allocator.release(extent);
+            }
         }
     }
 
@@ -154,6 +180,7 @@ impl Space {
 
     /// A held extent is a block's from now on.
     pub(crate) fn occupy(&mut self, extent: Extent) {
+        self.was_unwritten(extent);
         self.ledger.pass(extent, Owner::Held, Owner::Occupied);
     }
 
@@ -208,13 +235,12 @@ impl Space {
 
     /// What can be done for those who starve.
     pub(crate) fn relief(&mut self, now: Instant) -> Relief {
-        let starves =
-            |largest: bool| self.starved.iter().any(|request| (request.class == SizeClass::LARGEST) == largest);
-        let (large, small) = (starves(true), starves(false));
-        if small && let Some(extents) = self.zeroing(now) {
+        let starves = |whole: bool| self.starved.iter().any(|request| request.whole == whole);
+        let (whole, other) = (starves(true), starves(false));
+        if other && let Some(extents) = self.zeroing(now) {
             return Relief::Zero(extents);
         }
-        if (large || self.allocator.unwritten_bytes() == 0)
+        if (whole || self.allocator.unwritten_bytes() == 0)
             && let Some(macroblocks) = self.growth(now)
         {
             return Relief::Grow(macroblocks);
@@ -352,11 +378,11 @@ mod tests {
     use crate::extent::PAGE_BYTES;
 
     fn starved(space: &mut Space, class: SizeClass) {
-        space.starved.push_back(Starved { worker: 0, id: 1, class, count: 1, since: Instant::now() });
+        space.starved.push_back(Starved { worker: 0, id: 1, class, count: 1, whole: false, since: Instant::now() });
     }
 
     #[test]
-    fn large_blocks_take_what_nobody_has_written_and_small_ones_wait_for_zeros() {
+    fn whole_blocks_take_what_nobody_has_written_and_others_wait_for_zeros() {
         let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
         let (large, small) = (SizeClass::LARGEST, SizeClass::SMALLEST);
         starved(&mut space, small);
@@ -364,8 +390,9 @@ mod tests {
         space.growth_begins(now);
         assert_eq!(space.relief(now), Relief::Wait);
         space.grown(4, false, false, now);
-        assert_eq!(space.allocate(large, 2).into_iter().flatten().count(), 2);
-        assert!(space.allocate(small, 1).is_empty(), "nothing of it is split before zeros are written");
+        assert_eq!(space.allocate(large, 2, true).into_iter().flatten().count(), 2);
+        assert!(space.allocate(small, 1, false).is_empty(), "nothing of it is split before zeros are written");
+        assert!(space.allocate(large, 1, false).is_empty(), "nor written in part");
         assert_eq!(space.relief(now), Relief::Zero(6));
         let extents = space.zeroing_begins(4, now);
         assert_eq!((extents.len(), space.free_counts()[7]), (4, 6), "free, if not at hand");
@@ -373,14 +400,14 @@ mod tests {
         let (written, unwritten) = extents.split_at(3);
         space.zeroed(written, unwritten, now);
         assert_eq!(space.relief(now), Relief::Recall, "not again at once where the disk has no space");
-        let taken: Vec<_> = space.allocate(small, 1).into_iter().flatten().collect();
+        let taken: Vec<_> = space.allocate(small, 1, false).into_iter().flatten().collect();
         assert_eq!(taken[0].offset(), written[0].offset());
         // What has been written is kept for small blocks while there is little of it.
-        let last: Vec<_> = space.allocate(large, 3).into_iter().flatten().collect();
+        let last: Vec<_> = space.allocate(large, 3, true).into_iter().flatten().collect();
         assert_eq!(last[..3].iter().map(|extent| extent.number()).collect::<Vec<_>>(), [5, 6, 7]);
         assert_eq!(space.allocator().free_bytes(), 3 * large.bytes() - PAGE_BYTES);
         assert_eq!(
-            space.allocate(large, 3).into_iter().flatten().count(),
+            space.allocate(large, 3, true).into_iter().flatten().count(),
             2,
             "but not from those who find nothing else"
         );

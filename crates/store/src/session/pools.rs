@@ -2,6 +2,8 @@
 //!
 //! Each size class has a pool that is filled up to its target whenever it falls below half of it. Targets follow demand: a class
 //! that runs dry doubles its target; one that is hardly used gives extents back. While space is short, targets are one.
+//!
+//! Blocks that fill an extent of the largest class have a pool of their own: theirs may be space that nobody has written yet.
 
 use super::exchange::Exchange;
 use crate::extent::{Extent, ExtentRun, SIZE_CLASSES, SizeClass};
@@ -16,6 +18,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// One for each size class, and one for blocks that fill an extent of the largest.
+const POOLS: usize = SIZE_CLASSES + 1;
+
 /// A pool never holds more than this.
 const POOL_BYTES_MAX: u64 = 16 << 20;
 /// Targets are looked at this often while the pools are used.
@@ -27,13 +32,15 @@ pub(crate) struct Pools {
     exchange: Rc<Exchange>,
     shared: Arc<Shared>,
     counted: Arc<WorkerStatistics>,
-    pools: [Pool; SIZE_CLASSES],
+    pools: [Pool; POOLS],
     /// Targets are being looked at.
     adjusting: Cell<bool>,
     closed: Cell<bool>,
 }
 
 struct Pool {
+    class: SizeClass,
+    whole: bool,
     runs: RefCell<VecDeque<ExtentRun>>,
     count: Cell<u32>,
     target: Cell<u32>,
@@ -55,13 +62,14 @@ impl Pools {
         counted: &Arc<WorkerStatistics>,
         settings: &Settings,
     ) -> Rc<Pools> {
-        let mut targets = settings.pool_targets.iter().copied();
         let mut classes = SizeClass::all();
-        let pools = std::array::from_fn(|_| {
+        let pools = std::array::from_fn(|number| {
             let class = classes.next().unwrap_or(SizeClass::LARGEST);
             let target_max = u32::try_from(POOL_BYTES_MAX / class.bytes()).unwrap_or(u32::MAX);
-            let target = targets.next().unwrap_or(1).clamp(1, target_max);
+            let target = settings.pool_targets.get(class.index()).copied().unwrap_or(1).clamp(1, target_max);
             Pool {
+                class,
+                whole: number == SIZE_CLASSES,
                 runs: RefCell::default(),
                 count: Cell::new(0),
                 target: Cell::new(target),
@@ -84,25 +92,25 @@ impl Pools {
         })
     }
 
-    #[allow(clippy::indexing_slicing)] // A class is below SIZE_CLASSES by construction.
-    fn pool(&self, class: SizeClass) -> &Pool {
-        &self.pools[class.index()]
+    #[allow(clippy::indexing_slicing)] // A class is below SIZE_CLASSES by construction, and only the largest has two pools.
+    fn pool(&self, class: SizeClass, whole: bool) -> &Pool {
+        &self.pools[class.index() + usize::from(whole)]
     }
 
-    /// A blank extent. Waits where the pool is dry.
+    /// A blank extent; `whole`: for a block that fills it. Waits where the pool is dry.
     ///
     /// # Errors
     ///
     /// [`Refusal`] where there is none to be had.
-    pub(crate) async fn take(self: &Rc<Self>, class: SizeClass) -> Result<Extent, Refusal> {
+    pub(crate) async fn take(self: &Rc<Self>, class: SizeClass, whole: bool) -> Result<Extent, Refusal> {
         self.adjust_while_used();
-        let pool = self.pool(class);
+        let pool = self.pool(class, whole);
         pool.taken.set(pool.taken.get().saturating_add(1));
         if pool.line.is_empty()
             && let Some(extent) = pool.pop()
         {
             if pool.count.get() < self.target(pool) / 2 {
-                self.start_filling(class);
+                self.start_filling(class, whole);
             }
             return Ok(extent);
         }
@@ -120,7 +128,7 @@ impl Pools {
                     Some(extent) => Some(Ok(extent)),
                     None if refusals != refusals_before => Some(Err(refusal)),
                     None => {
-                        self.start_filling(class);
+                        self.start_filling(class, whole);
                         None
                     }
                 }
@@ -136,18 +144,13 @@ impl Pools {
     /// Takes extents in.
     pub(crate) fn put_runs(&self, runs: impl IntoIterator<Item = ExtentRun>) {
         for run in runs {
-            let pool = self.pool(run.class());
-            pool.count.set(pool.count.get() + run.count());
-            pool.runs.borrow_mut().push_back(run);
-            pool.line.wake_first();
+            self.pool(run.class(), false).put(run);
         }
     }
 
-    /// Everything a pool holds.
+    /// Everything the pools of a class hold.
     pub(crate) fn take_all(&self, class: SizeClass) -> Vec<ExtentRun> {
-        let pool = self.pool(class);
-        pool.count.set(0);
-        pool.runs.borrow_mut().drain(..).collect()
+        self.pools.iter().filter(|pool| pool.class == class).flat_map(Pool::take_all).collect()
     }
 
     fn target(&self, pool: &Pool) -> u32 {
@@ -157,35 +160,36 @@ impl Pools {
     /// Tells everybody how full the pools are.
     pub(crate) fn tell_levels(&self) {
         let gauges = self.counted.pool_extents.iter().zip(&self.counted.pool_targets);
-        for (pool, (extents, target)) in self.pools.iter().zip(gauges) {
-            extents.set(u64::from(pool.count.get()));
-            target.set(u64::from(pool.target.get()));
+        for (class, (extents, target)) in SizeClass::all().zip(gauges) {
+            let of_class = || self.pools.iter().filter(|pool| pool.class == class);
+            extents.set(of_class().map(|pool| u64::from(pool.count.get())).sum());
+            target.set(of_class().map(|pool| u64::from(pool.target.get())).sum());
         }
     }
 
     /// Fills every pool up to its target.
     pub(crate) async fn fill(self: &Rc<Self>) {
-        for class in SizeClass::all() {
-            self.fill_pool(class).await;
+        for pool in &self.pools {
+            self.fill_pool(pool).await;
         }
     }
 
-    fn start_filling(self: &Rc<Self>, class: SizeClass) {
-        if !self.pool(class).filling.get() && !self.closed.get() {
+    fn start_filling(self: &Rc<Self>, class: SizeClass, whole: bool) {
+        if !self.pool(class, whole).filling.get() && !self.closed.get() {
             let pools = Rc::clone(self);
-            self.pool(class).filling.set(true);
-            self.ring.spawn(async move { pools.fill_pool(class).await }).detach();
+            self.pool(class, whole).filling.set(true);
+            self.ring.spawn(async move { pools.fill_pool(pools.pool(class, whole)).await }).detach();
         }
     }
 
-    async fn fill_pool(&self, class: SizeClass) {
-        let pool = self.pool(class);
+    async fn fill_pool(&self, pool: &Pool) {
         pool.filling.set(true);
         let count = self.target(pool).saturating_sub(pool.count.get()).max(1);
-        let reply = self.exchange.request(|id| Request::Allocate { id, class, count }).await;
+        let (class, whole) = (pool.class, pool.whole);
+        let reply = self.exchange.request(|id| Request::Allocate { id, class, count, whole }).await;
         pool.filling.set(false);
         match reply {
-            Reply::Allocated { runs, .. } => self.put_runs(runs),
+            Reply::Allocated { runs, .. } => runs.into_iter().for_each(|run| pool.put(run)),
             Reply::Failed { refusal, .. } => {
                 pool.refusals.set((pool.refusals.get().0 + 1, refusal));
                 pool.line.wake_first();
@@ -246,6 +250,17 @@ impl Pools {
 }
 
 impl Pool {
+    fn put(&self, run: ExtentRun) {
+        self.count.set(self.count.get() + run.count());
+        self.runs.borrow_mut().push_back(run);
+        self.line.wake_first();
+    }
+
+    fn take_all(&self) -> Vec<ExtentRun> {
+        self.count.set(0);
+        self.runs.borrow_mut().drain(..).collect()
+    }
+
     /// The next extent: neighbours one after the other.
     fn pop(&self) -> Option<Extent> {
         let mut runs = self.runs.borrow_mut();

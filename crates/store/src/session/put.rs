@@ -9,7 +9,7 @@ use super::write_queue::{Name, Written};
 use super::{LookUp, Session};
 use crate::crash_point::crash_point;
 use crate::error::StoreError;
-use crate::extent::{Extent, SizeClass};
+use crate::extent::{Extent, PAGE_BYTES, SizeClass};
 use crate::files::{BlockFile, is_no_space};
 use crate::hash::Hash;
 use crate::index::IndexReader;
@@ -63,7 +63,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         let Some(class) = SizeClass::for_length(length) else {
             return self.bind(Name { hash, record: Record::EMPTY, seen }, None).await;
         };
-        let extent = self.pools.take(class).await?;
+        let whole = class == SizeClass::LARGEST && u64::from(length).next_multiple_of(PAGE_BYTES) == class.bytes();
+        let extent = self.pools.take(class, whole).await?;
         let Some(record) = Record::new(Some(extent), length) else {
             return Err(StoreError::Internal("a block that no extent holds"));
         };
