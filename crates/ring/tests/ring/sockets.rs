@@ -4,21 +4,28 @@ use super::{loopback, pair, runtime};
 use buddy_ring::{Pipe, SendAmount, Socket, is_interruption};
 use std::cell::Cell;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::rc::Rc;
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Reads to the end, but not at once: the socket is full for a while.
+fn reads_later(mut peer: TcpStream) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        all
+    })
+}
 
 #[test]
 fn sockets_send_all_and_receive_what_is_there() {
     let runtime = runtime();
     let ring = runtime.ring();
     runtime.block_on(async {
-        let (socket, mut peer) = pair(&ring).await;
-        let reader = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20));
-            let mut all = Vec::new();
-            peer.read_to_end(&mut all).unwrap();
-            all
-        });
+        let (socket, peer) = pair(&ring).await;
+        let reader = reads_later(peer);
         let bytes: Vec<u8> = (0..8 << 20).map(|index: u32| index.to_le_bytes()[0] ^ index.to_le_bytes()[2]).collect();
         let (sent, bytes) = socket.send(bytes, 0..8 << 20, SendAmount::All, false).await;
         assert_eq!(sent.unwrap(), 8 << 20);
@@ -85,13 +92,8 @@ fn a_file_is_sent_without_copying() {
     let runtime = runtime();
     let ring = runtime.ring();
     runtime.block_on(async {
-        let (socket, mut peer) = pair(&ring).await;
-        let reader = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20));
-            let mut all = Vec::new();
-            peer.read_to_end(&mut all).unwrap();
-            all
-        });
+        let (socket, peer) = pair(&ring).await;
+        let reader = reads_later(peer);
         let mut offset = 0;
         while offset < 4 << 20 {
             let left = (4 << 20) - usize::try_from(offset).unwrap();
@@ -120,13 +122,8 @@ fn pages_go_through_a_pipe_uncopied_and_whole() {
     let runtime = runtime();
     let ring = runtime.ring();
     runtime.block_on(async {
-        let (socket, mut peer) = pair(&ring).await;
-        let reader = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(20));
-            let mut all = Vec::new();
-            peer.read_to_end(&mut all).unwrap();
-            all
-        });
+        let (socket, peer) = pair(&ring).await;
+        let reader = reads_later(peer);
         let mut pipe = Pipe::new(128 << 10).unwrap();
         // Neither end lies at a page.
         let (mut offset, end) = (100, (4 << 20) - 100);
