@@ -2,7 +2,7 @@
 
 import os
 
-from .figures import SERVERS
+from .figures import REUSING, SERVERS
 
 COLOURS = {"ours": "#1b6ca8", "nginx": "#9a9a9a", "redis": "#c9573c"}
 LABELS = {"ours": "Buddy Blocks, durable", "nginx": "nginx, not flushed", "redis": "Redis, durable"}
@@ -26,7 +26,7 @@ def write(figures, directory):
 
 def draw(figures, name, title, path):
     from matplotlib import pyplot
-    kinds = [kind for kind in figures.kinds() if kind[2] != 1]
+    kinds = [kind for kind in figures.kinds() if kind[2] != 1 and kind[0] != REUSING]
     chart, axes = pyplot.subplots(1, len(kinds), figsize=(max(5, 1.7 * len(kinds)), 2.8), squeeze=False)
     for axis, (operation, size, connections) in zip(axes[0], kinds):
         for server in SERVERS:

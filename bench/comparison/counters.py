@@ -68,10 +68,17 @@ def thread_seconds_since(pid, before):
 
 
 def machine_seconds():
-    """Of all processors since the start: idle (waiting for the disk is idle, too), and altogether."""
+    """Of all processors since the start: idle (waiting for the disk is idle, too), stolen (the machine is a virtual one and its host
+    did not let it run), and altogether."""
     with open("/proc/stat", encoding="utf-8") as file:
         ticks = [int(field) for field in file.readline().split()[1:9]]  # What guests use is in what users use.
-    return {"idle": (ticks[3] + ticks[4]) / TICKS_PER_SECOND, "all": sum(ticks) / TICKS_PER_SECOND}
+    return {"idle": (ticks[3] + ticks[4]) / TICKS_PER_SECOND, "stolen": ticks[7] / TICKS_PER_SECOND, "all": sum(ticks) / TICKS_PER_SECOND}
+
+
+def machine_shares(before, after):
+    """What part of the time between two `machine_seconds` was idle, and stolen; None where no time has passed."""
+    passed = after["all"] - before["all"]
+    return {name: (after[name] - before[name]) / passed if passed else None for name in ("idle", "stolen")}
 
 
 def device_of(path):

@@ -1,22 +1,35 @@
 """The disk by itself: direct writes of fio to a file whose blocks have all been written before, so that the file system has
-nothing to add; and direct reads of a file that somebody else has written."""
+nothing to add; to space that was only set aside; and direct reads of a file that somebody else has written."""
 
 import json
 import os
+from typing import NamedTuple
 
 from . import Failure, process
 
 FILE_BYTES = 1 << 30
+NEW_FILE_BYTES = 8 << 30
 DEPTH = 32
 ENGINES = ("io_uring", "libaio")  # the first that works
-# What is measured: name, bytes, pattern, depth. The last is one write at a time, each flushed.
-TESTS = (
-    ("4 KiB random, depth 32", 4096, "randwrite", DEPTH),
-    ("4 KiB sequential, depth 32", 4096, "write", DEPTH),
-    ("512 KiB random, depth 32", 524_288, "randwrite", DEPTH),
-    ("512 KiB sequential, depth 32", 524_288, "write", DEPTH),
-    ("4 KiB synchronous, depth 1", 4096, "randwrite", 1),
-)
+
+
+class Test(NamedTuple):
+    name: str
+    block: int  # bytes
+    pattern: str
+    depth: int = DEPTH
+    durable: bool = False  # each write is flushed (O_DSYNC)
+    new: bool = False  # into space that the file system has set aside (fallocate) and nobody has written
+
+
+RANDOM_4K = Test("4 KiB random, depth 32", 4096, "randwrite")
+DURABLE_4K = Test("4 KiB random, depth 32, each durable", 4096, "randwrite", durable=True)
+RANDOM_512K = Test("512 KiB random, depth 32", 524_288, "randwrite")
+DURABLE_512K = Test("512 KiB random, depth 32, each durable", 524_288, "randwrite", durable=True)
+NEW_512K = Test("512 KiB sequential, depth 32, each durable, into new space", 524_288, "write", durable=True, new=True)
+ALONE_4K = Test("4 KiB random, one at a time, each durable", 4096, "randwrite", depth=1, durable=True)
+TESTS = (RANDOM_4K, Test("4 KiB sequential, depth 32", 4096, "write"), DURABLE_4K, ALONE_4K,
+         RANDOM_512K, Test("512 KiB sequential, depth 32", 524_288, "write"), DURABLE_512K, NEW_512K)
 
 
 class Disk:
@@ -29,23 +42,29 @@ class Disk:
             os.fsync(file.fileno())
         for engine in ENGINES:
             try:
-                self.write(engine, "write", 4096, DEPTH, "--io_size=4096")
+                self.write(engine, RANDOM_4K, "--io_size=4096")
                 self.engine = engine
                 break
             except Failure as failure:
                 self.problem = str(failure)
 
-    def measure(self, name, block, pattern, depth, seconds):
-        """Writes a second, and how long the middle one took. Without a queue each write is made durable (O_DSYNC)."""
-        engine, more = (self.engine, []) if depth > 1 else ("psync", ["--sync=dsync"])
-        result = self.write(engine, pattern, block, depth, "--time_based", f"--runtime={seconds}", *more)
-        return {"test": name, "iops": result["iops"], "bytes_per_second": result["bw_bytes"],
+    def measure(self, test, seconds):
+        """Writes a second, and how long the middle one took."""
+        # New space is written once; else it goes on in the same blocks.
+        more = [f"--runtime={seconds}"] + ([] if test.new else ["--time_based"]) + (["--sync=dsync"] if test.durable else [])
+        result = self.write(self.engine if test.depth > 1 else "psync", test, *more)
+        return {"test": test.name, "iops": result["iops"], "bytes_per_second": result["bw_bytes"],
                 "p50_us": result["clat_ns"]["percentile"]["50.000000"] / 1000}
 
-    def write(self, engine, pattern, block, depth, *more):
-        arguments = (f"--filename={self.path}", f"--size={FILE_BYTES}", f"--ioengine={engine}", f"--iodepth={depth}", f"--rw={pattern}",
-                     f"--bs={block}", "--fallocate=none", *more)
-        return run(self.fio, *arguments)["write"]
+    def write(self, engine, test, *more):
+        arguments = [f"--ioengine={engine}", f"--iodepth={test.depth}", f"--rw={test.pattern}", f"--bs={test.block}", *more]
+        if not test.new:
+            return run(self.fio, f"--filename={self.path}", f"--size={FILE_BYTES}", "--fallocate=none", *arguments)["write"]
+        path = f"{self.path}.new"
+        try:
+            return run(self.fio, f"--filename={path}", f"--size={NEW_FILE_BYTES}", "--fallocate=native", *arguments)["write"]
+        finally:
+            os.remove(path)
 
 
 def random_reads(fio, path, size, depth, seconds):

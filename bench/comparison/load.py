@@ -64,9 +64,11 @@ class Generator:
                      "--warm-up", warm_up, "--seconds", seconds, *more]
         if names:
             arguments += ["--names", names]
+        before = counters.machine_seconds()
         result = self.run(server, *arguments)
+        machine = counters.machine_shares(before, counters.machine_seconds())
         used = result["server"]
-        return {**figures(result), "errors": errors(result, used, server, operation, size, stored_before)}
+        return {**figures(result), **machine, "errors": errors(result, used, server, operation, size, stored_before)}
 
 
 def figures(result):
@@ -113,8 +115,9 @@ def measure_redis(program, server, size, seconds, connections, keys):
     memory = []
     requests = max(CALIBRATION_REQUESTS, round(run(CALIBRATION_REQUESTS)["rps"] * seconds))
     before, began = counters.cpu_seconds([server.process.pid]), time.monotonic()
-    client_before = children_cpu_seconds()
+    client_before, machine_before = children_cpu_seconds(), counters.machine_seconds()
     row = run(requests)
+    machine = counters.machine_shares(machine_before, counters.machine_seconds())
     memory.append(counters.memory_bytes([server.process.pid]))
     client = children_cpu_seconds() - client_before
     missing = {} if server.appended_bytes() >= requests * size else {"missing": requests}
@@ -125,6 +128,7 @@ def measure_redis(program, server, size, seconds, connections, keys):
             "memory_bytes": max(memory),
             "client_cpu_us_per_request": client * 1e6 / requests,
             "client_busy": client / (time.monotonic() - began),
+            **machine,
             "errors": missing}
 
 

@@ -1,10 +1,10 @@
 """The report of the comparison."""
 
 from . import markdown as text
-from .disk import TESTS
-from .figures import SERVERS, UNSTEADY
+from .disk import ALONE_4K, DEPTH, TESTS
+from .figures import GET, PUT, SERVERS, UNSTEADY
 from .load import failed
-from .markdown import NONE, mebibytes, ms, number, ratio, row, table
+from .markdown import NONE, mebibytes, ms, number, percent, ratio, row, table
 
 UNSTEADY_SHOWN = 3
 
@@ -27,20 +27,30 @@ def markdown(figures, notes, machine, charts):
 
 
 def rates_table(figures, kinds):
-    lines = table("block", "request", "ours /s", "nginx /s", "Redis /s", "ours : nginx", "ours : Redis", "ours : disk")
+    lines = table("block", "request", "ours /s", "nginx /s", "Redis /s", "ours : nginx", "ours : Redis", "ours : disk",
+                  "ours : disk, like for like")
     for operation, size, connections in kinds:
         ours, nginx, redis = (figures.middle(operation, size, server, connections, name="requests_per_second")
                               for server in SERVERS)
-        test = next((test for test, block, pattern, depth in TESTS if (block, pattern) == (size, "randwrite") and depth > 1), None)
-        disk = figures.disk_middle(test, "iops") if operation == "PUT" else None
         lines.append(row(f"{size:,}", operation, number(ours), number(nginx), number(redis), ratio(ours, nginx), ratio(ours, redis),
-                         ratio(ours, disk)))
+                         *(ratio(ours, figures.disk_middle(test, "iops")) for test in disk_tests(operation, size))))
     return "\n".join(lines)
+
+
+def disk_tests(operation, size):
+    """What to hold beside a PUT: random writes that nobody flushes, and such as ours has to make, each durable, where the file grows into
+    new space. None where there is no such test."""
+    def first(**wanted):
+        return next((test for test in TESTS if operation != GET and test.block == size and test.depth == DEPTH
+                     and all(getattr(test, name) == value for name, value in wanted.items())), None)
+
+    alike = first(durable=True, new=True) if operation == PUT else first(durable=True, new=False)
+    return first(durable=False, pattern="randwrite"), alike
 
 
 def usage_table(figures, kinds):
     lines = table("block", "request", "p50 / p99 ms: ours", "nginx", "Redis", "CPU µs: ours", "nginx", "Redis", "MiB: ours", "nginx",
-                  "Redis", "client CPU µs, busy")
+                  "Redis", "client CPU µs, busy", "machine idle, stolen")
     for operation, size, connections in kinds:
         kind = (operation, size)
         latency, cpu, memory = [], [], []
@@ -50,18 +60,18 @@ def usage_table(figures, kinds):
             latency.append(f"{ms(middle('latency_us', 'p50'))} / {ms(middle('latency_us', 'p99'))}")
             cpu.append(number(middle("cpu_us_per_request"), 1))
             memory.append(mebibytes(middle("memory_bytes")))
-        busy = figures.middle(*kind, "ours", connections, name="client_busy")
-        client = figures.middle(*kind, "ours", connections, name="client_cpu_us_per_request")
+        busy, client, idle, stolen = (figures.middle(*kind, "ours", connections, name=name)
+                                      for name in ("client_busy", "client_cpu_us_per_request", "idle", "stolen"))
         lines.append(row(f"{size:,}", operation, *(NONE if each == f"{NONE} / {NONE}" else each for each in latency), *cpu, *memory,
-                         f"{number(client, 1)}, {NONE if busy is None else f'{busy:.0%}'}"))
+                         f"{number(client, 1)}, {percent(busy)}", f"{percent(idle)}, {percent(stolen)}"))
     return "\n".join(lines)
 
 
 def disk_table(figures):
     lines = table("test", "writes /s", "MB/s", "p50 µs")
-    for test, *_ in TESTS:
+    for test in TESTS:
         rate = figures.disk_middle(test, "bytes_per_second")
-        lines.append(row(test, number(figures.disk_middle(test, "iops")), number(rate and rate / 1e6),
+        lines.append(row(test.name, number(figures.disk_middle(test, "iops")), number(rate and rate / 1e6),
                          number(figures.disk_middle(test, "p50_us"))))
     return "\n".join(lines)
 
@@ -72,14 +82,14 @@ def single_table(figures, kinds):
     for operation, size, connections in kinds:
         ours, nginx = (figures.middle(operation, size, server, connections, name="latency_us", part="p50")
                        for server in ("ours", "nginx"))
-        write = figures.disk_middle("4 KiB synchronous, depth 1", "p50_us") if (operation, size) == ("PUT", 4096) else None
+        write = figures.disk_middle(ALONE_4K, "p50_us") if (operation, size) == (PUT, ALONE_4K.block) else None
         lines.append(row(f"{size:,}", operation, number(ours), number(nginx), ratio(ours, nginx), number(write), ratio(ours, write)))
     return "\n".join(lines)
 
 
 def unsteady_notes(figures):
     """Where the rounds differ so much that their median says little: something else ran, or the disk was busy with something else."""
-    series = [(f"the disk, {test}", [each["iops"] for each in figures.disk if each["test"] == test]) for test, *_ in TESTS]
+    series = [(f"the disk, {test.name}", figures.disk_values(test, "iops")) for test in TESTS]
     for operation, size, connections in figures.kinds():
         for server in SERVERS:
             name = f"{operation} of {size:,}, {server}, {connections} connection{'' if connections == 1 else 's'}"

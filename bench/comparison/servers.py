@@ -11,6 +11,8 @@ from . import Failure, counters, process
 
 READY_TIMEOUT_S = 60
 READY_INTERVAL_S = 0.005
+SETTLE_TIMEOUT_S = 15
+SETTLE_INTERVAL_S = 0.5
 OVERHEAD_BYTES = 512 << 20  # journal, index and blank extents of a new store, at most
 
 NGINX_CONFIGURATION = """
@@ -173,6 +175,19 @@ class HttpServer(Server):
             return json.loads(self.get("/-/stats")[1])
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Failure(f"/-/stats: {error}") from error
+
+    def settle(self):
+        """Waits until what was deleted is free and no checkpoint is under way. Returns what ours says then."""
+        before, deadline = None, time.monotonic() + SETTLE_TIMEOUT_S
+        while True:
+            stats = self.stats()
+            now = [stats[name] for name in ("blocks", "bytes_free", "bytes_held", "names_sealed", "checkpoints", "file_bytes")]
+            if now == before and stats["names_sealed"] == 0:
+                return stats
+            if time.monotonic() > deadline:
+                raise Failure(f"the store does not come to rest within {SETTLE_TIMEOUT_S} s: {stats}")
+            before = now
+            time.sleep(SETTLE_INTERVAL_S)
 
     def kill(self):
         process.kill(self.process)

@@ -12,7 +12,7 @@ from comparison.markdown import NONE, mebibytes, ms, number, percent, ratio, row
 
 from . import names as files_of_names
 from . import reads
-from .run import INDEX_BYTES_A_NAME, OVERHEAD_BYTES, settle
+from .run import INDEX_BYTES_A_NAME, OVERHEAD_BYTES
 from .series import Series, in_turns, progress
 
 NAME = "growth"
@@ -100,9 +100,9 @@ def measure_puts(run, store):
             run.generator.fill(server, SIZE, run.options.small_names, run.path("fresh.names"))
         growing = measure_put(run, server, GROWING, seconds, saved)
         run.generator.delete(server, saved)
-        settle(server)
+        server.settle()
         reusing = measure_put(run, server, REUSING, max(1, seconds * REUSE_SHARE), saved)
-        free = settle(server)["bytes_free"] // SIZE
+        free = server.settle()["bytes_free"] // SIZE
         if purpose == "large" and free:
             run.generator.fill(server, SIZE, free, saved)
     if purpose == "fresh":

@@ -14,7 +14,7 @@ from comparison import Failure, command, load
 from comparison.markdown import NONE, mebibytes, ms, number, percent, ratio, row, table
 
 from . import names as files_of_names
-from .run import OVERHEAD_BYTES, settle
+from .run import OVERHEAD_BYTES
 from .series import Series
 
 NAME = "mixed"
@@ -50,7 +50,7 @@ def measure(run):
         run.say(f"storing {blocks:,} blocks of all sizes")
         run.generator.fill(server, "mix", blocks, names)
         grow(run, server, budget)
-        before, slices = settle(server), []
+        before, slices = server.settle(), []
         seconds = FIRST_SLICE_S
         while (left := options.mixed_seconds - sum(each["seconds"] for each in slices)) >= SHORTEST_SLICE_S:
             measured = measure_slice(run, server, names, min(seconds, left), blocks)
@@ -63,13 +63,13 @@ def measure(run):
             grown = max(each["grown_bytes"] / each["seconds"] for each in slices)
             seconds = room_of(budget, before) / grown if grown > 0 else LONGEST_SLICE_S
             seconds = max(SHORTEST_SLICE_S, min(seconds, LONGEST_SLICE_S))
-        after = settle(server)
+        after = server.settle()
     return {"seconds": options.mixed_seconds, "budget_bytes": budget, "blocks": blocks, "connections": options.connections,
             "before": before, "after": after, "measurements": slices}
 
 
 def grow(run, server, budget):
-    surplus = int(GROWN_SHARE * budget - settle(server)["bytes_allocated"]) // MEAN_EXTENT_BYTES
+    surplus = int(GROWN_SHARE * budget - server.settle()["bytes_allocated"]) // MEAN_EXTENT_BYTES
     run.say(f"storing and deleting {surplus:,} more, so that the file grows")
     grown = run.path("grown.names")
     run.generator.fill(server, "mix", surplus, grown)

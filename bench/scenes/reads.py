@@ -15,8 +15,8 @@ def drop_cache(path):
 
 
 def measure(run, server, size, names, seconds, **more):
-    """Beside what `Generator.measure` says: bytes that the server had read from the disk by bytes that it sent, and how idle the machine
-    was."""
+    """Beside what `Generator.measure` says: bytes that the server had read from the disk by bytes that it sent; and how idle the machine
+    was, and what part of its time it was kept from running, in these seconds alone."""
     pids = server.processes()
 
     def probe():
@@ -26,4 +26,4 @@ def measure(run, server, size, names, seconds, **more):
         result = run.generator.measure(server, "GET", size, seconds, names, **more)
     rates = watch.rates(seconds)
     sent = result["requests_per_second"] * size
-    return {**result, "cold": rates["read"] / sent if sent else None, "idle": rates["idle"] / rates["all"]}
+    return {**result, "cold": rates["read"] / sent if sent else None, "idle": rates["idle"] / rates["all"], "stolen": rates["stolen"] / rates["all"]}

@@ -3,17 +3,14 @@
 import os
 import shutil
 import sys
-import time
 
-from comparison import Failure, load, servers, system
+from comparison import load, servers, system
 
 # What is left on the disk for everybody else. A store of ours is not allowed to grow into it, whatever was computed.
 RESERVE_BYTES = 2 << 30
 # What a store of ours takes beside its blocks, at most: a name in the index, and what does not depend on the names.
 INDEX_BYTES_A_NAME = 200
 OVERHEAD_BYTES = 1 << 30
-SETTLE_TIMEOUT_S = 15
-SETTLE_INTERVAL_S = 0.5
 
 
 class Run:
@@ -55,17 +52,3 @@ class Run:
         if text not in self.notes:
             self.notes.append(text)
             self.say(text)
-
-
-def settle(server):
-    """Waits until what was deleted is free and no checkpoint is under way. Returns what the server says then."""
-    before, deadline = None, time.monotonic() + SETTLE_TIMEOUT_S
-    while True:
-        stats = server.stats()
-        now = [stats[name] for name in ("blocks", "bytes_free", "bytes_held", "names_sealed", "checkpoints", "file_bytes")]
-        if now == before and stats["names_sealed"] == 0:
-            return stats
-        if time.monotonic() > deadline:
-            raise Failure(f"the store does not come to rest within {SETTLE_TIMEOUT_S} s: {stats}")
-        before = now
-        time.sleep(SETTLE_INTERVAL_S)
