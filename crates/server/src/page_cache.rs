@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// What was cached a moment ago is taken to be cached still. Should it have been evicted in that time, a reply waits for the disk.
-const TRUSTED_FOR: Duration = Duration::from_millis(100);
+const TRUSTED_FOR: Duration = Duration::from_millis(500);
 /// Parts of the file that are remembered.
 const REMEMBERED: usize = 1024;
 
