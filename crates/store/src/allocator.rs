@@ -1,7 +1,8 @@
 //! The buddy allocator: which extents of the data file are free. Pure: no files, no threads, no clock.
 //!
 //! Some free extents of the largest class are *unwritten*: the file system has set them aside, and nobody has written there yet. Their
-//! first write costs the file system a note, so only whole blocks go there, and they are never split.
+//! first write costs the file system a note, so only whole blocks go there, and they are never split, unless nothing else is to be had
+//! soon: then they are counted as written before they are.
 //!
 //! Invariants: free extents do not overlap and lie inside the file; two buddies are never both free (they would have
 //! merged), except in the largest class. Everything else (occupied, held by pools, waiting for readers) is known to others
@@ -104,6 +105,13 @@ impl Allocator {
             }
         }
         taken
+    }
+
+    /// Counts up to `count` unwritten extents, the lowest-numbered, as written from now on.
+    pub fn count_as_written(&mut self, count: u32) {
+        let mut runs = Vec::new();
+        self.take_unwritten(count, &mut runs);
+        runs.into_iter().flatten().for_each(|extent| self.release(extent));
     }
 
     /// Takes an unwritten extent back that is still unwritten.

@@ -9,6 +9,8 @@ const MACROBLOCKS_MIN: u64 = 4;
 const PACE: Duration = Duration::from_secs(1);
 /// What was refused is tried again only after this time: space may have been made on the disk.
 const RETRY: Duration = Duration::from_secs(1);
+/// A step that takes longer than this for each macroblock is slow: the disk takes less than a gigabyte a second.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// One way to make space, of which one step at a time is under way.
 pub(super) struct Ahead {
@@ -53,7 +55,13 @@ impl Ahead {
         self.began = Some(now);
     }
 
-    /// `refused`: the disk gave less than was asked.
+    /// Whether the step that is under way takes long.
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        let steps = u32::try_from(self.macroblocks).unwrap_or(u32::MAX);
+        self.running && self.began.is_some_and(|began| now.saturating_duration_since(began) > SLOW * steps)
+    }
+
+    /// `refused`: the disk gave less than was asked, or it is not worth another step at once.
     pub(super) fn end(&mut self, refused: bool, now: Instant) {
         self.running = false;
         self.refused = refused.then_some(now);
@@ -83,6 +91,15 @@ mod tests {
         assert_eq!(steps, [4, 8, 12, 12, 6, 4, 4]);
         assert_eq!(ahead.next(0, now), None);
         assert_eq!(ahead.next(3, now), Some(3), "what there is");
+    }
+
+    #[test]
+    fn a_step_is_slow_that_takes_long_for_its_size() {
+        let (mut ahead, now) = (Ahead::default(), Instant::now());
+        assert!(!ahead.is_slow(now + SLOW * 100), "none is under way");
+        ahead.begin(now);
+        assert!(!ahead.is_slow(now + SLOW * 4));
+        assert!(ahead.is_slow(now + SLOW * 5));
     }
 
     #[test]

@@ -15,6 +15,7 @@ const STARVED_INTERVAL: Duration = Duration::from_millis(250);
 impl<F: BlockFile> Controller<F> {
     /// Serves those who starve, and does for the rest what can be done.
     pub(super) fn relieve(self: &Rc<Self>, state: &mut State) {
+        state.space.look_at_zeros(self.ring.now());
         for _ in 0..state.space.starved.len() {
             if let Some(request) = state.space.starved.pop_front()
                 && !allocate_now(state, request)

@@ -68,6 +68,10 @@ pub(crate) struct Space {
     zeroing: Ahead,
     /// Extents of the largest class to which zeros are being written: free, but not at hand.
     being_zeroed: u64,
+    /// The disk is too slow to write everything twice: whoever would wait for zeros gets unwritten space.
+    zeros_lag: bool,
+    /// Bytes that were given out for that reason since the last step of zeros began.
+    ahead_of_zeros_bytes: u64,
     /// Of the largest class: handed out unwritten, and neither named nor given back since.
     held_unwritten: FreeSet,
     ledger: Ledger,
@@ -102,6 +106,8 @@ impl Space {
             growth: Ahead::default(),
             zeroing: Ahead::default(),
             being_zeroed: 0,
+            zeros_lag: false,
+            ahead_of_zeros_bytes: 0,
             held_unwritten: FreeSet::default(),
         }
     }
@@ -138,6 +144,8 @@ impl Space {
         missing -= self.allocator.allocate(class, missing, &mut runs);
         if whole {
             self.take_unwritten(missing, &mut runs);
+        } else if runs.is_empty() && self.zeros_lag {
+            self.allocate_ahead_of_zeros(class, missing, &mut runs);
         }
         for extent in runs.iter().copied().flatten() {
             self.ledger.pass(extent, Owner::Free, Owner::Held);
@@ -153,6 +161,19 @@ impl Space {
         }
         runs.append(&mut unwritten);
         taken
+    }
+
+    fn allocate_ahead_of_zeros(&mut self, class: SizeClass, count: u32, runs: &mut Vec<ExtentRun>) {
+        let wanted = u64::from(count) * class.bytes();
+        let extents = wanted.div_ceil(SizeClass::LARGEST.bytes());
+        self.allocator.count_as_written(u32::try_from(extents).unwrap_or(u32::MAX));
+        let taken = self.allocator.allocate(class, count, runs);
+        self.ahead_of_zeros_bytes += u64::from(taken) * class.bytes();
+    }
+
+    /// Whether those who starve wait for zeros that come slowly: then they need not wait any longer.
+    pub(crate) fn look_at_zeros(&mut self, now: Instant) {
+        self.zeros_lag |= self.zeroing.is_slow(now) && self.starved.iter().any(|request| !request.whole);
     }
 
     /// Whether this extent was handed out unwritten. True only once.
@@ -309,6 +330,7 @@ impl Space {
     /// Takes up to `count` unwritten extents, to write zeros to them.
     pub(crate) fn zeroing_begins(&mut self, count: u32, now: Instant) -> Vec<Extent> {
         self.zeroing.begin(now);
+        self.ahead_of_zeros_bytes = 0;
         let mut runs = Vec::new();
         self.allocator.take_unwritten(count, &mut runs);
         let extents: Vec<_> = runs.into_iter().flatten().collect();
@@ -319,9 +341,12 @@ impl Space {
         extents
     }
 
-    /// Zeros were written to some extents, durably; others are as they were, because the disk had no space for them.
+    /// Zeros were written to some extents, durably; others are as they were, because the disk had no space for them. Zeros that lag
+    /// are tried again later, a few, and lag no more when more of them come than twice what is asked for meanwhile.
     pub(crate) fn zeroed(&mut self, written: &[Extent], unwritten: &[Extent], now: Instant) {
-        self.zeroing.end(!unwritten.is_empty(), now);
+        let written_bytes: u64 = written.iter().map(|extent| extent.bytes()).sum();
+        self.zeros_lag &= 2 * self.ahead_of_zeros_bytes >= written_bytes;
+        self.zeroing.end(!unwritten.is_empty() || self.zeros_lag, now);
         self.being_zeroed = 0;
         for extent in written.iter().chain(unwritten) {
             self.ledger.pass(*extent, Owner::Held, Owner::Free);
@@ -411,6 +436,35 @@ mod tests {
             2,
             "but not from those who find nothing else"
         );
+        space.check();
+    }
+
+    #[test]
+    fn nobody_waits_for_zeros_that_come_slowly() {
+        let (mut space, mut now) = (Space::new(Allocator::new(), None), Instant::now());
+        let small = SizeClass::SMALLEST;
+        let slow = Duration::from_secs(2);
+        space.grown(32, false, false, now);
+        starved(&mut space, small);
+        assert_eq!(space.relief(now), Relief::Zero(8));
+        let extents = space.zeroing_begins(8, now);
+        space.look_at_zeros(now);
+        assert!(space.allocate(small, 1, false).is_empty(), "they may come at once");
+        now += slow;
+        space.look_at_zeros(now);
+        assert_eq!(space.allocate(small, 600, false).into_iter().flatten().count(), 600);
+        space.starved.clear();
+        space.zeroed(&extents, &[], now);
+        assert_eq!(space.zeroing_ahead(now), None, "more was asked for than half of what was made");
+        assert_eq!(space.allocate(small, 2000, false).into_iter().flatten().count(), 40 + 8 * 128);
+        now += slow;
+        assert_eq!(space.zeroing_ahead(now), Some(8));
+        let extents = space.zeroing_begins(8, now);
+        assert_eq!(space.allocate(small, 500, false).into_iter().flatten().count(), 500);
+        space.zeroed(&extents, &[], now);
+        assert_eq!(space.allocate(small, 2000, false).into_iter().flatten().count(), 12 + 8 * 128);
+        assert!(space.allocate(small, 1, false).is_empty(), "they keep up");
+        assert_eq!(space.zeroing_ahead(now), Some(16));
         space.check();
     }
 }
