@@ -5,8 +5,8 @@
 //!
 //! The first write to such space has the file system note that it is written now. For a block that fills an extent of the largest class
 //! that costs much less than writing everything twice. For others it costs more, and would leave space behind that is written in part, where
-//! a later write makes all others wait. So zeros are written for them, ahead of need, and their first write is an overwrite. Where the
-//! file system cannot set space aside, growth itself writes zeros.
+//! a later write makes all others wait. So zeros are written for them, ahead of need, and their first write is an overwrite; but nobody waits
+//! for them on a disk that is slow to write them. Where the file system cannot set space aside, growth itself writes zeros.
 
 use super::{Controller, State};
 use crate::crash_point::crash_point;

@@ -1,5 +1,5 @@
-//! Relief for requests that find no space: unwritten space is filled with zeros, or the file grows, ahead of need where it can; where it
-//! cannot, pools give back what they do not need; only then is there no space.
+//! Relief for requests that find no space: unwritten space is filled with zeros, or given out as it is where they come slowly, or the file
+//! grows, ahead of need where it can; where it cannot, pools give back what they do not need; only then is there no space.
 
 use super::requests::allocate_now;
 use super::space::{Relief, Starved};
