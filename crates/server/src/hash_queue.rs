@@ -1,5 +1,6 @@
 //! Hashing what several connections have received in the same turn: together, because that takes less time than one after the other.
-//! Nobody waits for anybody: what is there at the end of the turn is hashed, and what is alone is hashed alone.
+//! Nobody waits for anybody for long: what is there at the end of the turn is hashed. What is alone then gets one more turn, which the
+//! ring begins at once, without sleeping, and then is hashed, alone or not.
 
 use buddy_ring::{Buffer, Ring};
 use buddy_store::Hasher;
@@ -23,6 +24,8 @@ struct Queued {
     buffer: Buffer,
     range: Range<usize>,
     done: Rc<Done>,
+    /// It was alone at the end of a turn.
+    has_waited: bool,
 }
 
 #[derive(Default)]
@@ -47,7 +50,7 @@ impl HashQueue {
             return (hasher, buffer);
         }
         let done = Rc::new(Done::default());
-        self.queued.borrow_mut().push(Queued { hasher, buffer, range, done: Rc::clone(&done) });
+        self.queued.borrow_mut().push(Queued { hasher, buffer, range, done: Rc::clone(&done), has_waited: false });
         poll_fn(|context| match done.result.take() {
             Some(result) => Poll::Ready(result),
             None => {
@@ -59,8 +62,14 @@ impl HashQueue {
     }
 
     fn run(&self) {
-        if self.queued.borrow().is_empty() {
-            return;
+        match &mut self.queued.borrow_mut()[..] {
+            [] => return,
+            [alone] if !alone.has_waited => {
+                alone.has_waited = true;
+                // Whoever is woken looks, and waits again: the ring does not sleep before that.
+                return alone.done.wake();
+            }
+            _ => {}
         }
         let mut queued = std::mem::take(&mut *self.queued.borrow_mut());
         Hasher::update_together(queued.iter_mut().map(|piece| {
@@ -69,9 +78,15 @@ impl HashQueue {
         }));
         for Queued { hasher, buffer, done, .. } in queued {
             done.result.set(Some((hasher, buffer)));
-            if let Some(waker) = done.waker.take() {
-                waker.wake();
-            }
+            done.wake();
+        }
+    }
+}
+
+impl Done {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
     }
 }
@@ -116,5 +131,22 @@ mod tests {
         runtime.run(async move { waiting.sleep(std::time::Duration::from_millis(1)).await }).unwrap();
         assert!((35..=40).contains(&hashed.get()), "{}", hashed.get());
         assert_eq!(buffers.in_use_bytes(), 0, "what nobody waits for is given back");
+    }
+
+    #[test]
+    fn what_is_alone_waits_for_one_turn_and_no_longer() {
+        let runtime = Runtime::simulated(1);
+        let ring = runtime.ring();
+        let (queue, buffers, turns) = (HashQueue::new(&ring), BufferPool::new(1 << 20), Rc::new(Cell::new(0)));
+        let counted = Rc::clone(&turns);
+        ring.on_turn_end(move || counted.set(counted.get() + 1));
+        runtime.run(async move {
+            let mut buffer = buffers.try_take(BYTES_MIN).unwrap().unwrap();
+            buffer.fill(7);
+            let (hasher, _) = queue.update(Hasher::new(), buffer, 0..BYTES_MIN).await;
+            assert_eq!(hasher.finish(), Hash::of(&[7; BYTES_MIN]));
+        });
+        // The third is the one in which it was found to be hashed.
+        assert_eq!(turns.get(), 3);
     }
 }
