@@ -19,6 +19,8 @@ use std::time::Instant;
 /// Zeros are written in pieces of up to this size: one macroblock.
 #[allow(clippy::cast_possible_truncation)]
 const ZEROS_BYTES: usize = MACROBLOCK_BYTES as usize;
+/// … and of this size while nobody waits for them: the writes of blocks, which wait at the disk behind a piece, then wait less.
+const ZEROS_BYTES_UNHURRIED: usize = 256 * 1024;
 
 /// By how much the file has grown.
 struct Growth {
@@ -139,12 +141,23 @@ impl<F: BlockFile> Controller<F> {
 
     /// Writes zeros to extents of one macroblock that lie side by side.
     async fn write_zeros_to(&self, neighbours: &[Extent], mut zeros: Parts) -> (io::Result<()>, Parts) {
-        let bytes: u64 = neighbours.iter().map(|extent| extent.bytes()).sum();
-        for (_, length) in &mut zeros {
-            *length = usize::try_from(bytes).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+        let mut offset = neighbours.first().map_or(0, |first| first.offset());
+        let end = neighbours.last().map_or(offset, |last| last.end());
+        while offset < end {
+            let hurried = !self.state.borrow().space.starved.is_empty();
+            let piece_bytes = if hurried { ZEROS_BYTES } else { ZEROS_BYTES_UNHURRIED };
+            let bytes = usize::try_from(end - offset).unwrap_or(piece_bytes).min(piece_bytes);
+            for (_, length) in &mut zeros {
+                *length = bytes;
+            }
+            let (result, returned) = write_fully(&self.data, zeros, offset, false).await;
+            zeros = returned;
+            if result.is_err() {
+                return (result, zeros);
+            }
+            offset += bytes as u64;
         }
-        let offset = neighbours.first().map_or(0, |first| first.offset());
-        write_fully(&self.data, zeros, offset, false).await
+        (Ok(()), zeros)
     }
 
     /// A piece of zeros, to be written.
