@@ -8,6 +8,7 @@ import os
 import time
 
 from comparison import Failure, command, counters, process
+from comparison.figures import GET, REUSING
 from comparison.markdown import NONE, mebibytes, ms, number, percent, ratio, row, table
 
 from . import names as files_of_names
@@ -25,7 +26,7 @@ PUTS_PER_SECOND_MAX = 60_000  # a guess, for the room that is needed; the store 
 REUSE_SHARE = 0.6  # PUT into free space lasts that much shorter than the one whose blocks have left it, so that it does not fill it up
 OPENINGS = 3
 KILLED_AFTER_S = 2
-GET, GROWING, REUSING = "GET", "PUT, the file grows", "PUT into free space"
+GROWING = "PUT, the file grows"
 STOPPED, UNCACHED, KILLED = "orderly stop", "orderly stop, nothing cached", "SIGKILL while PUTs came"
 
 

@@ -57,8 +57,8 @@ impl Ahead {
 
     /// Whether the step that is under way takes long.
     pub(super) fn is_slow(&self, now: Instant) -> bool {
-        let steps = u32::try_from(self.macroblocks).unwrap_or(u32::MAX);
-        self.running && self.began.is_some_and(|began| now.saturating_duration_since(began) > SLOW * steps)
+        let macroblocks = u32::try_from(self.macroblocks).unwrap_or(u32::MAX);
+        self.running && self.began.is_some_and(|began| now.saturating_duration_since(began) > SLOW * macroblocks)
     }
 
     /// `refused`: the disk gave less than was asked, or it is not worth another step at once.

@@ -78,21 +78,12 @@ impl<F: BlockFile> Controller<F> {
     }
 
     async fn extend_with_zeros(&self, start: u64, macroblocks: u64) -> Growth {
+        let mut offset = start;
         let end = start + macroblocks * MACROBLOCK_BYTES;
-        let (mut offset, mut error) = (start, None);
-        match self.zeros().await {
-            Ok(mut zeros) => {
-                while offset < end && error.is_none() {
-                    let (result, returned) = write_fully(&self.data, zeros, offset, false).await;
-                    zeros = returned;
-                    match result {
-                        Ok(()) => offset += ZEROS_BYTES as u64,
-                        Err(failure) => error = Some(failure),
-                    }
-                }
-            }
-            Err(failure) => error = Some(failure),
-        }
+        let error = match self.zeros().await {
+            Ok(mut zeros) => self.fill(&mut offset, end, &mut zeros).await.err(),
+            Err(error) => Some(error),
+        };
         Growth { macroblocks: (offset - start) / MACROBLOCK_BYTES, written: true, error }
     }
 
@@ -119,17 +110,13 @@ impl<F: BlockFile> Controller<F> {
         let mut done = Zeroing::default();
         let Ok(mut zeros) = self.zeros().await else { return Zeroing { unwritten: extents, ..done } };
         for neighbours in extents.chunk_by(|one, next| one.macroblock() == next.macroblock()) {
-            let whole = self.write_zeros_to(neighbours, zeros).await;
-            zeros = whole.1;
-            if whole.0.is_ok() {
+            if self.write_zeros_to(neighbours, &mut zeros).await.is_ok() {
                 done.written.extend(neighbours);
                 continue;
             }
             // One bad place must not fail its neighbour: each is tried alone.
             for extent in neighbours {
-                let alone = self.write_zeros_to(&[*extent], zeros).await;
-                zeros = alone.1;
-                match alone.0 {
+                match self.write_zeros_to(&[*extent], &mut zeros).await {
                     Ok(()) => done.written.push(*extent),
                     Err(error) if is_no_space(&error) => done.unwritten.push(*extent),
                     Err(_) => done.suspect.push(*extent),
@@ -140,24 +127,27 @@ impl<F: BlockFile> Controller<F> {
     }
 
     /// Writes zeros to extents of one macroblock that lie side by side.
-    async fn write_zeros_to(&self, neighbours: &[Extent], mut zeros: Parts) -> (io::Result<()>, Parts) {
+    async fn write_zeros_to(&self, neighbours: &[Extent], zeros: &mut Parts) -> io::Result<()> {
         let mut offset = neighbours.first().map_or(0, |first| first.offset());
         let end = neighbours.last().map_or(offset, |last| last.end());
-        while offset < end {
+        self.fill(&mut offset, end, zeros).await
+    }
+
+    /// Writes zeros from `offset`, which it moves, to `end`.
+    async fn fill(&self, offset: &mut u64, end: u64, zeros: &mut Parts) -> io::Result<()> {
+        while *offset < end {
             let hurried = !self.state.borrow().space.starved.is_empty();
             let piece_bytes = if hurried { ZEROS_BYTES } else { ZEROS_BYTES_UNHURRIED };
-            let bytes = usize::try_from(end - offset).unwrap_or(piece_bytes).min(piece_bytes);
-            for (_, length) in &mut zeros {
+            let bytes = usize::try_from(end - *offset).unwrap_or(piece_bytes).min(piece_bytes);
+            for (_, length) in &mut *zeros {
                 *length = bytes;
             }
-            let (result, returned) = write_fully(&self.data, zeros, offset, false).await;
-            zeros = returned;
-            if result.is_err() {
-                return (result, zeros);
-            }
-            offset += bytes as u64;
+            let (result, returned) = write_fully(&self.data, std::mem::take(zeros), *offset, false).await;
+            *zeros = returned;
+            result?;
+            *offset += bytes as u64;
         }
-        (Ok(()), zeros)
+        Ok(())
     }
 
     /// A piece of zeros, to be written.
