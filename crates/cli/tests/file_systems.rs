@@ -197,3 +197,33 @@ fn a_full_disk_refuses_blocks_and_goes_on_with_everything_else() {
     server.stop();
     check(&data);
 }
+
+/// A disk on which not one byte is free is no reason not to look at a store on it, to open it, and to read from it.
+#[test]
+fn a_store_opens_on_a_full_disk() {
+    let Some(disk) = or_skip(|| FileSystem::create(Kind::Ext4, 64 << 20)) else { return };
+    let data = disk.path().join("data");
+    let options = ["--workers", "2", "--journal-size", "4MiB"];
+    let mut server = Server::start(&data, &options);
+    let mut stored = Writer::new(&server, 1);
+    while stored.stored.len() < 100 {
+        assert!(stored.put());
+    }
+    for (number, stopped) in ["stopped", "killed"].into_iter().enumerate() {
+        if stopped == "killed" {
+            server.kill();
+        } else {
+            server.stop();
+        }
+        disk.fill_with(stopped);
+        check(&data);
+        disk.fill_with(&format!("checked-{number}"));
+        server = Server::start(&data, &options);
+        stored.client = server.connect();
+        stored.read_all();
+        stored.delete_half();
+        stored.read_all();
+    }
+    server.stop();
+    check(&data);
+}

@@ -190,7 +190,7 @@ pub fn number(json: &str, name: &str) -> u64 {
 pub fn check(data: &Path) -> String {
     let output = check_output(data);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
     text
 }
 

@@ -1,5 +1,6 @@
 //! libmdbx behind safe types: an environment, one file of named tables. Nothing here knows what the bytes mean.
 
+use super::locks;
 use super::transaction::{Cursor, ReadTransaction, WriteTransaction};
 use super::{IndexError, IndexSizes};
 use signet_mdbx_sys as ffi;
@@ -8,7 +9,7 @@ use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ const META_PAGES: u32 = 3;
 const META_PAGE_FLAG: u16 = 8;
 const META_PAGE_MAGIC: u64 = 0x5965_9dbd_ef4c_1103;
 /// Read transactions at a time: one a worker, of which there are up to 1024, and a few more.
-const READERS_MAX: u64 = 1100;
+pub(super) const READERS_MAX: u64 = 1100;
 
 /// Size limits: 1 TiB where the address space has it, else as much as it has.
 const SIZE_MAX_BYTES: isize = 1 << 40;
@@ -33,6 +34,7 @@ const SIZE_MAX_BYTES_LEAST: isize = 1 << 30;
 /// An open libmdbx environment: one file of named tables.
 pub(super) struct Environment {
     pointer: *mut ffi::MDBX_env,
+    path: PathBuf,
     size_max_bytes: u64,
 }
 
@@ -77,6 +79,7 @@ impl Environment {
         if read_only {
             refuse_damaged_meta_pages(path)?;
         }
+        locks::keep_space(path)?;
         let mut size_max_bytes = SIZE_MAX_BYTES;
         loop {
             match Environment::open_sized(path, tables, read_only, size_max_bytes) {
@@ -105,7 +108,7 @@ impl Environment {
         size_max_bytes: isize,
     ) -> Result<Environment, (c_int, IndexError)> {
         let fail = |code| (code, error("opened", code));
-        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| fail(libc::EINVAL))?;
+        let path_text = CString::new(path.as_os_str().as_bytes()).map_err(|_| fail(libc::EINVAL))?;
         let mut pointer = ptr::null_mut();
         // SAFETY: `pointer` receives the new environment.
         let code = unsafe { ffi::mdbx_env_create(&raw mut pointer) };
@@ -113,7 +116,8 @@ impl Environment {
             return Err(fail(code));
         }
         // From here on `Drop` closes it.
-        let environment = Environment { pointer, size_max_bytes: size_max_bytes.unsigned_abs() as u64 };
+        let environment =
+            Environment { pointer, path: path.to_owned(), size_max_bytes: size_max_bytes.unsigned_abs() as u64 };
         // SAFETY: the environment was created and not opened yet, as these two ask.
         let code = unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_max_db, tables) };
         if code != 0 {
@@ -138,7 +142,7 @@ impl Environment {
         let flags =
             access | ffi::MDBX_NOSUBDIR | ffi::MDBX_NORDAHEAD | ffi::MDBX_NOSTICKYTHREADS | ffi::MDBX_VALIDATION;
         // SAFETY: the path is a terminated string; the environment is ours alone.
-        let code = unsafe { ffi::mdbx_env_open(pointer, path.as_ptr(), flags, 0o640) };
+        let code = unsafe { ffi::mdbx_env_open(pointer, path_text.as_ptr(), flags, 0o640) };
         if code != 0 {
             return Err(fail(code));
         }
@@ -245,5 +249,7 @@ impl Drop for Environment {
     fn drop(&mut self) {
         // SAFETY: all transactions are over: each holds or borrows the environment.
         unsafe { ffi::mdbx_env_close_ex(self.pointer, false) };
+        // Who opens it next may find a full disk. If it is full already, that one is told.
+        let _ = locks::keep_space(&self.path);
     }
 }
