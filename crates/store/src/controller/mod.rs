@@ -38,6 +38,7 @@ mod requests;
 mod sealing;
 mod space;
 mod writes;
+mod zeros;
 
 pub(crate) use frames::JournalWriter;
 #[cfg(all(test, loom))]

@@ -8,6 +8,7 @@
 use super::ahead::Ahead;
 use super::ledger::{Ledger, Owner};
 use super::ports::WorkerId;
+use super::zeros::Zeros;
 use crate::allocator::Allocator;
 use crate::clock::{Clock, Held};
 use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, SIZE_CLASSES, SizeClass};
@@ -22,10 +23,6 @@ const GROWTH_MACROBLOCKS_MAX: u64 = 256;
 const GROWTH_PART: u64 = 8;
 /// … but by no more than this.
 const GROWTH_MACROBLOCKS_LIMIT: u64 = 512;
-/// Zeros are written to up to this many macroblocks at a time.
-const ZEROING_MACROBLOCKS_MAX: u64 = 64;
-/// Extents of the largest class in a macroblock.
-const LARGEST_PER_MACROBLOCK: u64 = MACROBLOCK_BYTES / SizeClass::LARGEST.bytes();
 
 /// Where the file cannot grow a request gets at most one part in this many of what is free.
 const SHARE_OF_THE_LAST: u64 = 16;
@@ -65,13 +62,7 @@ pub(crate) struct Space {
     recalled_in_vain: Option<Instant>,
     capacity_bytes: Option<u64>,
     growth: Ahead,
-    zeroing: Ahead,
-    /// Extents of the largest class to which zeros are being written: free, but not at hand.
-    being_zeroed: u64,
-    /// The disk is too slow to write everything twice: whoever would wait for zeros gets unwritten space.
-    zeros_lag: bool,
-    /// Bytes that were given out for that reason since the last step of zeros began.
-    ahead_of_zeros_bytes: u64,
+    zeros: Zeros,
     /// Of the largest class: handed out unwritten, and neither named nor given back since.
     held_unwritten: FreeSet,
     ledger: Ledger,
@@ -104,10 +95,7 @@ impl Space {
             recalled_in_vain: None,
             capacity_bytes,
             growth: Ahead::default(),
-            zeroing: Ahead::default(),
-            being_zeroed: 0,
-            zeros_lag: false,
-            ahead_of_zeros_bytes: 0,
+            zeros: Zeros::default(),
             held_unwritten: FreeSet::default(),
         }
     }
@@ -120,7 +108,7 @@ impl Space {
     pub(crate) fn free_counts(&self) -> [u64; SIZE_CLASSES] {
         let mut counts = self.allocator.free_counts();
         if let Some(largest) = counts.last_mut() {
-            *largest += self.being_zeroed;
+            *largest += self.zeros.taken();
         }
         counts
     }
@@ -137,14 +125,14 @@ impl Space {
         };
         let mut runs = Vec::new();
         let mut missing = count;
-        if whole && self.allocator.written_bytes() <= self.zeroing.low_water_bytes() {
+        if whole && self.allocator.written_bytes() <= self.zeros.low_water_bytes() {
             // What has been written is kept for those who need that.
             missing -= self.take_unwritten(missing, &mut runs);
         }
         missing -= self.allocator.allocate(class, missing, &mut runs);
         if whole {
             self.take_unwritten(missing, &mut runs);
-        } else if runs.is_empty() && self.zeros_lag {
+        } else if runs.is_empty() && self.zeros.lag() {
             self.allocate_ahead_of_zeros(class, missing, &mut runs);
         }
         for extent in runs.iter().copied().flatten() {
@@ -168,12 +156,14 @@ impl Space {
         let extents = wanted.div_ceil(SizeClass::LARGEST.bytes());
         self.allocator.count_as_written(u32::try_from(extents).unwrap_or(u32::MAX));
         let taken = self.allocator.allocate(class, count, runs);
-        self.ahead_of_zeros_bytes += u64::from(taken) * class.bytes();
+        self.zeros.given_out(u64::from(taken) * class.bytes());
     }
 
     /// Whether those who starve wait for zeros that come slowly: then they need not wait any longer.
     pub(crate) fn look_at_zeros(&mut self, now: Instant) {
-        self.zeros_lag |= self.zeroing.is_slow(now) && self.starved.iter().any(|request| !request.whole);
+        if self.starved.iter().any(|request| !request.whole) {
+            self.zeros.are_waited_for(now);
+        }
     }
 
     /// Whether this extent was handed out unwritten. True only once.
@@ -266,7 +256,7 @@ impl Space {
         {
             return Relief::Grow(macroblocks);
         }
-        if self.growth.is_running() || self.zeroing.is_running() {
+        if self.growth.is_running() || self.zeros.are_coming() {
             return Relief::Wait;
         }
         match self.recall {
@@ -292,7 +282,7 @@ impl Space {
 
     /// To how many unwritten extents to write zeros ahead of need, if what has been written runs low.
     pub(crate) fn zeroing_ahead(&mut self, now: Instant) -> Option<u32> {
-        if self.allocator.written_bytes() >= self.zeroing.low_water_bytes() { None } else { self.zeroing(now) }
+        if self.allocator.written_bytes() >= self.zeros.low_water_bytes() { None } else { self.zeroing(now) }
     }
 
     /// How many macroblocks the file can grow by now; `None` where it cannot.
@@ -305,9 +295,7 @@ impl Space {
 
     /// To how many unwritten extents zeros can be written now; `None` where to none.
     fn zeroing(&mut self, now: Instant) -> Option<u32> {
-        let there = self.allocator.unwritten_bytes().div_ceil(MACROBLOCK_BYTES);
-        let macroblocks = self.zeroing.next(there.min(ZEROING_MACROBLOCKS_MAX), now)?;
-        u32::try_from(macroblocks * LARGEST_PER_MACROBLOCK).ok()
+        self.zeros.next(self.allocator.unwritten_bytes(), now)
     }
 
     /// Growth has begun.
@@ -329,25 +317,20 @@ impl Space {
 
     /// Takes up to `count` unwritten extents, to write zeros to them.
     pub(crate) fn zeroing_begins(&mut self, count: u32, now: Instant) -> Vec<Extent> {
-        self.zeroing.begin(now);
-        self.ahead_of_zeros_bytes = 0;
         let mut runs = Vec::new();
         self.allocator.take_unwritten(count, &mut runs);
         let extents: Vec<_> = runs.into_iter().flatten().collect();
-        self.being_zeroed = extents.len() as u64;
+        self.zeros.begin(extents.len() as u64, now);
         for extent in &extents {
             self.ledger.pass(*extent, Owner::Free, Owner::Held);
         }
         extents
     }
 
-    /// Zeros were written to some extents, durably; others are as they were, because the disk had no space for them. Zeros that lag
-    /// are tried again later, a few, and lag no more when more of them come than twice what is asked for meanwhile.
+    /// Zeros were written to some extents, durably; others are as they were, because the disk had no space for them.
     pub(crate) fn zeroed(&mut self, written: &[Extent], unwritten: &[Extent], now: Instant) {
         let written_bytes: u64 = written.iter().map(|extent| extent.bytes()).sum();
-        self.zeros_lag &= 2 * self.ahead_of_zeros_bytes >= written_bytes;
-        self.zeroing.end(!unwritten.is_empty() || self.zeros_lag, now);
-        self.being_zeroed = 0;
+        self.zeros.end(written_bytes, !unwritten.is_empty(), now);
         for extent in written.iter().chain(unwritten) {
             self.ledger.pass(*extent, Owner::Held, Owner::Free);
         }
