@@ -9,6 +9,11 @@ use crate::extent::SizeClass;
 use crate::settings::{DataSync, Settings};
 use std::time::Duration;
 
+/// The first piece of zeros takes so long that nobody could wait for it.
+const ZEROS_PAUSE: Duration = Duration::from_secs(60);
+const SLOW_ZEROS: PlannedFault =
+    PlannedFault { file: DATA, kind: Kind::Write, after: 0, fault: Fault::Slow(ZEROS_PAUSE) };
+
 /// On the simulated disks of these space can be set aside.
 fn preallocating(seed: u64) -> u64 {
     seed * 3 + 1
@@ -60,4 +65,43 @@ fn zeros_that_cannot_be_written_cost_their_own_extent_at_most() {
         let report = world.check().unwrap();
         assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
     }
+}
+
+fn small_blocks() -> Vec<Block> {
+    (0..200_u64).map(|number| Block::new(number.to_le_bytes().repeat(1 + number as usize % 2000))).collect()
+}
+
+#[test]
+fn nobody_waits_for_zeros_that_come_slowly() {
+    for seed in seeds(6) {
+        let mut world = World::new(preallocating(seed.0), 0, small_settings(2));
+        world.blocks = small_blocks();
+        boot(&mut world, async |world, open| {
+            world.disk.plan_faults([SLOW_ZEROS]);
+            let began = open.ring.now();
+            put_all(world, &open).await;
+            assert!(open.ring.now() - began < ZEROS_PAUSE / 10);
+            open.ring.sleep(ZEROS_PAUSE).await;
+            open.stop().await;
+        });
+        let report = world.check().unwrap();
+        assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
+    }
+}
+
+/// Small blocks are the first to write to their space, one beside the other, while zeros are still being written next to them.
+#[test]
+fn small_blocks_in_unwritten_space_survive_power_cuts_at_every_event() {
+    let mut cuts = 0;
+    for seed in seeds(4) {
+        let lagging = || {
+            let mut world = World::new(preallocating(seed.0), 0, small_settings(2));
+            world.blocks = small_blocks();
+            let mut run = Run::new(world, seed.0);
+            run.faults = vec![SLOW_ZEROS];
+            run
+        };
+        cuts += cut_at_every_event(lagging, 60, seed.0);
+    }
+    println!("{cuts} cuts");
 }

@@ -1,6 +1,7 @@
 //! Faults that are planned, and the operations that they strike.
 
 use super::Disk;
+use std::time::Duration;
 
 /// A fault that strikes one operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -9,6 +10,8 @@ pub(crate) enum Fault {
     Error(i32),
     /// It does only the first half, in whole pages.
     Short,
+    /// It takes so much longer.
+    Slow(Duration),
 }
 
 /// Which operations count for fault injection.

@@ -31,6 +31,13 @@ impl SimulatedFile {
         work(&mut self.disk.inner.files.borrow_mut()[self.number])
     }
 
+    async fn take_time(&self, fault: Option<Fault>) {
+        if let Some(Fault::Slow(longer)) = fault {
+            self.ring.sleep(longer).await;
+        }
+        self.disk.take_time(&self.ring).await;
+    }
+
     async fn write_now(&self, bytes: Rc<[u8]>, offset: u64, durable: bool) -> io::Result<usize> {
         let fault = self.disk.strike(self.number, Kind::Write);
         let range = offset..offset + bytes.len() as u64;
@@ -45,7 +52,7 @@ impl SimulatedFile {
             file.in_flight.push(write.clone());
             write
         });
-        self.disk.take_time(&self.ring).await;
+        self.take_time(fault).await;
         let written = self.finish_write(write, durable, fault);
         self.disk.completed().await;
         written
@@ -56,7 +63,7 @@ impl SimulatedFile {
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
         let fault = self.disk.strike(self.number, Kind::Preallocate);
-        self.disk.take_time(&self.ring).await;
+        self.take_time(fault).await;
         let length = self.with(|file| file.length);
         let (grows_by, free) = (end.saturating_sub(length), self.disk.free_bytes());
         let result = match fault {
@@ -90,7 +97,7 @@ impl SimulatedFile {
                 fault => {
                     let whole = write.bytes.len();
                     let half = (whole / 2).next_multiple_of(PAGE).min(whole);
-                    let done = if fault.is_some() { half } else { whole };
+                    let done = if fault == Some(Fault::Short) { half } else { whole };
                     let bytes = if done == whole { write.bytes } else { Rc::from(&write.bytes[..done]) };
                     file.complete_write(Write { id, offset: write.offset, bytes }, durable);
                     Ok(done)
@@ -142,7 +149,7 @@ impl BlockFile for SimulatedFile {
                     state.reading.push((id, bytes));
                     id
                 });
-                file.disk.take_time(&file.ring).await;
+                file.take_time(fault).await;
                 let result = file.with(|state| {
                     state.reading.retain(|(other, _)| *other != id);
                     let there = usize::try_from(state.length.saturating_sub(offset)).unwrap().min(range.len());
@@ -150,7 +157,7 @@ impl BlockFile for SimulatedFile {
                         Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),
                         fault => {
                             let half = if file.is_uncached { there / 2 / SECTOR * SECTOR } else { there.div_ceil(2) };
-                            let wanted = if fault.is_some() { half } else { there };
+                            let wanted = if fault == Some(Fault::Short) { half } else { there };
                             state.read(offset, &mut buffer[range.start..range.start + wanted]);
                             Ok(wanted)
                         }
@@ -191,7 +198,7 @@ impl BlockFile for SimulatedFile {
             .spawn(async move {
                 let fault = file.disk.strike(file.number, Kind::Flush);
                 let (up_to, length) = file.with(|state| (state.next_id, state.length));
-                file.disk.take_time(&file.ring).await;
+                file.take_time(fault).await;
                 let result = match fault {
                     Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),
                     _ => {
