@@ -11,7 +11,7 @@
 use super::{Controller, State};
 use crate::crash_point::crash_point;
 use crate::extent::{Extent, MACROBLOCK_BYTES};
-use crate::files::{BlockFile, Parts, is_no_space, is_unsupported, write_fully};
+use crate::files::{BlockFile, Parts, is_no_space, is_shortage, is_unsupported, write_fully};
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -35,7 +35,7 @@ struct Growth {
 #[derive(Default)]
 struct Zeroing {
     written: Vec<Extent>,
-    /// The disk had no space for them.
+    /// The disk had no space for them, or somebody waits for space.
     unwritten: Vec<Extent>,
     /// Something is wrong with the place.
     suspect: Vec<Extent>,
@@ -54,7 +54,9 @@ impl<F: BlockFile> Controller<F> {
                 let flushed = if growth.macroblocks > 0 { controller.data.flush().await } else { Ok(()) };
                 crash_point("growth-flushed");
                 controller.space_is_made(flushed, |state, now| {
-                    if let Some(error) = &growth.error {
+                    if let Some(error) = &growth.error
+                        && !state.space.growth_was_refused()
+                    {
                         let file_bytes = start + growth.macroblocks * MACROBLOCK_BYTES;
                         tracing::warn!(%error, file_bytes, "the data file cannot grow");
                     }
@@ -110,6 +112,10 @@ impl<F: BlockFile> Controller<F> {
         let mut done = Zeroing::default();
         let Ok(mut zeros) = self.zeros().await else { return Zeroing { unwritten: extents, ..done } };
         for neighbours in extents.chunk_by(|one, next| one.macroblock() == next.macroblock()) {
+            if self.state.borrow().space.wants_back_what_is_not_zeroed() {
+                done.unwritten.extend(neighbours);
+                continue;
+            }
             if self.write_zeros_to(neighbours, &mut zeros).await.is_ok() {
                 done.written.extend(neighbours);
                 continue;
@@ -118,7 +124,7 @@ impl<F: BlockFile> Controller<F> {
             for extent in neighbours {
                 match self.write_zeros_to(&[*extent], &mut zeros).await {
                     Ok(()) => done.written.push(*extent),
-                    Err(error) if is_no_space(&error) => done.unwritten.push(*extent),
+                    Err(error) if is_no_space(&error) || is_shortage(&error) => done.unwritten.push(*extent),
                     Err(_) => done.suspect.push(*extent),
                 }
             }

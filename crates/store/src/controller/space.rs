@@ -202,6 +202,7 @@ impl Space {
 
     /// The removal `sequence` of an extent's name is published.
     pub(crate) fn remove(&mut self, sequence: u64, extent: Extent) {
+        self.recalled_in_vain = None;
         self.ledger.pass(extent, Owner::Occupied, Owner::Draining);
         self.undurable.push_back((sequence, extent));
     }
@@ -275,9 +276,11 @@ impl Space {
         }
     }
 
-    /// How many macroblocks to grow ahead of need, if free space runs low.
+    /// How many macroblocks to grow ahead of need, if free space runs low, or is called short because the file could not grow the last
+    /// time. Not where zeros fail: they would there, too.
     pub(crate) fn growth_ahead(&mut self, now: Instant) -> Option<u64> {
-        if self.allocator.free_bytes() >= self.growth.low_water_bytes() { None } else { self.growth(now) }
+        let low = self.allocator.free_bytes() < self.growth.low_water_bytes() || self.is_short();
+        if low && !self.zeros.fail() { self.growth(now) } else { None }
     }
 
     /// To how many unwritten extents to write zeros ahead of need, if what has been written runs low.
@@ -293,9 +296,16 @@ impl Space {
         self.growth.next(at_most.min(room), now)
     }
 
-    /// To how many unwritten extents zeros can be written now; `None` where to none.
+    /// To how many unwritten extents zeros can be written now; `None` where to none. Where the file cannot grow some of them are kept
+    /// for those who cannot wait.
     fn zeroing(&mut self, now: Instant) -> Option<u32> {
-        self.zeros.next(self.allocator.unwritten_bytes(), now)
+        let unwritten = self.allocator.unwritten_bytes();
+        self.zeros.next(if self.cannot_grow() { unwritten.div_ceil(2) } else { unwritten }, now)
+    }
+
+    /// Whether the disk gave less than was asked the last time.
+    pub(crate) fn growth_was_refused(&self) -> bool {
+        self.growth.was_refused()
     }
 
     /// Growth has begun.
@@ -327,10 +337,14 @@ impl Space {
         extents
     }
 
-    /// Zeros were written to some extents, durably; others are as they were, because the disk had no space for them.
+    /// Whether the step of zeros that is under way is to end early: somebody waits for space, and zeros lag.
+    pub(crate) fn wants_back_what_is_not_zeroed(&self) -> bool {
+        self.zeros.lag() && !self.starved.is_empty()
+    }
+
+    /// Zeros were written to some extents, durably; others are as they were.
     pub(crate) fn zeroed(&mut self, written: &[Extent], unwritten: &[Extent], now: Instant) {
-        let written_bytes: u64 = written.iter().map(|extent| extent.bytes()).sum();
-        self.zeros.end(written_bytes, !unwritten.is_empty(), now);
+        self.zeros.end(written.len() as u64, unwritten.len() as u64, now);
         for extent in written.iter().chain(unwritten) {
             self.ledger.pass(*extent, Owner::Held, Owner::Free);
         }
@@ -420,6 +434,77 @@ mod tests {
             "but not from those who find nothing else"
         );
         space.check();
+    }
+
+    /// A file of one macroblock, which cannot grow, and two blocks that fill it.
+    fn full() -> (Space, Vec<Extent>) {
+        let mut space = Space::new(Allocator::new(), Some(MACROBLOCK_BYTES));
+        space.grown(1, true, false, Instant::now());
+        let mut blocks = Vec::new();
+        for _ in 0..2 {
+            blocks.extend(space.allocate(SizeClass::LARGEST, 1, true).into_iter().flatten());
+        }
+        blocks.iter().for_each(|extent| space.occupy(*extent));
+        (space, blocks)
+    }
+
+    #[test]
+    fn a_removal_is_waited_for_even_after_a_search_in_vain() {
+        let ((mut space, blocks), now) = (full(), Instant::now());
+        starved(&mut space, SizeClass::SMALLEST);
+        assert_eq!(space.relief(now), Relief::Recall);
+        space.recall_asked(0);
+        assert_eq!(space.relief(now), Relief::None);
+        space.recall_is_over();
+        assert_eq!(space.relief(now), Relief::None, "another search would be in vain");
+        space.remove(1, blocks[0]);
+        assert_eq!(space.relief(now), Relief::Recall);
+        space.recall_asked(0);
+        assert_eq!(space.relief(now), Relief::Wait, "until the removal is durable");
+    }
+
+    #[test]
+    fn zeros_that_fail_everywhere_do_not_let_the_file_grow() {
+        let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
+        space.grown(4, false, false, now);
+        assert_eq!(space.zeroing_ahead(now), Some(8));
+        let extents = space.zeroing_begins(8, now);
+        assert_eq!(extents.len(), 8);
+        space.zeroed(&[], &[], now);
+        assert_eq!((space.growth_ahead(now), space.zeroing_ahead(now)), (None, None));
+        starved(&mut space, SizeClass::SMALLEST);
+        assert_eq!(space.relief(now), Relief::Grow(4), "for somebody who needs it");
+    }
+
+    #[test]
+    fn zeros_leave_some_space_where_the_file_cannot_grow() {
+        let (mut space, now) = (Space::new(Allocator::new(), Some(4 * MACROBLOCK_BYTES)), Instant::now());
+        space.grown(4, false, false, now);
+        starved(&mut space, SizeClass::SMALLEST);
+        assert_eq!(space.relief(now), Relief::Zero(4));
+        assert_eq!(space.zeroing_begins(4, now).len(), 4);
+        let later = now + Duration::from_secs(2);
+        assert!(!space.wants_back_what_is_not_zeroed());
+        space.look_at_zeros(later);
+        assert!(space.wants_back_what_is_not_zeroed());
+        assert_eq!(space.allocate(SizeClass::SMALLEST, 1, false).len(), 1);
+    }
+
+    #[test]
+    fn space_is_not_called_short_for_ever() {
+        let (mut space, mut now) = (Space::new(Allocator::new(), None), Instant::now());
+        space.grown(64, true, true, now);
+        let mut held = Vec::new();
+        while !space.is_short() {
+            held.extend(space.allocate(SizeClass::LARGEST, 1, true));
+        }
+        assert!(space.allocator().free_bytes() > 2 * MACROBLOCK_BYTES, "more than the least");
+        assert_eq!(space.growth_ahead(now), None, "the disk was full a moment ago");
+        now += Duration::from_secs(2);
+        assert_eq!(space.growth_ahead(now), Some(4));
+        space.growth_begins(now);
+        space.grown(4, true, false, now);
+        assert!(!space.is_short());
     }
 
     #[test]

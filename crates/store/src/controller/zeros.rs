@@ -18,6 +18,7 @@ pub(super) struct Zeros {
     /// Extents of the largest class that a step has taken.
     taken: u64,
     lag: bool,
+    fail: bool,
     /// Bytes of unwritten space that were given out since the last step began, because zeros lag.
     given_out_bytes: u64,
 }
@@ -52,12 +53,19 @@ impl Zeros {
         self.given_out_bytes = 0;
     }
 
-    /// The step has ended. `refused`: not for all of its extents the disk had space. While zeros lag a few are tried later; they lag no
-    /// more when more of them come than twice what was given out meanwhile.
-    pub(super) fn end(&mut self, written_bytes: u64, refused: bool, now: Instant) {
-        self.lag &= 2 * self.given_out_bytes >= written_bytes;
-        self.steps.end(refused || self.lag, now);
+    /// The step has ended, with zeros in `written` extents; `left` others are as they were, the rest is lost. A few are tried later
+    /// where some are left, none were written, or zeros lag. They lag no more when more of them come than twice what was given out
+    /// meanwhile.
+    pub(super) fn end(&mut self, written: u64, left: u64, now: Instant) {
+        self.lag &= 2 * self.given_out_bytes >= written * SizeClass::LARGEST.bytes();
+        self.fail = written == 0 && left < self.taken;
+        self.steps.end(left > 0 || written == 0 || self.lag, now);
         self.taken = 0;
+    }
+
+    /// Whether the last step only found places that cannot be written.
+    pub(super) fn fail(&self) -> bool {
+        self.fail
     }
 
     /// Somebody waits for zeros: they lag from now on if the step that is to bring them takes long.
@@ -84,13 +92,14 @@ mod tests {
     /// Longer than a step may take, and long enough for another try.
     const LONG: Duration = Duration::from_secs(2);
     const PLENTY: u64 = 1 << 40;
+    const STEP: u64 = 8;
     const STEP_BYTES: u64 = 4 * MACROBLOCK_BYTES;
 
     /// Zeros that lag, with a step under way.
     fn lagging(now: &mut Instant) -> Zeros {
         let mut zeros = Zeros::default();
         assert_eq!(zeros.next(PLENTY, *now), Some(8));
-        zeros.begin(8, *now);
+        zeros.begin(STEP, *now);
         *now += LONG;
         zeros.are_waited_for(*now);
         assert!(zeros.lag());
@@ -102,7 +111,7 @@ mod tests {
         let (mut zeros, now) = (Zeros::default(), Instant::now());
         zeros.are_waited_for(now + LONG);
         assert!(!zeros.lag(), "no step has begun");
-        zeros.begin(8, now);
+        zeros.begin(STEP, now);
         zeros.are_waited_for(now);
         assert!(!zeros.lag(), "they may come at once");
         zeros.are_waited_for(now + LONG);
@@ -115,7 +124,7 @@ mod tests {
             let mut now = Instant::now();
             let mut zeros = lagging(&mut now);
             zeros.given_out(given_out_bytes);
-            zeros.end(STEP_BYTES, false, now);
+            zeros.end(STEP, 0, now);
             assert_eq!(zeros.lag(), lag, "{given_out_bytes}");
             assert_eq!(zeros.next(PLENTY, now).is_none(), lag, "the next try comes later, a step at once");
             assert!(zeros.next(PLENTY, now + LONG).is_some());
@@ -126,8 +135,19 @@ mod tests {
     fn a_step_that_made_nothing_ends_no_lag() {
         let mut now = Instant::now();
         let mut zeros = lagging(&mut now);
-        zeros.end(0, true, now);
-        assert!(zeros.lag());
+        zeros.end(0, STEP, now);
+        assert!(zeros.lag() && !zeros.fail());
+    }
+
+    #[test]
+    fn they_fail_where_a_step_writes_nothing_and_loses_places() {
+        let (mut zeros, now) = (Zeros::default(), Instant::now());
+        for (written, left, fail) in [(0, 0, true), (0, 1, true), (1, 0, false), (0, STEP, false)] {
+            zeros.begin(STEP, now);
+            zeros.end(written, left, now);
+            assert_eq!(zeros.fail(), fail, "{written} {left}");
+            assert_eq!(zeros.next(PLENTY, now).is_some(), written > 0, "not again at once");
+        }
     }
 
     #[test]
@@ -135,12 +155,12 @@ mod tests {
         let mut now = Instant::now();
         let mut zeros = lagging(&mut now);
         zeros.given_out(STEP_BYTES);
-        zeros.end(STEP_BYTES, false, now);
+        zeros.end(STEP, 0, now);
         now += LONG;
         assert!(zeros.next(PLENTY, now).is_some());
-        zeros.begin(8, now);
+        zeros.begin(STEP, now);
         assert_eq!(zeros.taken(), 8);
-        zeros.end(STEP_BYTES, false, now);
+        zeros.end(STEP, 0, now);
         assert_eq!((zeros.lag(), zeros.taken()), (false, 0));
     }
 }

@@ -76,10 +76,17 @@ pub fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL))
 }
 
-/// Whether the disk had no space. A file system that allocates late says so only when it is written.
+/// Whether the disk had no space, or the file may not become larger (`ulimit -f`). A file system that allocates late says so only when it
+/// is written.
 #[must_use]
 pub fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG))
+}
+
+/// Whether the system was short of something for a moment, which says nothing about the place.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::ECANCELED))
 }
 
 /// Buffers to be written one behind the other, with how many bytes of each.

@@ -226,8 +226,7 @@ impl Pools {
 
     async fn adjust(&self) {
         for pool in &self.pools {
-            let target = self.target(pool);
-            if pool.taken.replace(0) < target / 4 {
+            if pool.taken.replace(0) <= pool.target.get() / 4 {
                 pool.target.set((pool.target.get() / 2).max(pool.target_min));
             }
             let surplus = pool.count.get().saturating_sub(self.target(pool));

@@ -306,3 +306,14 @@ fn a_stuck_checkpoint_makes_writes_busy_and_nothing_else() {
     let report = world.check().unwrap();
     assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
 }
+
+/// Nobody would see to what it needs, and the controller would wait for its bytes for ever.
+#[test]
+fn a_put_that_comes_when_its_session_has_closed_is_refused() {
+    let mut world = World::new(1, 8, small_settings(2));
+    boot(&mut world, async |world, open| {
+        open.sessions[0].close().await;
+        assert!(matches!(open.put(0, &world.blocks[0]).await, Err(StoreError::Busy)));
+        assert!(open.put(1, &world.blocks[0]).await.is_ok());
+    });
+}
