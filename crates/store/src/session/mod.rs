@@ -239,8 +239,9 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
 
     async fn delete_uncounted(&self, hash: &Hash) -> Result<bool, StoreError> {
         loop {
-            let LookUp { found, seen } = self.look_up(hash).await?;
+            let look_up = self.look_up(hash).await;
             self.refuse_if_read_only()?;
+            let LookUp { found, seen } = look_up?;
             let Some(record) = found.map(|found| found.record()) else { return Ok(false) };
             match self.exchange.request(|id| Request::Release { id, hash: *hash, record, seen }).await {
                 Reply::Released { existed, .. } => return Ok(existed),

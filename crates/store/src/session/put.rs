@@ -42,10 +42,15 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     }
 
     async fn put_uncounted(self: &Rc<Self>, hash: Hash, buffer: Buffer, length: u32) -> Result<Stored, StoreError> {
-        let look_up = self.look_up(&hash).await?;
+        let look_up = self.look_up(&hash).await;
         self.refuse_if_read_only()?;
+        let look_up = look_up?;
         if look_up.found.is_some() {
             return Ok(Stored::Existed);
+        }
+        if self.closed.get() {
+            // Nobody would wait for it, nor see to its extent.
+            return Err(StoreError::Busy);
         }
         let seen = look_up.seen;
         let session = Rc::clone(self);
