@@ -16,13 +16,16 @@ use std::time::{Duration, Instant};
 
 const PAGE: usize = 4096;
 
-/// True where a direct write leaves a page that is on its way through a pipe as it was, and is seen by later reads. Any failure
-/// counts as no. Uses a scratch file at `path`.
+/// True where a direct write leaves a page that is on its way through a pipe as it was, and is seen by later reads. Where that cannot be
+/// tried, on a full disk say, it counts as no. Uses a scratch file at `path`.
 pub(super) fn direct_writes_spare_sent_pages(path: &Path) -> bool {
     let result = attempt(path);
     // It may not have come into being.
     let _ = std::fs::remove_file(path);
-    result.unwrap_or(false)
+    result.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the file system could not be tried: it counts as a bad one until the store is opened again");
+        false
+    })
 }
 
 fn attempt(path: &Path) -> io::Result<bool> {

@@ -6,6 +6,7 @@ use super::{IndexError, IndexSizes};
 use signet_mdbx_sys as ffi;
 use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -18,6 +19,9 @@ const DIRTY_PAGES_MAX: u64 = 8192;
 /// The file grows in steps of this many bytes.
 const GROWTH_STEP_BYTES: isize = 16 << 20;
 const INDEX_PAGE_BYTES: isize = 4096;
+
+/// Read at once of a file that is read as a whole.
+const READ_BYTES: usize = 1 << 20;
 
 /// A meta page begins with its flags at 10, its number at 16, and a magic number with the version of libmdbx's format at 20.
 const META_HEAD_BYTES: usize = 28;
@@ -78,10 +82,11 @@ impl Environment {
     pub(super) fn open(path: &Path, tables: u64, read_only: bool) -> Result<Environment, IndexError> {
         if read_only {
             refuse_damaged_meta_pages(path)?;
+            refuse_unreadable_places(path)?;
         }
-        locks::keep_space(path)?;
         let mut size_max_bytes = SIZE_MAX_BYTES;
         loop {
+            locks::keep_space(path)?;
             match Environment::open_sized(path, tables, read_only, size_max_bytes) {
                 // No room for the mapping in the address space (or its `ulimit -v`).
                 Err((libc::ENOMEM | ffi::MDBX_TOO_LARGE, _)) if size_max_bytes > SIZE_MAX_BYTES_LEAST => {
@@ -245,11 +250,47 @@ fn refuse_damaged_meta_pages(path: &Path) -> Result<(), IndexError> {
     Ok(())
 }
 
+/// A page that the disk cannot read would end the process when it is looked at, because the file is mapped. Who looks at all of it
+/// reads all of it before, which can be told.
+fn refuse_unreadable_places(path: &Path) -> Result<(), IndexError> {
+    let failed = |error: std::io::Error| IndexError::System { action: "opened", reason: error.to_string() };
+    let file = File::open(path).map_err(failed)?;
+    let mut piece = vec![0; READ_BYTES];
+    let mut offset = 0;
+    loop {
+        match file.read_at(&mut piece, offset) {
+            Ok(0) => return Ok(()),
+            Ok(bytes) => offset += bytes as u64,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(IndexError::Damaged(format!("at {offset} it cannot be read: {error}"))),
+        }
+    }
+}
+
 impl Drop for Environment {
     fn drop(&mut self) {
         // SAFETY: all transactions are over: each holds or borrows the environment.
         unsafe { ffi::mdbx_env_close_ex(self.pointer, false) };
         // Who opens it next may find a full disk. If it is full already, that one is told.
         let _ = locks::keep_space(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_cannot_be_read_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = directory.path().join("index");
+        std::fs::write(&index, vec![1; 3 * READ_BYTES / 2]).unwrap();
+        refuse_unreadable_places(&index).unwrap();
+        // A directory can be opened, and not read.
+        let error = refuse_unreadable_places(directory.path()).unwrap_err();
+        assert!(
+            matches!(&error, IndexError::Damaged(reason) if reason.contains("at 0 it cannot be read: ")),
+            "{error}"
+        );
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! libmdbx makes it empty when the last one closes the index, and writes to it through a mapping when the first one opens it. On a disk
 //! that has become full meanwhile that write ends the process with SIGBUS, where a system call would have told. So the space is set
-//! aside before the index is opened, which can be told, and again after it was closed.
+//! aside before the index is opened, which can be told, and again after it was closed. That holds where space that is set aside is
+//! what is written to: on ext4, xfs and tmpfs, not on file systems that copy on write.
 
 use super::IndexError;
 use super::environment::READERS_MAX;
+use crate::files::is_unsupported;
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What libmdbx adds to the name of the index.
@@ -36,30 +37,43 @@ fn needed_bytes() -> u64 {
 ///
 /// # Errors
 ///
-/// [`IndexError::System`] where there is less than they need.
+/// [`IndexError::System`] where there is less than they need, or this user may not use them.
 pub(super) fn keep_space(index: &Path) -> Result<(), IndexError> {
     let path = path(index);
     let failed = |error: std::io::Error| IndexError::System {
         action: "opened",
-        reason: format!("no space for its locks, {}: {error}", path.display()),
+        reason: format!("its locks, {}: {error}", path.display()),
     };
-    let file = match OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o640).open(&path) {
+    let file = match open_or_create(&path, index) {
         Ok(file) => file,
-        // Locks that cannot be written are not needed, or libmdbx says why they are.
-        Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
-            return Ok(());
-        }
+        // Where nothing can be written nobody else writes, and there is no need for locks.
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
-    set_aside(&file, 2 * needed_bytes())
-        .or_else(|_| set_aside(&file, needed_bytes()))
-        .map_err(|error| failed(error.into()))
+    set_aside(&file, 2 * needed_bytes()).or_else(|_| set_aside(&file, needed_bytes())).map_err(failed)
 }
 
-fn set_aside(file: &File, bytes: u64) -> Result<(), Errno> {
-    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+/// Whoever may read the index may use its locks, whoever made them: the group writes, and an administrator who looks at a store does not
+/// lock its owner out.
+fn open_or_create(path: &Path, index: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    let file = options.create(true).truncate(false).mode(0o660).open(path)?;
+    if let Ok(owned) = std::fs::metadata(index) {
+        // Only an administrator can give a file away; nobody else has to.
+        let _ = std::os::unix::fs::fchown(&file, Some(owned.uid()), Some(owned.gid()));
+    }
+    Ok(file)
+}
+
+fn set_aside(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes).map_err(io::Error::from) {
         // Not every file system can; most can.
-        Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(error) if is_unsupported(&error) => Ok(()),
         result => result,
     }
 }
@@ -68,7 +82,6 @@ fn set_aside(file: &File, bytes: u64) -> Result<(), Errno> {
 mod tests {
     use super::*;
     use crate::index::MdbxIndex;
-    use std::os::unix::fs::MetadataExt;
 
     fn kept_bytes(path: &Path) -> u64 {
         std::fs::metadata(path).unwrap().blocks() * 512
@@ -84,6 +97,20 @@ mod tests {
             assert_eq!(std::fs::read(path(&index)).unwrap(), content);
             assert!(kept_bytes(&path(&index)) >= 2 * needed_bytes());
         }
+    }
+
+    #[test]
+    fn locks_are_for_whoever_the_index_is_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = directory.path().join("index");
+        std::fs::write(&index, b"").unwrap();
+        // Where this is not run by root it can only be given to oneself.
+        let other = std::os::unix::fs::chown(&index, Some(65534), Some(65534)).is_ok();
+        keep_space(&index).unwrap();
+        let (index, locks) = (std::fs::metadata(&index).unwrap(), std::fs::metadata(path(&index)).unwrap());
+        assert_eq!((locks.uid(), locks.gid()), (index.uid(), index.gid()));
+        assert!(!other || locks.uid() == 65534);
+        assert_eq!(locks.mode() & 0o600, 0o600);
     }
 
     #[test]
