@@ -1,7 +1,7 @@
 //! `buddy-blocks bench`
 
 use crate::values::{Bytes, Span};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, output};
 use buddy_bench::{Name, Operation, Plan, Progress, Report, Shares, Sizes, Target, Template, Workload};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -218,14 +218,12 @@ fn show(bar: &ProgressBar, progress: Progress) {
     bar.set_position(position);
 }
 
-#[allow(clippy::print_stdout)]
 fn print(report: &Report, json: bool) -> Result<(), Failure> {
     if json {
-        println!("{}", serde_json::to_string_pretty(report).map_err(Failure::from_display)?);
+        output::print(&(serde_json::to_string_pretty(report).map_err(Failure::from_display)? + "\n"))
     } else {
-        print!("{report}");
+        output::print(&report.to_string())
     }
-    Ok(())
 }
 
 #[cfg(test)]

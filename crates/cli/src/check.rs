@@ -1,7 +1,7 @@
 //! `buddy-blocks check`
 
 use crate::values::Span;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, output};
 use buddy_store::check::{CheckProgress, CheckReport};
 use buddy_store::quarantine::Quarantined;
 use buddy_store::{OpenError, check_store};
@@ -59,11 +59,7 @@ pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
         OpenError::Recovery(error) => Failure(format!("{}: {error}", arguments.data.display())),
         error => Failure::from_display(error),
     })?;
-    if arguments.json {
-        print_json(&report)?
-    } else {
-        print_text(arguments, &report)
-    }
+    output::print(&if arguments.json { json(&report)? } else { text(arguments, &report) })?;
     Ok(if report.fault_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -90,8 +86,7 @@ fn advance(bar: &ProgressBar, what: &'static str, done: u64, total: u64) {
     bar.set_position(done);
 }
 
-#[allow(clippy::print_stdout)]
-fn print_json(report: &CheckReport) -> Result<(), Failure> {
+fn json(report: &CheckReport) -> Result<String, Failure> {
     let json = Json {
         ok: report.fault_count == 0,
         clean: report.clean,
@@ -106,40 +101,40 @@ fn print_json(report: &CheckReport) -> Result<(), Failure> {
         fault_count: report.fault_count,
         faults: &report.faults,
     };
-    println!("{}", serde_json::to_string_pretty(&json).map_err(Failure::from_display)?);
-    Ok(())
+    Ok(serde_json::to_string_pretty(&json).map_err(Failure::from_display)? + "\n")
 }
 
-#[allow(clippy::print_stdout)]
-fn print_text(arguments: &CheckArguments, report: &CheckReport) {
-    for fault in &report.faults {
-        println!("fault: {fault}");
-    }
+fn text(arguments: &CheckArguments, report: &CheckReport) -> String {
+    let mut lines: Vec<String> = report.faults.iter().map(|fault| format!("fault: {fault}")).collect();
     let more = report.fault_count - report.faults.len() as u64;
     if more > 0 {
-        println!("… and {more} more faults");
+        lines.push(format!("… and {more} more faults"));
     }
-    println!(
+    lines.push(format!(
         "{} blocks, {} bytes, in extents of {} bytes, in a file of {} bytes",
         report.totals.block_count(),
         report.totals.bytes_stored(),
         report.totals.bytes_allocated(),
         report.file_bytes
-    );
+    ));
     if !report.clean {
-        println!("the store was not stopped in order: {} names are in its journal only", report.journal_names);
+        lines.push(format!(
+            "the store was not stopped in order: {} names are in its journal only",
+            report.journal_names
+        ));
     }
     if report.unwritten > 0 {
-        println!("{} blocks were not completely written: they were never acknowledged", report.unwritten);
+        lines.push(format!("{} blocks were not completely written: they were never acknowledged", report.unwritten));
     }
-    for quarantined in &report.quarantined {
-        println!("out of service: {}", quarantined_line(quarantined));
-    }
+    lines.extend(
+        report.quarantined.iter().map(|quarantined| format!("out of service: {}", quarantined_line(quarantined))),
+    );
     if arguments.verify {
-        println!("{} blocks were read and hashed", report.verified);
+        lines.push(format!("{} blocks were read and hashed", report.verified));
     }
-    match report.fault_count {
-        0 => println!("{}: everything agrees", arguments.data.display()),
-        count => println!("{}: {count} faults", arguments.data.display()),
-    }
+    lines.push(match report.fault_count {
+        0 => format!("{}: everything agrees", arguments.data.display()),
+        count => format!("{}: {count} faults", arguments.data.display()),
+    });
+    lines.join("\n") + "\n"
 }

@@ -7,7 +7,7 @@
 //! | `environment` | variables that nothing reads are mistakes |
 //! | `serve`, `check`, `bench` | the commands |
 //! | `access`, `tokens` | who may do what; the command `token` |
-//! | `logging` | messages for the operator |
+//! | `logging`, `output` | messages for the operator; what commands print |
 
 mod access;
 mod bench;
@@ -20,12 +20,14 @@ pub mod fuzzing;
 mod logging;
 mod memory;
 mod options;
+mod output;
 mod serve;
 mod tokens;
 mod values;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// A content-addressed block store: send up to 512 KiB over HTTP, get back its SHA-256; with that name anyone gets the
 /// bytes back.
@@ -49,6 +51,7 @@ enum Command {
 pub fn main() -> ExitCode {
     // Programs that are built for tests can be told where to die.
     let _crash_points = fail::has_failpoints().then(fail::FailScenario::setup);
+    outlive_file_size_limits();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
@@ -61,9 +64,15 @@ pub fn main() -> ExitCode {
         Some(Command::Token(arguments)) => tokens::run(&arguments),
     };
     outcome.unwrap_or_else(|failure| {
-        complain(&failure);
+        output::complain(&failure);
         ExitCode::FAILURE
     })
+}
+
+/// A file that may not become larger (`ulimit -f`) is an error to be told, like a full disk, and not the end.
+fn outlive_file_size_limits() {
+    // A handler that sets a flag nobody looks at: it only keeps the signal from killing.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
 }
 
 /// Why a command did not do what it was asked to, in one line.
@@ -80,7 +89,6 @@ impl Failure {
 type Outcome = Result<ExitCode, Failure>;
 
 /// Help and version as they are; what is wrong with a command line in one line.
-#[allow(clippy::print_stderr)]
 fn explain(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         // Where nobody reads the help there is nobody to tell.
@@ -90,7 +98,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let what = text.split("\n\n").next().unwrap_or(&text).replace("error: ", "");
     let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
-    eprintln!("buddy-blocks: {what} (see --help)");
+    output::complain(format_args!("{what} (see --help)"));
     ExitCode::from(USAGE)
 }
 
@@ -100,11 +108,6 @@ const USAGE: u8 = 2;
 fn show_help() -> Outcome {
     Arguments::command().print_help().map_err(Failure::from_display)?;
     Ok(ExitCode::SUCCESS)
-}
-
-#[allow(clippy::print_stderr)]
-fn complain(failure: &Failure) {
-    eprintln!("buddy-blocks: {failure}");
 }
 
 #[cfg(test)]

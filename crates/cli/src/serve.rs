@@ -20,8 +20,8 @@ use std::sync::{Arc, OnceLock};
 const EXIT_INTERRUPTED: i32 = 130;
 /// Descriptors beside those of connections: files and the controller's ring …
 const OTHER_DESCRIPTORS: u64 = 64;
-/// … and each worker's ring, socket, and clients that are told that they are too many.
-const DESCRIPTORS_PER_WORKER: u64 = 80;
+/// … and each worker's ring, socket, pipes, and clients that are told that they are too many.
+const DESCRIPTORS_PER_WORKER: u64 = 80 + buddy_server::PIPE_DESCRIPTORS_MAX;
 
 /// Serves until it is told to stop.
 pub(crate) fn run(arguments: ServeArguments) -> Outcome {
@@ -54,7 +54,9 @@ fn announce(config: &ServeConfig, server: &Server) {
     if !store.writes_directly() {
         tracing::warn!("the file system does not write past its cache (O_DIRECT): slower, and every reply is copied");
     } else if !store.sends_cached() {
-        tracing::warn!("the file system changes pages that are being sent: every reply is copied");
+        tracing::warn!(
+            "the file system changes pages that are being sent, or could not be tried: every reply is copied"
+        );
     }
     tracing::info!(
         address = %joined(server.addresses()),

@@ -3,7 +3,7 @@
 //! The file is TOML, a line for each token: its name, its rights, and the SHA-256 of the token, which itself is nowhere written. What is
 //! wrong with a file is said without repeating any of its values: somebody may have put the token in their place.
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, output};
 use buddy_server::access::{Rights, Token, TokenDigest, new_token};
 use clap::Args;
 use std::path::Path;
@@ -24,15 +24,14 @@ pub(crate) struct TokenArguments {
 }
 
 /// Draws a token.
-#[allow(clippy::print_stdout)]
 pub(crate) fn run(arguments: &TokenArguments) -> Outcome {
     let token = new_token().map_err(|error| Failure(format!("there are no random numbers to be had: {error}")))?;
     let digest = TokenDigest::of(token.as_bytes());
     let entry = Token::new(&arguments.name, digest, arguments.rights).map_err(Failure::from_display)?;
-    println!("# The token, for the client; it is not shown again:");
-    println!("{token}");
-    println!("# The line for the file with tokens:");
-    println!("{}", line(&entry, arguments.rights));
+    output::print(&format!(
+        "# The token, for the client; it is not shown again:\n{token}\n# The line for the file with tokens:\n{}\n",
+        line(&entry, arguments.rights)
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

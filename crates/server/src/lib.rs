@@ -77,5 +77,6 @@ mod upload_memory;
 mod worker;
 
 pub use limits::HttpLimits;
+pub use page_sender::PIPE_DESCRIPTORS_MAX;
 pub use server::{Listeners, Reload, ServeError, Server};
 pub use tls::{TlsError, TlsFiles};

@@ -13,6 +13,8 @@ use std::os::fd::BorrowedFd;
 
 /// Pipes of a worker.
 const PIPES_MAX: usize = 64;
+/// Descriptors of its pipes.
+pub const PIPE_DESCRIPTORS_MAX: u64 = 2 * PIPES_MAX as u64;
 
 /// The pipes of a worker.
 #[derive(Default)]
