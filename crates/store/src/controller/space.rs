@@ -132,7 +132,7 @@ impl Space {
         missing -= self.allocator.allocate(class, missing, &mut runs);
         if whole {
             self.take_unwritten(missing, &mut runs);
-        } else if runs.is_empty() && self.zeros.lag() {
+        } else if runs.is_empty() && !self.zeros.are_worth_waiting_for() {
             self.allocate_ahead_of_zeros(class, missing, &mut runs);
         }
         for extent in runs.iter().copied().flatten() {
@@ -461,6 +461,40 @@ mod tests {
         assert_eq!(space.relief(now), Relief::Recall);
         space.recall_asked(0);
         assert_eq!(space.relief(now), Relief::Wait, "until the removal is durable");
+    }
+
+    #[test]
+    fn nobody_waits_for_zeros_that_the_disk_refuses() {
+        let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
+        let small = SizeClass::SMALLEST;
+        space.grown(4, false, false, now);
+        let extents = space.zeroing_begins(8, now);
+        space.zeroed(&extents[..1], &extents[1..], now);
+        assert_eq!(
+            space.allocate(small, 500, false).into_iter().flatten().count(),
+            128,
+            "what was written comes first"
+        );
+        assert_eq!(space.allocate(small, 1, false).into_iter().flatten().count(), 1);
+        space.check();
+    }
+
+    #[test]
+    fn what_comes_back_unwritten_is_unwritten() {
+        let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
+        space.grown(4, false, false, now);
+        let unwritten = space.allocator().unwritten_bytes();
+        let runs = space.allocate(SizeClass::LARGEST, 3, true);
+        space.take_back(runs);
+        assert_eq!(space.allocator().unwritten_bytes(), unwritten);
+        let named = space.allocate(SizeClass::LARGEST, 1, true).into_iter().flatten().next().unwrap();
+        space.occupy(named);
+        space.remove(1, named);
+        let clock = Clock::new(1, 1);
+        space.removals_are_durable(1, &clock);
+        space.drain(&clock, |_| {});
+        assert_eq!(space.allocator().unwritten_bytes(), unwritten - named.bytes(), "it has been written");
+        space.check();
     }
 
     #[test]

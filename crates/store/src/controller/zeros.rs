@@ -54,10 +54,10 @@ impl Zeros {
     }
 
     /// The step has ended, with zeros in `written` extents; `left` others are as they were, the rest is lost. A few are tried later
-    /// where some are left, none were written, or zeros lag. They lag no more when more of them come than twice what was given out
-    /// meanwhile.
+    /// where some are left, none were written, or zeros lag. They lag no more when a whole step makes more of them than twice what was
+    /// given out meanwhile.
     pub(super) fn end(&mut self, written: u64, left: u64, now: Instant) {
-        self.lag &= 2 * self.given_out_bytes >= written * SizeClass::LARGEST.bytes();
+        self.lag &= left > 0 || 2 * self.given_out_bytes >= written * SizeClass::LARGEST.bytes();
         self.fail = written == 0 && left < self.taken;
         self.steps.end(left > 0 || written == 0 || self.lag, now);
         self.taken = 0;
@@ -73,9 +73,15 @@ impl Zeros {
         self.lag |= self.steps.is_slow(now);
     }
 
-    /// Whether unwritten space is given out to whoever finds none that was written.
+    /// Whether they lag.
     pub(super) fn lag(&self) -> bool {
         self.lag
+    }
+
+    /// Whether somebody who finds no space that was written should wait for them, and not take unwritten space: not while they lag, nor
+    /// after the disk took less than it was given.
+    pub(super) fn are_worth_waiting_for(&self) -> bool {
+        !self.lag && !self.steps.was_refused()
     }
 
     /// So much was given out for that reason.
@@ -148,6 +154,18 @@ mod tests {
             assert_eq!(zeros.fail(), fail, "{written} {left}");
             assert_eq!(zeros.next(PLENTY, now).is_some(), written > 0, "not again at once");
         }
+    }
+
+    #[test]
+    fn they_go_on_to_lag_after_a_step_that_was_cut_short() {
+        let mut now = Instant::now();
+        let mut zeros = lagging(&mut now);
+        zeros.end(2, STEP - 2, now);
+        assert!(zeros.lag() && !zeros.are_worth_waiting_for());
+        now += LONG;
+        zeros.begin(STEP, now);
+        zeros.end(STEP, 0, now);
+        assert!(!zeros.lag() && zeros.are_worth_waiting_for());
     }
 
     #[test]

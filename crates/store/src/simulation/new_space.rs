@@ -1,12 +1,14 @@
 //! Space that the file system has set aside: large blocks go there as it is, small ones where zeros were written before.
 
 use super::disk::{Fault, Kind, PlannedFault};
-use super::steps::{EIO, boot, put_all};
+use super::steps::{EIO, boot, put_all, put_at_once};
 use super::tests::{cut_at_every_event, seeds};
 use super::workload::Run;
 use super::world::{Block, DATA, World, small_settings, totals_of};
+use crate::StoreError;
 use crate::extent::SizeClass;
 use crate::settings::{DataSync, Settings};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The first piece of zeros takes so long that nobody could wait for it.
@@ -89,6 +91,26 @@ fn nobody_waits_for_zeros_that_come_slowly() {
     }
 }
 
+/// Every write takes long, so steps of zeros are cut short again and again: that is no want of space.
+#[test]
+fn nobody_is_refused_because_zeros_come_slowly() {
+    let slow = PlannedFault { fault: Fault::Slow(Duration::from_millis(20)), ..SLOW_ZEROS };
+    for seed in seeds(6) {
+        let mut world = World::new(preallocating(seed.0), 0, small_settings(2));
+        world.blocks = (0..400_u64).map(|number| Block::new(number.to_le_bytes().repeat(7000))).collect();
+        boot(&mut world, async |world, open| {
+            world.disk.plan_faults(std::iter::repeat_n(slow.clone(), 2000));
+            let open = Rc::new(open);
+            for result in put_at_once(&open, &world.blocks).await {
+                assert!(result.is_ok(), "{result:?}");
+            }
+            Rc::into_inner(open).unwrap().stop().await;
+        });
+        let report = world.check().unwrap();
+        assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
+    }
+}
+
 /// Small blocks are the first to write to their space, one beside the other, while zeros are still being written next to them.
 #[test]
 fn small_blocks_in_unwritten_space_survive_power_cuts_at_every_event() {
@@ -104,4 +126,29 @@ fn small_blocks_in_unwritten_space_survive_power_cuts_at_every_event() {
         cuts += cut_at_every_event(lagging, 60, seed.0);
     }
     println!("{cuts} cuts");
+}
+
+/// The file system does not say for a minute whether there is space, or says that it cannot set any aside.
+#[test]
+fn growth_that_hangs_or_fails_costs_those_who_wait_for_it_only() {
+    let hangs = (Fault::Slow(ZEROS_PAUSE), ZEROS_PAUSE);
+    let fails = (EIO, Duration::from_secs(2));
+    for (number, (fault, over_after)) in [hangs, fails].into_iter().enumerate() {
+        let mut world = World::new(preallocating(number as u64), 0, small_settings(2));
+        world.blocks = small_blocks();
+        boot(&mut world, async |world, open| {
+            world.disk.plan_faults([PlannedFault { file: DATA, kind: Kind::Preallocate, after: 0, fault }]);
+            let refused = open.put(0, &world.blocks[0]).await;
+            match fault {
+                Fault::Slow(_) => assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}"),
+                _ => assert!(matches!(refused, Err(StoreError::NoSpace)), "{refused:?}"),
+            }
+            assert_eq!(open.get(0, &world.blocks[0]).await.unwrap(), false);
+            open.ring.sleep(over_after).await;
+            put_all(world, &open).await;
+            open.stop().await;
+        });
+        let report = world.check().unwrap();
+        assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
+    }
 }

@@ -24,6 +24,7 @@ pub(crate) enum Kind {
 }
 
 /// A fault to come.
+#[derive(Clone)]
 pub(crate) struct PlannedFault {
     pub(crate) file: usize,
     pub(crate) kind: Kind,
