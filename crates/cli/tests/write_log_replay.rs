@@ -24,7 +24,7 @@ use support::logged_disks::Disks;
 use support::loop_device::{Kind, Mount, or_skip};
 use support::oracle::Found;
 use support::write_log::{Entry, Image, Keep, Record, SECTOR_BYTES};
-use support::{Server, check, setting};
+use support::{Client, Server, check, setting};
 
 /// More than the least that xfs is made for. In memory a disk takes what was written to it.
 const DISK_BYTES: u64 = 512 << 20;
@@ -147,7 +147,7 @@ impl Machine {
 }
 
 /// Waits until `done`, at most so long. False where it was not.
-fn wait_for(longest: Duration, done: impl Fn() -> bool) -> bool {
+fn wait_for(longest: Duration, mut done: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !done() {
         if began.elapsed() > longest {
@@ -158,15 +158,46 @@ fn wait_for(longest: Duration, done: impl Fn() -> bool) -> bool {
     true
 }
 
+/// How often a relaxed store had flushed its data, at some time between two lengths of the log.
+#[derive(Clone, Copy)]
+struct Flushes {
+    before: usize,
+    count: u64,
+    after: usize,
+}
+
+/// The flushes of one process, looked at again and again.
+struct Watched {
+    client: Client,
+    seen: Vec<Flushes>,
+}
+
+impl Watched {
+    fn new(server: &Server) -> Watched {
+        Watched { client: server.connect(), seen: Vec::new() }
+    }
+
+    fn look(&mut self, disks: &Disks) {
+        let before = disks.position();
+        let metrics = self.client.request("GET", "/-/metrics", &[], b"").text();
+        let count = metrics.lines().find_map(|line| line.strip_prefix("buddy_flush_duration_seconds_count "));
+        self.seen.push(Flushes { before, count: count.unwrap().parse().unwrap(), after: disks.position() });
+    }
+}
+
 /// What was answered before this must be there after a cut at `cut`.
-fn kept(setup: Setup, record: &Record, cut: usize) -> usize {
+fn kept(setup: Setup, flushes: &[Vec<Flushes>], cut: usize) -> usize {
     match setup.mode {
         Mode::SyncWrite | Mode::SyncFrame => cut,
-        // What was written when both disks were last flushed: blocks and frames alike. Nothing else is needed to have it.
+        // A flush may have been under way when they were counted. The one after it began later, and has ended, that of the journal as
+        // well, when the data is flushed once more. (That all bytes are on the disk is not enough: the file system must have noted
+        // that they were written.)
         Mode::Relaxed => {
-            let flushed = record.flushed(cut);
-            let [data, journal, _] = setup.layout.places();
-            flushed[data].min(flushed[journal]).saturating_sub(1)
+            let of_process = |seen: &Vec<Flushes>| {
+                let last = seen.iter().rev().find(|later| later.after <= cut)?.count;
+                Some(seen.iter().rev().find(|earlier| earlier.count + 3 <= last)?.before)
+            };
+            flushes.iter().filter_map(of_process).max().unwrap_or(0)
         }
     }
 }
@@ -178,6 +209,8 @@ struct Run {
     made: usize,
     /// While the server that was killed started again.
     restart: Range<usize>,
+    /// Flushes of each of the two processes.
+    flushes: Vec<Vec<Flushes>>,
 }
 
 /// A server under load, from its first start, and killed and started again between the two parts of the load.
@@ -186,36 +219,44 @@ fn run_under_load(setup: Setup, owners: &mut [Owner]) -> Run {
     let disks = &machine.disks;
     let mut server = Server::start(&machine.store(), &setup.mode.options());
     let (made, mut restart) = (disks.position(), 0..0);
+    let mut flushes = Vec::new();
+    let mut watched = Watched::new(&server);
     for (clients, entries) in [(CROWD, CROWD_ENTRIES), (FEW, FEW_ENTRIES)] {
         if clients == FEW {
             restart.start = disks.position();
             server.kill();
             server = Server::start(&machine.store(), &setup.mode.options());
             restart.end = disks.position();
+            flushes.push(std::mem::replace(&mut watched, Watched::new(&server)).seen);
         }
         let enough = disks.position() + entries;
         let position = || disks.position();
         under_load(&mut owners[..clients], server.address, position, || {
-            wait_for(LOAD_TIME_MAX, || disks.position() >= enough);
+            wait_for(LOAD_TIME_MAX, || {
+                watched.look(disks);
+                disks.position() >= enough
+            });
         });
     }
-    // In every mode all of it becomes durable by itself. One more change has to be flushed after all these answers: what was
-    // answered while a flush was under way may be flushed already, and nothing need follow.
+    // In every mode all of it becomes durable by itself. More changes show that: each has to be flushed.
     let last = answers(owners).into_iter().max().unwrap_or_default();
-    owners[0].store_one_more(server.address, || disks.position());
+    flushes.push(watched.seen.clone());
     let done = wait_for(FLUSH_TIME_MAX, || {
-        let record = disks.record();
-        kept(setup, &record, record.entries.len()) >= last
+        owners[0].store_one_more(server.address, || disks.position());
+        watched.look(disks);
+        flushes[1].clone_from(&watched.seen);
+        kept(setup, &flushes, disks.position()) >= last
     });
     assert!(done, "what was answered is not flushed");
     let record = disks.record();
     server.kill();
-    Run { record, made, restart }
+    Run { record, made, restart, flushes }
 }
 
 /// Cuts the power at `cut`, lets everything recover, and compares. Now and then the power goes again meanwhile.
-fn cut_and_compare(setup: Setup, record: &Record, owners: &[Owner], cut: usize, random: &mut fastrand::Rng) -> Found {
-    let kept = kept(setup, record, cut);
+fn cut_and_compare(setup: Setup, run: &Run, owners: &[Owner], cut: usize, random: &mut fastrand::Rng) -> Found {
+    let record = &run.record;
+    let kept = kept(setup, &run.flushes, cut);
     let keep: Vec<_> = record.disks.iter().map(|_| Keep::any(random)).collect();
     eprintln!("  cut at {cut} of {}, {keep:?}", record.entries.len());
     let mut images = record.after_cut(cut, &keep, random);
@@ -260,7 +301,7 @@ fn replay(setup: Setup, cuts: u64, seed: u64) {
     let mut sum = Found::default();
     for _ in 0..cuts {
         let cut = any_cut(&run, &answers, &mut random);
-        sum += cut_and_compare(setup, record, &owners, cut, &mut random);
+        sum += cut_and_compare(setup, &run, &owners, cut, &mut random);
     }
     eprintln!(
         "{setup:?}: {} changes, {} writes and flushes, {flushes} of them flushes; after {cuts} power cuts {} times a block that had to \
