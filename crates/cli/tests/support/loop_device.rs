@@ -37,6 +37,7 @@ const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH` and `XFS_FSOP_GOING_FLAGS_NOLOGFLUSH`: not even what the file system's journal holds in memory.
 const NO_LOG_FLUSH: u32 = 2;
 /// After `kill -9` the kernel lets go of files only when what was in flight is over.
+const MOUNT_ATTEMPTS: usize = 4;
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A file system in a file, on a loop device. Unmounted and detached when dropped, also by a panic.
@@ -84,10 +85,18 @@ impl Mount {
     }
 
     fn mount(&mut self) -> Result<(), String> {
-        // The loop device that this takes is detached by unmounting.
-        run(Command::new("mount").args(["-o", "loop", "-t", self.kind.name()]).arg(&self.image).arg(&self.path))?;
-        self.mounted = true;
-        Ok(())
+        // The loop device that this takes is detached by unmounting. Another test may want the same one at the same time.
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop", "-t", self.kind.name()]).arg(&self.image).arg(&self.path);
+        let mut mounted = run(&mut mount);
+        for _ in 1..MOUNT_ATTEMPTS {
+            if mounted.is_err() {
+                std::thread::sleep(Duration::from_millis(100));
+                mounted = run(&mut mount);
+            }
+        }
+        self.mounted = mounted.is_ok();
+        mounted
     }
 
     fn unmount(&mut self) -> Result<(), String> {
