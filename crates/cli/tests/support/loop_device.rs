@@ -36,8 +36,8 @@ impl Kind {
 const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
 /// `EXT4_GOING_FLAGS_NOLOGFLUSH` and `XFS_FSOP_GOING_FLAGS_NOLOGFLUSH`: not even what the file system's journal holds in memory.
 const NO_LOG_FLUSH: u32 = 2;
-/// After `kill -9` the kernel lets go of files only when what was in flight is over.
 const MOUNT_ATTEMPTS: usize = 4;
+/// After `kill -9` the kernel lets go of files only when what was in flight is over.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A file system in a file, on a loop device. Unmounted and detached when dropped, also by a panic.
