@@ -186,7 +186,7 @@ impl Watched {
 }
 
 /// What was answered before this must be there after a cut at `cut`.
-fn kept(setup: Setup, flushes: &[Vec<Flushes>], cut: usize) -> usize {
+fn kept(setup: Setup, flushes: &[Vec<Flushes>], restart: &Range<usize>, cut: usize) -> usize {
     match setup.mode {
         Mode::SyncWrite | Mode::SyncFrame => cut,
         // A flush may have been under way when they were counted. The one after it began later, and has ended, that of the journal as
@@ -197,7 +197,9 @@ fn kept(setup: Setup, flushes: &[Vec<Flushes>], cut: usize) -> usize {
                 let last = seen.iter().rev().find(|later| later.after <= cut)?.count;
                 Some(seen.iter().rev().find(|earlier| earlier.count + 3 <= last)?.before)
             };
-            flushes.iter().filter_map(of_process).max().unwrap_or(0)
+            // A process that opens a store makes all that it finds durable before it says where it listens.
+            let recovered = if cut >= restart.end { restart.start } else { 0 };
+            flushes.iter().filter_map(of_process).max().unwrap_or(0).max(recovered)
         }
     }
 }
@@ -245,7 +247,7 @@ fn run_under_load(setup: Setup, owners: &mut [Owner]) -> Run {
         owners[0].store_one_more(server.address, || disks.position());
         watched.look(disks);
         flushes[1].clone_from(&watched.seen);
-        kept(setup, &flushes, disks.position()) >= last
+        kept(setup, &flushes, &restart, disks.position()) >= last
     });
     assert!(done, "what was answered is not flushed");
     let record = disks.record();
@@ -256,7 +258,7 @@ fn run_under_load(setup: Setup, owners: &mut [Owner]) -> Run {
 /// Cuts the power at `cut`, lets everything recover, and compares. Now and then the power goes again meanwhile.
 fn cut_and_compare(setup: Setup, run: &Run, owners: &[Owner], cut: usize, random: &mut fastrand::Rng) -> Found {
     let record = &run.record;
-    let kept = kept(setup, &run.flushes, cut);
+    let kept = kept(setup, &run.flushes, &run.restart, cut);
     let keep: Vec<_> = record.disks.iter().map(|_| Keep::any(random)).collect();
     eprintln!("  cut at {cut} of {}, {keep:?}", record.entries.len());
     let mut images = record.after_cut(cut, &keep, random);

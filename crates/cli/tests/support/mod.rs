@@ -21,7 +21,11 @@ pub const BLOCK_BYTES_MAX: usize = 524_288;
 
 /// The program under test, as a command without `BUDDY_…` variables.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_buddy-blocks"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_buddy-blocks")))
+}
+
+/// Takes away what the environment says to the program.
+pub fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BUDDY_")) {
         command.env_remove(name);
     }

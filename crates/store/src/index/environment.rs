@@ -62,7 +62,9 @@ pub(super) fn error(action: &'static str, code: c_int) -> IndexError {
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     };
     match code {
-        ffi::MDBX_MAP_FULL | ffi::MDBX_UNABLE_EXTEND_MAPSIZE | libc::ENOSPC | libc::EDQUOT => IndexError::Full(reason),
+        ffi::MDBX_MAP_FULL | ffi::MDBX_UNABLE_EXTEND_MAPSIZE | libc::ENOSPC | libc::EDQUOT | libc::EFBIG => {
+            IndexError::Full(reason)
+        }
         ffi::MDBX_CORRUPTED
         | ffi::MDBX_PAGE_NOTFOUND
         | ffi::MDBX_INVALID

@@ -121,7 +121,7 @@ impl MdbxIndex {
         match rustix::fs::fallocate(descriptor, flags, 0, bytes) {
             // A file system that cannot allocate ahead does without.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) => {
+            Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG)) => {
                 Err(IndexError::Full(error.to_string()))
             }
             Err(error) => Err(IndexError::System { action: "extended", reason: error.to_string() }),

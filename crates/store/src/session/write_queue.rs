@@ -128,21 +128,8 @@ impl<F: BlockFile> WriteQueue<F> {
             return;
         }
         self.queued_bytes.set(0);
-        let mut queued = std::mem::take(&mut *self.queued.borrow_mut());
-        queued.sort_unstable_by_key(|write| write.offset);
-        let mut group: Vec<Queued> = Vec::new();
-        let (mut end, mut bytes) = (0, 0);
-        for write in queued {
-            let joins = write.offset == end && bytes + write.bytes <= WRITE_BYTES_MAX && group.len() < WRITE_PARTS_MAX;
-            if !joins && !group.is_empty() {
-                self.start(std::mem::take(&mut group));
-                bytes = 0;
-            }
-            end = write.offset + write.bytes as u64;
-            bytes += write.bytes;
-            group.push(write);
-        }
-        self.start(group);
+        let queued = std::mem::take(&mut *self.queued.borrow_mut());
+        for_each_group(queued, |write| (write.offset, write.bytes), |group| self.start(group));
     }
 
     fn start(self: &Rc<Self>, group: Vec<Queued>) {
@@ -187,6 +174,27 @@ impl<F: BlockFile> WriteQueue<F> {
     }
 }
 
+/// Lets `each` have groups of writes that lie side by side, none larger than one write may be. `place`: offset and bytes of a write.
+fn for_each_group<T>(mut writes: Vec<T>, place: impl Fn(&T) -> (u64, usize), mut each: impl FnMut(Vec<T>)) {
+    writes.sort_unstable_by_key(|write| place(write).0);
+    let mut group = Vec::new();
+    let (mut end, mut group_bytes) = (0, 0);
+    for write in writes {
+        let (offset, bytes) = place(&write);
+        let joins = offset == end && group_bytes + bytes <= WRITE_BYTES_MAX && group.len() < WRITE_PARTS_MAX;
+        if !joins && !group.is_empty() {
+            each(std::mem::take(&mut group));
+            group_bytes = 0;
+        }
+        end = offset + bytes as u64;
+        group_bytes += bytes;
+        group.push(write);
+    }
+    if !group.is_empty() {
+        each(group);
+    }
+}
+
 fn repeat(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
@@ -207,5 +215,33 @@ impl Future for Outcome {
                 Poll::Pending
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups(writes: &[(u64, usize)]) -> Vec<Vec<(u64, usize)>> {
+        let mut groups = Vec::new();
+        for_each_group(writes.to_vec(), |write| *write, |group| groups.push(group));
+        groups
+    }
+
+    #[test]
+    fn neighbours_are_one_write_in_whatever_order_they_come() {
+        assert_eq!(
+            groups(&[(12_288, 4096), (0, 4096), (65_536, 8192), (4096, 8192)]),
+            [vec![(0, 4096), (4096, 8192), (12_288, 4096)], vec![(65_536, 8192)]]
+        );
+        assert_eq!(groups(&[]), Vec::<Vec<_>>::new());
+    }
+
+    #[test]
+    fn a_write_holds_no_more_than_it_may() {
+        let large = 512 << 10;
+        let lengths = |writes: Vec<(u64, usize)>| groups(&writes).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths((0..5).map(|number| (number * large as u64, large)).collect()), [2, 2, 1]);
+        assert_eq!(lengths((0..300).map(|number| (number * 4096, 4096)).collect()), [128, 128, 44]);
     }
 }
