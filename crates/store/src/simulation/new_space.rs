@@ -143,7 +143,7 @@ fn growth_that_hangs_or_fails_costs_those_who_wait_for_it_only() {
                 Fault::Slow(_) => assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}"),
                 _ => assert!(matches!(refused, Err(StoreError::NoSpace)), "{refused:?}"),
             }
-            assert_eq!(open.get(0, &world.blocks[0]).await.unwrap(), false);
+            assert!(!open.get(0, &world.blocks[0]).await.unwrap());
             open.ring.sleep(over_after).await;
             put_all(world, &open).await;
             open.stop().await;
