@@ -219,11 +219,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
 }
 
 fn print(report: &Report, json: bool) -> Result<(), Failure> {
-    if json {
-        output::print(&(serde_json::to_string_pretty(report).map_err(Failure::from_display)? + "\n"))
-    } else {
-        output::print(&report.to_string())
-    }
+    if json { output::print_json(report) } else { output::print(&report.to_string()) }
 }
 
 #[cfg(test)]

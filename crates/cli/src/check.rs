@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
         OpenError::Recovery(error) => Failure(format!("{}: {error}", arguments.data.display())),
         error => Failure::from_display(error),
     })?;
-    output::print(&if arguments.json { json(&report)? } else { text(arguments, &report) })?;
+    if arguments.json { output::print_json(&json(&report)) } else { output::print(&text(arguments, &report)) }?;
     Ok(if report.fault_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -86,8 +86,8 @@ fn advance(bar: &ProgressBar, what: &'static str, done: u64, total: u64) {
     bar.set_position(done);
 }
 
-fn json(report: &CheckReport) -> Result<String, Failure> {
-    let json = Json {
+fn json(report: &CheckReport) -> Json<'_> {
+    Json {
         ok: report.fault_count == 0,
         clean: report.clean,
         blocks: report.totals.block_count(),
@@ -100,8 +100,7 @@ fn json(report: &CheckReport) -> Result<String, Failure> {
         quarantined: report.quarantined.iter().map(quarantined_line).collect(),
         fault_count: report.fault_count,
         faults: &report.faults,
-    };
-    Ok(serde_json::to_string_pretty(&json).map_err(Failure::from_display)? + "\n")
+    }
 }
 
 fn text(arguments: &CheckArguments, report: &CheckReport) -> String {

@@ -12,6 +12,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure(format!("standard output cannot be written: {error}")))
 }
 
+/// Prints `value` as JSON on standard output.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    print(&(serde_json::to_string_pretty(value).map_err(Failure::from_display)? + "\n"))
+}
+
 /// Says `text`, in one line, on standard error. Where that cannot be there is nobody to tell.
 pub(crate) fn complain(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "buddy-blocks: {text}");

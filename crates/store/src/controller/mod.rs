@@ -32,6 +32,7 @@ mod naming;
 mod pacing;
 mod ports;
 mod publishing;
+mod recall;
 mod relief;
 mod reports;
 mod requests;

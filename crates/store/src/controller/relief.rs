@@ -28,7 +28,7 @@ impl<F: BlockFile> Controller<F> {
         }
         let now = self.ring.now();
         if state.space.starved.is_empty() {
-            state.space.recall_is_over();
+            state.space.recall.is_over();
             if let Some(macroblocks) = state.space.growth_ahead(now) {
                 self.begin_growth(state, macroblocks);
             }
@@ -45,11 +45,11 @@ impl<F: BlockFile> Controller<F> {
             Relief::Zero(extents) => self.begin_zeroing(state, extents),
             Relief::Recall => {
                 let answers = state.ports.recall();
-                state.space.recall_asked(answers);
+                state.space.recall.asked(answers);
             }
             Relief::None => {
                 self.refuse_starved(state, Refusal::NoSpace);
-                state.space.recall_is_over();
+                state.space.recall.is_over();
             }
         }
     }

@@ -94,7 +94,7 @@ impl<F: BlockFile> Controller<F> {
             return;
         }
         self.shared.statistics.batch_requests.record(taken.requests);
-        state.space.recall_answered(taken.recalls_answered);
+        state.space.recall.answered(taken.recalls_answered);
         let mut batch = std::mem::take(&mut state.batch);
         for (worker, id, runs) in batch.returns.drain(..) {
             state.space.take_back(runs);

@@ -8,6 +8,7 @@
 use super::ahead::Ahead;
 use super::ledger::{Ledger, Owner};
 use super::ports::WorkerId;
+use super::recall::{Recall, Search};
 use super::zeros::Zeros;
 use crate::allocator::Allocator;
 use crate::clock::{Clock, Held};
@@ -15,7 +16,7 @@ use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, SIZE_CLASSES, SizeClass
 use crate::free_set::FreeSet;
 use crate::messages::RequestId;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The file grows by up to this many macroblocks at a time while it is asked for again and again …
 const GROWTH_MACROBLOCKS_MAX: u64 = 256;
@@ -39,27 +40,13 @@ pub(crate) struct Starved {
     pub(crate) since: Instant,
 }
 
-/// Where the search for space stands when the file cannot grow.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Recall {
-    NotAsked,
-    /// This many answers are still to come.
-    Asked(usize),
-}
-
-/// A recall empties every pool: after one that found nothing, shortages within this time are not worth another, unless something
-/// was freed since.
-const RECALL_PACE: Duration = Duration::from_millis(100);
-
 pub(crate) struct Space {
     allocator: Allocator,
     held: Held,
     /// Removed, but not durably yet: with the sequence numbers of their removals, ascending.
     undurable: VecDeque<(u64, Extent)>,
     pub(crate) starved: VecDeque<Starved>,
-    recall: Recall,
-    /// When a recall found nothing, if nothing was freed since.
-    recalled_in_vain: Option<Instant>,
+    pub(super) recall: Recall,
     capacity_bytes: Option<u64>,
     growth: Ahead,
     zeros: Zeros,
@@ -91,8 +78,7 @@ impl Space {
             held: Held::default(),
             undurable: VecDeque::new(),
             starved: VecDeque::new(),
-            recall: Recall::NotAsked,
-            recalled_in_vain: None,
+            recall: Recall::default(),
             capacity_bytes,
             growth: Ahead::default(),
             zeros: Zeros::default(),
@@ -174,7 +160,7 @@ impl Space {
     /// Takes blank extents back: they were never named, so nobody can be reading them.
     pub(crate) fn take_back(&mut self, runs: Vec<ExtentRun>) {
         for extent in runs.into_iter().flatten() {
-            self.recalled_in_vain = None;
+            self.recall.something_was_freed();
             self.ledger.pass(extent, Owner::Held, Owner::Free);
             if self.was_unwritten(extent) {
                 self.allocator.release_unwritten(extent);
@@ -202,7 +188,7 @@ impl Space {
 
     /// The removal `sequence` of an extent's name is published.
     pub(crate) fn remove(&mut self, sequence: u64, extent: Extent) {
-        self.recalled_in_vain = None;
+        self.recall.something_was_freed();
         self.ledger.pass(extent, Owner::Occupied, Owner::Draining);
         self.undurable.push_back((sequence, extent));
     }
@@ -221,9 +207,9 @@ impl Space {
     /// Frees what nobody can read any more. `forget` makes the page cache forget the range first, so that the next block there
     /// is never seen with old bytes.
     pub(crate) fn drain(&mut self, clock: &Clock, mut forget: impl FnMut(Extent)) {
-        let (allocator, ledger, in_vain) = (&mut self.allocator, &mut self.ledger, &mut self.recalled_in_vain);
+        let (allocator, ledger, recall) = (&mut self.allocator, &mut self.ledger, &mut self.recall);
         self.held.drain(clock, |extent| {
-            *in_vain = None;
+            recall.something_was_freed();
             forget(extent);
             ledger.pass(extent, Owner::Draining, Owner::Free);
             allocator.release(extent);
@@ -260,17 +246,13 @@ impl Space {
         if self.growth.is_running() || self.zeros.are_coming() {
             return Relief::Wait;
         }
-        match self.recall {
-            Recall::NotAsked
-                if self.recalled_in_vain.is_some_and(|at| now.saturating_duration_since(at) < RECALL_PACE) =>
-            {
-                Relief::None
-            }
-            Recall::NotAsked => Relief::Recall,
-            Recall::Asked(1..) => Relief::Wait,
-            Recall::Asked(0) if !self.held.only_pinned() || self.waits_for_flush() => Relief::Wait,
-            Recall::Asked(0) => {
-                self.recalled_in_vain = Some(now);
+        match self.recall.stands(now) {
+            Search::Due => Relief::Recall,
+            Search::InVain => Relief::None,
+            Search::UnderWay => Relief::Wait,
+            Search::Over if !self.held.only_pinned() || self.waits_for_flush() => Relief::Wait,
+            Search::Over => {
+                self.recall.was_in_vain(now);
                 Relief::None
             }
         }
@@ -364,30 +346,6 @@ impl Space {
         full || self.growth.was_refused()
     }
 
-    /// The workers were asked; `answers` will come.
-    pub(crate) fn recall_asked(&mut self, answers: usize) {
-        self.recall = Recall::Asked(answers);
-    }
-
-    /// Workers have answered, each for one class, or have left without.
-    pub(crate) fn recall_answered(&mut self, count: usize) {
-        if let Recall::Asked(answers) = &mut self.recall {
-            *answers = answers.saturating_sub(count);
-        }
-    }
-
-    /// True while answers of a recall are to come: there is one recall at a time.
-    pub(crate) fn is_recalling(&self) -> bool {
-        matches!(self.recall, Recall::Asked(1..))
-    }
-
-    /// Nobody starves any more: the next shortage begins with a recall again.
-    pub(crate) fn recall_is_over(&mut self) {
-        if !self.is_recalling() {
-            self.recall = Recall::NotAsked;
-        }
-    }
-
     /// Debug builds: free, held, occupied and draining pages tile the file.
     pub(crate) fn check(&self) {
         self.ledger.check(&self.allocator);
@@ -398,6 +356,7 @@ impl Space {
 mod tests {
     use super::*;
     use crate::extent::PAGE_BYTES;
+    use std::time::Duration;
 
     fn starved(space: &mut Space, class: SizeClass) {
         space.starved.push_back(Starved { worker: 0, id: 1, class, count: 1, whole: false, since: Instant::now() });
@@ -453,13 +412,13 @@ mod tests {
         let ((mut space, blocks), now) = (full(), Instant::now());
         starved(&mut space, SizeClass::SMALLEST);
         assert_eq!(space.relief(now), Relief::Recall);
-        space.recall_asked(0);
+        space.recall.asked(0);
         assert_eq!(space.relief(now), Relief::None);
-        space.recall_is_over();
+        space.recall.is_over();
         assert_eq!(space.relief(now), Relief::None, "another search would be in vain");
         space.remove(1, blocks[0]);
         assert_eq!(space.relief(now), Relief::Recall);
-        space.recall_asked(0);
+        space.recall.asked(0);
         assert_eq!(space.relief(now), Relief::Wait, "until the removal is durable");
     }
 

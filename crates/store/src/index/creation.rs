@@ -3,14 +3,13 @@
 //! libmdbx writes the pages of a new file one after the other. What a power cut leaves of them could not be told from an index that
 //! is damaged, and would have to be refused. So a new index is made under another name, and gets its own when it is durable.
 
-use super::IndexError;
+use super::{IndexError, locks};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// What its name has at the end while it is being made; libmdbx may put a file of locks beside it.
+/// What its name has at the end while it is being made.
 const NEW: &str = ".new";
-const NEW_LOCKS: &str = ".new-lck";
 
 /// Where there is no file at `path`, or an empty one, makes an index there, with the help of `make`, which makes one that was not
 /// there. What is left of an attempt that was cut off is removed.
@@ -27,12 +26,12 @@ pub(super) fn make_if_new(path: &Path, make: impl FnOnce(&Path) -> Result<(), In
     make(&new)?;
     File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
     std::fs::rename(&new, &path).map_err(failed)?;
-    remove(&with_suffix(&path, NEW_LOCKS))?;
+    remove(&locks::path(&new))?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -6,9 +6,9 @@
 //! what is written to: on ext4, xfs and tmpfs, not on file systems that copy on write.
 
 use super::IndexError;
+use super::creation::with_suffix;
 use super::environment::READERS_MAX;
-use crate::files::is_unsupported;
-use rustix::fs::{FallocateFlags, fallocate};
+use crate::files::set_aside;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -21,10 +21,8 @@ const SLOT_BYTES: u64 = 32;
 const HEAD_BYTES: u64 = 4096;
 
 /// The path of the locks of the index at `index`.
-fn path(index: &Path) -> PathBuf {
-    let mut name = index.as_os_str().to_owned();
-    name.push(SUFFIX);
-    PathBuf::from(name)
+pub(super) fn path(index: &Path) -> PathBuf {
+    with_suffix(index, SUFFIX)
 }
 
 /// Bytes that the locks take at most.
@@ -76,14 +74,6 @@ fn open_or_create(path: &Path, index: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn set_aside(file: &File, bytes: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes).map_err(io::Error::from) {
-        // Not every file system can; most can.
-        Err(error) if is_unsupported(&error) => Ok(()),
-        result => result,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,23 +83,22 @@ mod tests {
         std::fs::metadata(path).unwrap().blocks() * 512
     }
 
-    /// Whether the file system of `directory` can set space aside; some say so and do not.
-    fn sets_aside(directory: &Path) -> bool {
-        let path = directory.join("try");
-        let sets_aside = set_aside(&File::create(&path).unwrap(), 4096).is_ok() && kept_bytes(&path) > 0;
-        if !sets_aside {
-            eprintln!("skipped: {} cannot set space aside", directory.display());
+    /// The path of an index, where the file system can set space aside; some say so and do not.
+    fn index_or_skip() -> Option<(tempfile::TempDir, PathBuf)> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("try");
+        set_aside(File::create(&path).unwrap(), 4096).unwrap();
+        if kept_bytes(&path) == 0 {
+            eprintln!("skipped: {} cannot set space aside", directory.path().display());
+            return None;
         }
-        sets_aside
+        let index = directory.path().join("index");
+        Some((directory, index))
     }
 
     #[test]
     fn space_is_kept_and_nothing_else_changes() {
-        let directory = tempfile::tempdir().unwrap();
-        if !sets_aside(directory.path()) {
-            return;
-        }
-        let index = directory.path().join("index");
+        let Some((_directory, index)) = index_or_skip() else { return };
         for content in [&b""[..], b"locks"] {
             std::fs::write(path(&index), content).unwrap();
             keep_space(&index).unwrap();
@@ -146,11 +135,7 @@ mod tests {
 
     #[test]
     fn there_is_space_for_all_of_the_locks_while_the_index_is_open_and_when_it_was_closed() {
-        let directory = tempfile::tempdir().unwrap();
-        if !sets_aside(directory.path()) {
-            return;
-        }
-        let path_of_index = directory.path().join("index");
+        let Some((_directory, path_of_index)) = index_or_skip() else { return };
         let index = MdbxIndex::open(&path_of_index).unwrap();
         let locks = path(&path_of_index);
         let locks_bytes = std::fs::metadata(&locks).unwrap().len();

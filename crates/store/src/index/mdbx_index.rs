@@ -4,6 +4,7 @@ use super::creation;
 use super::environment::{Environment, Table};
 use super::transaction::{ReadTransaction, Sought, WriteTransaction};
 use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
+use crate::files::{is_no_space, set_aside};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
@@ -116,16 +117,10 @@ impl MdbxIndex {
         if bytes > self.environment.sizes()?.file_bytes {
             self.environment.extend_to(bytes)?;
         }
-        let descriptor = self.environment.descriptor()?;
-        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(descriptor, flags, 0, bytes) {
-            // A file system that cannot allocate ahead does without.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(error @ (rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::FBIG)) => {
-                Err(IndexError::Full(error.to_string()))
-            }
-            Err(error) => Err(IndexError::System { action: "extended", reason: error.to_string() }),
-        }
+        set_aside(self.environment.descriptor()?, bytes).map_err(|error| match is_no_space(&error) {
+            true => IndexError::Full(error.to_string()),
+            false => IndexError::System { action: "extended", reason: error.to_string() },
+        })
     }
 }
 
