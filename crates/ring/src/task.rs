@@ -54,8 +54,12 @@ impl Wake for TaskWaker {
 
 struct Task {
     /// Taken out while it is being polled.
-    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    polled: Option<Polled>,
     handle: Arc<TaskWaker>,
+}
+
+struct Polled {
+    future: Pin<Box<dyn Future<Output = ()>>>,
     waker: Waker,
 }
 
@@ -71,37 +75,37 @@ impl Tasks {
         F::Output: 'static,
     {
         let state = Rc::new(JoinState { output: Cell::new(None), waiting: Cell::new(None) });
-        let wrapped = Box::pin(Joined { state: Rc::clone(&state), future });
+        let future = Box::pin(Joined { state: Rc::clone(&state), future });
         let mut slots = self.slots.borrow_mut();
         let entry = slots.vacant_entry();
         let handle = TaskWaker::new(entry.key(), Arc::clone(shared));
         let waker = Waker::from(Arc::clone(&handle));
         waker.wake_by_ref();
-        entry.insert(Task { future: Some(wrapped), handle, waker });
+        entry.insert(Task { polled: Some(Polled { future, waker }), handle });
         JoinHandle { state }
     }
 
     /// Polls task `id` once. A wake for a task that has ended is harmless.
     pub(crate) fn poll(&self, id: TaskId) {
-        let (mut future, waker) = {
+        let mut polled = {
             let mut slots = self.slots.borrow_mut();
             let Some(task) = slots.get_mut(id) else { return };
-            let Some(future) = task.future.take() else { return };
+            let Some(polled) = task.polled.take() else { return };
             task.handle.begin_poll();
-            (future, task.waker.clone())
+            polled
         };
-        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+        let poll = polled.future.as_mut().poll(&mut Context::from_waker(&polled.waker));
         let mut slots = self.slots.borrow_mut();
-        match polled {
+        match poll {
             Poll::Pending => {
                 if let Some(task) = slots.get_mut(id) {
-                    task.future = Some(future);
+                    task.polled = Some(polled);
                 }
             }
             Poll::Ready(()) => {
                 slots.try_remove(id);
                 drop(slots);
-                drop(future);
+                drop(polled);
             }
         }
     }

@@ -153,13 +153,13 @@ impl Connection {
         let limits = &worker.limits;
         self.input.skip_empty_lines();
         let mut begun = !self.input.unused().is_empty();
-        let mut lines = None;
+        let mut last_line_end = None;
         self.deadline.set(if begun { limits.head_timeout } else { limits.idle_timeout });
         loop {
             // Who sends byte by byte has a head read once a line, not once a byte.
             let unused = self.input.unused();
-            let lines_before = lines.replace(memchr::memchr_iter(b'\n', unused).count());
-            let is_worth_reading = lines_before != lines || unused.len() > limits.head_bytes_max;
+            let before = last_line_end.replace(memchr::memrchr(b'\n', unused));
+            let is_worth_reading = before != last_line_end || unused.len() > limits.head_bytes_max;
             if begun && is_worth_reading {
                 match parse_head(self.input.unused()) {
                     Ok(Some(head)) if head.bytes > limits.head_bytes_max => {
@@ -183,7 +183,7 @@ impl Connection {
                     self.input.skip_empty_lines();
                     let begins = !begun && !self.input.unused().is_empty();
                     if begins {
-                        lines = None;
+                        last_line_end = None;
                         self.deadline.set(limits.head_timeout);
                         begun = true;
                     }

@@ -245,10 +245,10 @@ impl JournalWriter {
     }
 }
 
-/// Takes the first `count` elements; cheap where that is all of them.
+/// Takes the first `count` elements; cheap where that is all of them. There is room for as many to come.
 fn take_first<T>(from: &mut Vec<T>, count: usize) -> Vec<T> {
     if count >= from.len() {
-        return std::mem::take(from);
+        return std::mem::replace(from, Vec::with_capacity(from.len()));
     }
     let rest = from.split_off(count);
     std::mem::replace(from, rest)

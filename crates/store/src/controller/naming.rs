@@ -7,6 +7,7 @@
 use crate::hash::Hash;
 use crate::names::{NameState, Stages};
 use crate::record::Record;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// A change that is applied and not yet durable.
@@ -19,7 +20,7 @@ struct Pending {
 
 /// Changes that are applied and not yet durable, by name: the latest of each.
 #[derive(Default)]
-pub(crate) struct PendingNames(HashMap<Hash, Pending>);
+pub(crate) struct PendingNames(HashMap<Hash, Pending, RandomState>);
 
 /// What is to be done for an `Occupy`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

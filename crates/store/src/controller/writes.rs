@@ -9,6 +9,7 @@
 use super::ports::WorkerId;
 use crate::extent::Extent;
 use crate::messages::{WriteFailure, WriteNumber};
+use foldhash::fast::RandomState;
 use std::collections::{BTreeSet, HashMap};
 
 /// A change of the journal whose bytes could not be written.
@@ -21,7 +22,7 @@ struct Failed {
 #[derive(Default)]
 pub(super) struct Writes {
     /// Announced and not reported: the number of the change, as soon as it has one.
-    under_way: HashMap<(WorkerId, WriteNumber), Option<u64>>,
+    under_way: HashMap<(WorkerId, WriteNumber), Option<u64>, RandomState>,
     /// The changes among them.
     unwritten: BTreeSet<u64>,
     /// Until the removal of the name is published.

@@ -142,7 +142,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 Reply::Occupied { created: true, .. } => return Ok(Stored::Created),
                 Reply::Occupied { created: false, .. } => return Ok(Stored::Existed),
                 Reply::Retry { .. } => {
-                    let LookUp { found, seen } = self.look_up(&name.hash).await?;
+                    // In a box, because it is rare, and every block that is stored would keep room for it.
+                    let LookUp { found, seen } = Box::pin(self.look_up(&name.hash)).await?;
                     if found.is_some() {
                         return Ok(Stored::Existed);
                     }
