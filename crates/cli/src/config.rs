@@ -5,14 +5,14 @@ use crate::Failure;
 use crate::access::AccessConfig;
 use crate::memory;
 use crate::options::{
-    DataSyncOption, DurabilityOption, LogFormat, LookupOption, RightsOption, ServeArguments, ServeOptions,
-    VerifyReadsOption,
+    DataSyncOption, DurabilityOption, LogFormat, LookupOption, NewSpaceOption, RightsOption, ServeArguments,
+    ServeOptions, VerifyReadsOption,
 };
 use crate::values::{Addresses, Bytes, Span, UnixMode};
 use buddy_ring::{Address, ListenOptions};
 use buddy_server::cors::Cors;
 use buddy_server::{HttpLimits, Listeners, TlsFiles};
-use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, Settings, VerifyReads};
+use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, NewSpace, Settings, VerifyReads};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,6 +81,10 @@ impl ServeOptions {
             data_sync: self.data_sync.map(|way| match way {
                 DataSyncOption::Write => DataSync::PerWrite,
                 DataSyncOption::Frame => DataSync::PerFrame,
+            }),
+            new_space: self.new_space.map(|what| match what {
+                NewSpaceOption::Zeros => NewSpace::Zeros,
+                NewSpaceOption::Unwritten => NewSpace::Unwritten,
             }),
             sync_interval: span("sync-interval", self.sync_interval, defaults.sync_interval)?,
             verify_reads: match self.verify_reads {

@@ -91,6 +91,11 @@ serve_options! {
     /// the latter is better where a flush takes time [default: what a measurement at opening says]
     #[arg(long, env = "BUDDY_DATA_SYNC", value_name = "WAY")]
     data_sync: DataSyncOption,
+    /// What is done about space that is new to the data file before blocks of less than 512 KiB get there: `zeros` are written ahead of
+    /// need, or it is left `unwritten`, which is better where a first write takes little longer than others [default: what a
+    /// measurement at opening says]
+    #[arg(long, env = "BUDDY_NEW_SPACE", value_name = "WHAT")]
+    new_space: NewSpaceOption,
     /// How often writes are flushed when durability is relaxed [default: 1s]
     #[arg(long, env = "BUDDY_SYNC_INTERVAL", value_name = "TIME")]
     sync_interval: Span,
@@ -189,6 +194,14 @@ pub(crate) enum DurabilityOption {
 pub(crate) enum DataSyncOption {
     Write,
     Frame,
+}
+
+/// [`NewSpace`], as it is written.
+#[derive(Clone, Copy, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NewSpaceOption {
+    Zeros,
+    Unwritten,
 }
 
 /// [`VerifyReads`], as it is written.

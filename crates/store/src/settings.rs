@@ -46,6 +46,25 @@ impl DataSync {
 /// A flush that takes no longer than this is little beside what it takes to send one on its way separately.
 const FLUSH_TIME_LITTLE: Duration = Duration::from_micros(500);
 
+/// What is done about space that is new to the data file before blocks get there that do not fill the largest extents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewSpace {
+    /// Zeros are written there, ahead of need: then blocks only overwrite. Best where the file system takes long to note that something
+    /// was written for the first time.
+    Zeros,
+    /// Nothing: blocks are the first to be written there. Best elsewhere, because everything is written once.
+    Unwritten,
+}
+
+impl NewSpace {
+    /// What is best where a first write takes `first`, and writing the same place again takes `again`. With zeros everything is written
+    /// twice, so a first write has to cost more than that.
+    #[must_use]
+    pub fn for_write_times(first: Duration, again: Duration) -> NewSpace {
+        if first > 2 * again { NewSpace::Zeros } else { NewSpace::Unwritten }
+    }
+}
+
 /// Which blocks are hashed before they are handed out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum VerifyReads {
@@ -77,6 +96,8 @@ pub struct Settings {
     pub durability: Durability,
     /// How blocks are made durable when [`Durability::Sync`]; `None`: as a measurement at opening says.
     pub data_sync: Option<DataSync>,
+    /// What is done about space that is new to the data file; `None`: as a measurement at opening says.
+    pub new_space: Option<NewSpace>,
     /// How often writes are flushed when [`Durability::Relaxed`].
     pub sync_interval: Duration,
     /// Which blocks are hashed before they are handed out.
@@ -113,6 +134,7 @@ impl Default for Settings {
             workers: 1,
             durability: Durability::Sync,
             data_sync: None,
+            new_space: None,
             sync_interval: Duration::from_secs(1),
             verify_reads: VerifyReads::Off,
             scrub_bytes_per_second: 0,

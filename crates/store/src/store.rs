@@ -10,7 +10,7 @@ use crate::messages::{Reply, Request, reply_queue_length, request_queue_length};
 use crate::record::Record;
 use crate::recovery::{Damage, Recovered, RecoveryError, create_if_new, recover};
 use crate::session::{Session, SessionParts};
-use crate::settings::{DataSync, LookupPath, Settings};
+use crate::settings::{DataSync, LookupPath, NewSpace, Settings};
 use crate::shared::Shared;
 use buddy_ring::{Remote, Ring, RingConfig, Runtime, SetupError};
 use futures_channel::oneshot;
@@ -93,7 +93,11 @@ impl Store {
     /// [`OpenError`]
     pub fn open(path: &Path, settings: &Settings) -> Result<(Store, Vec<Attachment>), OpenError> {
         let directory = DataDirectory::open(path, Access::Write, settings.lock_timeout)?;
-        let settings = &Settings { data_sync: Some(choose_data_sync(&directory, settings)), ..settings.clone() };
+        let settings = &Settings {
+            data_sync: Some(choose_data_sync(&directory, settings)),
+            new_space: Some(choose_new_space(&directory, settings)),
+            ..settings.clone()
+        };
         let index = MdbxIndex::open(&directory.index_path()).map_err(RecoveryError::from)?;
         let recovered = recover_on_own_ring(&directory, &index, settings)?;
         let shared = Shared::new(settings, recovered.damage.as_ref().map_or(0, |damage| damage.names.len()));
@@ -182,6 +186,15 @@ fn choose_data_sync(directory: &DataDirectory, settings: &Settings) -> DataSync 
         let longer = directory.durable_write_takes_longer_by().unwrap_or_default();
         let chosen = DataSync::for_flush_time(longer);
         tracing::debug!(?longer, ?chosen, "a durable write was timed");
+        chosen
+    })
+}
+
+fn choose_new_space(directory: &DataDirectory, settings: &Settings) -> NewSpace {
+    settings.new_space.unwrap_or_else(|| {
+        let Some((first, again)) = directory.first_and_next_write_take() else { return NewSpace::Zeros };
+        let chosen = NewSpace::for_write_times(first, again);
+        tracing::debug!(?first, ?again, ?chosen, "first writes were timed");
         chosen
     })
 }

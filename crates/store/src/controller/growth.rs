@@ -4,14 +4,16 @@
 //! handed out. So the file's length is durable before anything refers to it.
 //!
 //! The first write to such space has the file system note that it is written now. For a block that fills an extent of the largest class
-//! that costs much less than writing everything twice. For others it costs more, and would leave space behind that is written in part, where
-//! a later write makes all others wait. So zeros are written for them, ahead of need, and their first write is an overwrite; but nobody waits
-//! for them on a disk that is slow to write them. Where the file system cannot set space aside, growth itself writes zeros.
+//! that costs much less than writing everything twice. For others it may cost more, as was [measured](NewSpace) when the store was opened,
+//! and would leave space behind that is written in part, where a later write makes all others wait. Then zeros are written for them, ahead
+//! of need, and their first write is an overwrite; but nobody waits for them on a disk that is slow to write them. Where the file system
+//! cannot set space aside, growth itself writes zeros.
 
 use super::{Controller, State};
 use crate::crash_point::crash_point;
 use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Parts, is_no_space, is_shortage, is_unsupported, write_fully};
+use crate::settings::NewSpace;
 use std::io;
 use std::rc::Rc;
 use std::time::Instant;
@@ -25,8 +27,8 @@ const ZEROS_BYTES_UNHURRIED: usize = 256 * 1024;
 /// By how much the file has grown.
 struct Growth {
     macroblocks: u64,
-    /// They are full of zeros.
-    written: bool,
+    /// They are full of zeros, or need none.
+    counts_as_written: bool,
     /// What has ended it early.
     error: Option<io::Error>,
 }
@@ -60,7 +62,7 @@ impl<F: BlockFile> Controller<F> {
                         let file_bytes = start + growth.macroblocks * MACROBLOCK_BYTES;
                         tracing::warn!(%error, file_bytes, "the data file cannot grow");
                     }
-                    state.space.grown(growth.macroblocks, growth.written, growth.error.is_some(), now);
+                    state.space.grown(growth.macroblocks, growth.counts_as_written, growth.error.is_some(), now);
                 });
             })
             .detach();
@@ -69,12 +71,13 @@ impl<F: BlockFile> Controller<F> {
     /// Extends the file by up to `macroblocks`: by as many as the disk has space for.
     async fn extend(&self, start: u64, macroblocks: u64) -> Growth {
         let (mut wanted, mut refusal) = (macroblocks, None);
+        let counts_as_written = self.settings.new_space == Some(NewSpace::Unwritten);
         loop {
             match self.data.preallocate(start, wanted * MACROBLOCK_BYTES).await {
-                Ok(()) => return Growth { macroblocks: wanted, written: false, error: refusal },
+                Ok(()) => return Growth { macroblocks: wanted, counts_as_written, error: refusal },
                 Err(error) if is_unsupported(&error) => return self.extend_with_zeros(start, macroblocks).await,
                 Err(error) if wanted > 1 && is_no_space(&error) => (wanted, refusal) = (wanted / 2, Some(error)),
-                Err(error) => return Growth { macroblocks: 0, written: false, error: Some(error) },
+                Err(error) => return Growth { macroblocks: 0, counts_as_written, error: Some(error) },
             }
         }
     }
@@ -86,7 +89,7 @@ impl<F: BlockFile> Controller<F> {
             Ok(mut zeros) => self.fill(&mut offset, end, &mut zeros).await.err(),
             Err(error) => Some(error),
         };
-        Growth { macroblocks: (offset - start) / MACROBLOCK_BYTES, written: true, error }
+        Growth { macroblocks: (offset - start) / MACROBLOCK_BYTES, counts_as_written: true, error }
     }
 
     pub(super) fn begin_zeroing(self: &Rc<Self>, state: &mut State, extents: u32) {

@@ -295,12 +295,12 @@ impl Space {
         self.growth.begin(now);
     }
 
-    /// Growth has ended: the file has `macroblocks` more, durably. `written`: they are full of zeros. `refused`: the disk gave less than
-    /// was asked.
-    pub(crate) fn grown(&mut self, macroblocks: u64, written: bool, refused: bool, now: Instant) {
+    /// Growth has ended: the file has `macroblocks` more, durably. `count_as_written`: they are full of zeros, or need none.
+    /// `refused`: the disk gave less than was asked.
+    pub(crate) fn grown(&mut self, macroblocks: u64, count_as_written: bool, refused: bool, now: Instant) {
         self.growth.end(refused, now);
         self.ledger.grow(macroblocks);
-        if written {
+        if count_as_written {
             self.allocator.grow(macroblocks);
         } else {
             self.allocator.grow_unwritten(macroblocks);

@@ -5,7 +5,7 @@
 //! once.
 
 use super::page_cache::is_cached;
-use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by};
+use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by, first_and_next_write_take};
 use super::real::Descriptors;
 use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -133,6 +133,13 @@ impl DataDirectory {
     #[must_use]
     pub fn durable_write_takes_longer_by(&self) -> Option<Duration> {
         durable_write_takes_longer_by(&self.path.join("probe.tmp"))
+    }
+
+    /// How long durable writes take here to space that is set aside and that nobody has written to, and to the same space again; `None`
+    /// where that cannot be told, or no space can be set aside.
+    #[must_use]
+    pub fn first_and_next_write_take(&self) -> Option<(Duration, Duration)> {
+        first_and_next_write_take(&self.path.join("probe.tmp"))
     }
 
     /// Path of the index file.

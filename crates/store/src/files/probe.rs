@@ -1,6 +1,7 @@
 //! Finding out about a file system what its name does not say.
 //!
-//! *Whether pages that were sent without a copy keep their bytes when the file is overwritten*, and how long a flush takes.
+//! *Whether pages that were sent without a copy keep their bytes when the file is overwritten*, how long a flush takes, and how much
+//! longer than others a first write.
 //!
 //! A reply sent without a copy is made of page-cache pages. Overwriting the file with O_DIRECT detaches such pages and leaves
 //! them as they are; overwriting it through the cache changes bytes already sent. Some file systems accept O_DIRECT and write
@@ -8,6 +9,7 @@
 
 use super::directory::{Access, open_cached, open_direct};
 use memmap2::MmapMut;
+use rustix::fs::FallocateFlags;
 use rustix::io::{ReadWriteFlags, pread, pwrite, pwritev2, read};
 use rustix::pipe::{SpliceFlags, pipe, splice};
 use std::io::{self, IoSlice};
@@ -77,6 +79,40 @@ fn time_writes(path: &Path) -> io::Result<Duration> {
     Ok(median(durable).saturating_sub(median(plain)))
 }
 
+/// Bytes of a write to new space that is timed: several small blocks that lie side by side.
+const FIRST_WRITE_BYTES: usize = 64 << 10;
+/// So many come before those that count: the file then is of more pieces than an inode holds, like the data file of any larger store.
+const FIRST_WRITES_UNTIMED: usize = 5;
+const FIRST_WRITES_TIMED: usize = 5;
+
+/// How long durable writes take to space that was set aside and never written, and to the same space again. `None` where that cannot be
+/// told, or no space can be set aside. Uses a scratch file at `path`.
+pub(super) fn first_and_next_write_take(path: &Path) -> Option<(Duration, Duration)> {
+    let result = time_first_writes(path);
+    // It may not have come into being.
+    let _ = std::fs::remove_file(path);
+    result.ok()
+}
+
+fn time_first_writes(path: &Path) -> io::Result<(Duration, Duration)> {
+    let (file, _) = open_direct(path, Access::Write)?;
+    let bytes = MmapMut::map_anon(FIRST_WRITE_BYTES)?;
+    // Every other place stays unwritten, so that each write is a piece of its own.
+    let step = 2 * FIRST_WRITE_BYTES as u64;
+    let writes = FIRST_WRITES_UNTIMED + FIRST_WRITES_TIMED;
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, step * writes as u64)?;
+    rustix::fs::fsync(&file)?;
+    let round = || {
+        let offsets = (0..writes as u64).map(|number| number * step);
+        let times = offsets.map(|offset| {
+            let began = Instant::now();
+            pwritev2(&file, &[IoSlice::new(&bytes)], offset, ReadWriteFlags::DSYNC).map(|_| began.elapsed())
+        });
+        Ok::<_, io::Error>(median(times.collect::<Result<Vec<_>, _>>()?.split_off(FIRST_WRITES_UNTIMED)))
+    };
+    Ok((round()?, round()?))
+}
+
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
@@ -92,5 +128,14 @@ mod tests {
         let directory = tempfile::tempdir_in("/dev/shm").unwrap();
         assert!(!direct_writes_spare_sent_pages(&directory.path().join("probe")));
         assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none(), "leaves nothing behind");
+    }
+
+    #[test]
+    fn first_writes_are_timed_where_space_can_be_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let (first, again) = first_and_next_write_take(&directory.path().join("probe")).unwrap();
+        assert!(first > Duration::ZERO && again > Duration::ZERO);
+        assert!(std::fs::read_dir(directory.path()).unwrap().next().is_none(), "leaves nothing behind");
+        assert_eq!(first_and_next_write_take(&directory.path().join("missing/probe")), None);
     }
 }

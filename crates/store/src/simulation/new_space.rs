@@ -7,7 +7,7 @@ use super::workload::Run;
 use super::world::{Block, DATA, World, small_settings, totals_of};
 use crate::StoreError;
 use crate::extent::SizeClass;
-use crate::settings::{DataSync, Settings};
+use crate::settings::{DataSync, NewSpace, Settings};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -111,21 +111,51 @@ fn nobody_is_refused_because_zeros_come_slowly() {
     }
 }
 
-/// Small blocks are the first to write to their space, one beside the other, while zeros are still being written next to them.
+/// Small blocks are the first to write to their space, one beside the other, while zeros are still being written next to them, or where
+/// there are none.
 #[test]
 fn small_blocks_in_unwritten_space_survive_power_cuts_at_every_event() {
     let mut cuts = 0;
-    for seed in seeds(4) {
-        let lagging = || {
-            let mut world = World::new(preallocating(seed.0), 0, small_settings(2));
+    for seed in seeds(6) {
+        let (new_space, faults) = match seed.0 % 2 {
+            0 => (NewSpace::Zeros, vec![SLOW_ZEROS]),
+            _ => (NewSpace::Unwritten, vec![]),
+        };
+        let unwritten = || {
+            let settings = Settings { new_space: Some(new_space), ..small_settings(2) };
+            let mut world = World::new(preallocating(seed.0), 0, settings);
             world.blocks = small_blocks();
             let mut run = Run::new(world, seed.0);
-            run.faults = vec![SLOW_ZEROS];
+            run.faults = faults.clone();
             run
         };
-        cuts += cut_at_every_event(lagging, 60, seed.0);
+        cuts += cut_at_every_event(unwritten, 60, seed.0);
     }
     println!("{cuts} cuts");
+}
+
+/// A place that cannot be written is found by zeros where there are any, else by the block that gets there first.
+#[test]
+fn zeros_are_written_where_they_are_wanted_only() {
+    for new_space in [NewSpace::Zeros, NewSpace::Unwritten] {
+        let settings = Settings { new_space: Some(new_space), ..small_settings(1) };
+        let mut world = World::new(preallocating(0), 0, settings);
+        world.blocks = small_blocks();
+        boot(&mut world, async |world, open| {
+            world.disk.plan_faults([PlannedFault { file: DATA, kind: Kind::Write, after: 0, fault: EIO }]);
+            open.sessions[0].fill_pools().await;
+            open.ring.sleep(Duration::from_secs(2)).await;
+            let first = open.put(0, &world.blocks[0]).await;
+            match new_space {
+                NewSpace::Zeros => assert!(first.is_ok(), "{first:?}"),
+                NewSpace::Unwritten => assert!(matches!(first, Err(StoreError::Io { .. })), "{first:?}"),
+            }
+            put_all(world, &open).await;
+            open.stop().await;
+        });
+        let report = world.check().unwrap();
+        assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
+    }
 }
 
 /// The file system does not say for a minute whether there is space, or says that it cannot set any aside.

@@ -8,7 +8,7 @@ use super::disk::Cut;
 use super::world::{Open, World, small_settings, totals_of};
 use crate::index::Totals;
 use crate::session::Stored;
-use crate::settings::{DataSync, Durability, LookupPath, Settings};
+use crate::settings::{DataSync, Durability, LookupPath, NewSpace, Settings};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -52,9 +52,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), 2..12usize, 1..4u32, 2..20usize).prop_map(
-        |(relaxed, per_frame, controller, names, targets, requests)| Settings {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), 2..12usize, 1..4u32, 2..20usize).prop_map(
+        |(relaxed, per_frame, zeros, controller, names, targets, requests)| Settings {
             data_sync: per_frame.then_some(DataSync::PerFrame),
+            new_space: Some(if zeros { NewSpace::Zeros } else { NewSpace::Unwritten }),
             durability: if relaxed { Durability::Relaxed } else { Durability::Sync },
             lookup: if controller { LookupPath::Controller } else { LookupPath::Worker },
             checkpoint_names: names,

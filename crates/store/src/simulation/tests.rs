@@ -7,7 +7,7 @@ use super::disk::{Cut, Fault, Kind, PlannedFault};
 use super::steps::EIO;
 use super::workload::{Ended, Run, Workload};
 use super::world::{DATA, World, small_settings};
-use crate::settings::{DataSync, Durability, LookupPath, Settings};
+use crate::settings::{DataSync, Durability, LookupPath, NewSpace, Settings};
 use std::time::Duration;
 
 /// The seeds to run: `count` of them, unless the environment says otherwise.
@@ -124,6 +124,7 @@ fn history(random: &mut fastrand::Rng, seed: u64) -> (Run, Workload) {
     let settings = Settings {
         durability: if random.bool() { Durability::Relaxed } else { Durability::Sync },
         data_sync: Some(if random.bool() { DataSync::PerFrame } else { DataSync::PerWrite }),
+        new_space: Some(if random.bool() { NewSpace::Zeros } else { NewSpace::Unwritten }),
         lookup: if random.u8(0..4) == 0 { LookupPath::Controller } else { LookupPath::Worker },
         checkpoint_names: random.usize(2..20),
         pool_targets: [random.u32(1..4); 8],
