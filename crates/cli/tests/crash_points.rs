@@ -72,7 +72,8 @@ fn a_process_that_dies_anywhere_loses_nothing() {
                 // A store that is new has to make space, some of it before it serves.
                 let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
                 let (data, mut owners) = (directory.path().join("data"), support::oracle::owners(8, 8));
-                dies_under_load(&data, &mut owners, &mode, point, times_before);
+                let options = [&mode[..], &["--new-space", "zeros"]].concat();
+                dies_under_load(&data, &mut owners, &options, point, times_before);
                 reopen(&data, &mut owners);
                 continue;
             }

@@ -32,8 +32,9 @@ fn power_cuts(kind: Kind) {
     let mut sum = Found::default();
     for round in 0..rounds {
         let data_sync = ["write", "frame"][usize::from(random.bool())];
-        let options =
-            ["--workers", "3", "--checkpoint-names", "200", "--journal-size", "4MiB", "--data-sync", data_sync];
+        let new_space = ["zeros", "unwritten"][usize::from(random.bool())];
+        let ways = ["--data-sync", data_sync, "--new-space", new_space];
+        let options = [&["--workers", "3", "--checkpoint-names", "200", "--journal-size", "4MiB"], &ways[..]].concat();
         let server = Server::start(&data, &options);
         sum += verify(&mut owners, &mut server.connect());
         let calm = Duration::from_millis(random.u64(20..400));

@@ -72,13 +72,12 @@ enum Mode {
 }
 
 impl Mode {
-    fn options(self) -> Vec<&'static str> {
-        let own: &[&str] = match self {
+    fn options(self) -> &'static [&'static str] {
+        match self {
             Mode::SyncWrite => &["--data-sync", "write"],
             Mode::SyncFrame => &["--data-sync", "frame"],
             Mode::Relaxed => &["--durability", "relaxed", "--sync-interval", "50ms"],
-        };
-        OPTIONS.iter().chain(own).copied().collect()
+        }
     }
 }
 
@@ -87,6 +86,17 @@ struct Setup {
     kind: Kind,
     layout: Layout,
     mode: Mode,
+}
+
+impl Setup {
+    /// Options of a server; what is done about new space goes with the layout, so that every mode has both.
+    fn options(self) -> Vec<&'static str> {
+        let new_space = match self.layout {
+            Layout::OneDisk => "unwritten",
+            Layout::DisksApart => "zeros",
+        };
+        OPTIONS.iter().chain(self.mode.options()).chain(&["--new-space", new_space]).copied().collect()
+    }
 }
 
 /// Disks with file systems on them, mounted. What is declared first goes first.
@@ -219,7 +229,7 @@ struct Run {
 fn run_under_load(setup: Setup, owners: &mut [Owner]) -> Run {
     let machine = Machine::new(setup).unwrap();
     let disks = &machine.disks;
-    let mut server = Server::start(&machine.store(), &setup.mode.options());
+    let mut server = Server::start(&machine.store(), &setup.options());
     let (made, mut restart) = (disks.position(), 0..0);
     let mut flushes = Vec::new();
     let mut watched = Watched::new(&server);
@@ -227,7 +237,7 @@ fn run_under_load(setup: Setup, owners: &mut [Owner]) -> Run {
         if clients == FEW {
             restart.start = disks.position();
             server.kill();
-            server = Server::start(&machine.store(), &setup.mode.options());
+            server = Server::start(&machine.store(), &setup.options());
             restart.end = disks.position();
             flushes.push(std::mem::replace(&mut watched, Watched::new(&server)).seen);
         }
@@ -264,7 +274,7 @@ fn cut_and_compare(setup: Setup, run: &Run, owners: &[Owner], cut: usize, random
     let mut images = record.after_cut(cut, &keep, random);
     if random.u8(..4) == 0 {
         let machine = Machine::restarted(setup, images);
-        let server = Server::start(&machine.store(), &setup.mode.options());
+        let server = Server::start(&machine.store(), &setup.options());
         let recovery = machine.disks.record();
         server.kill();
         let again = random.usize(..=recovery.entries.len());
@@ -273,7 +283,7 @@ fn cut_and_compare(setup: Setup, run: &Run, owners: &[Owner], cut: usize, random
         images = recovery.after_cut(again, &keep, random);
     }
     let machine = Machine::restarted(setup, images);
-    let server = Server::start(&machine.store(), &setup.mode.options());
+    let server = Server::start(&machine.store(), &setup.options());
     let found = verify(owners, &server, cut, kept);
     assert_eq!(server.connect().request("GET", "/-/ready", &[], b"").status, 200, "{}", server.log());
     assert_eq!(server.stat("blocks"), found.stored);
@@ -346,7 +356,7 @@ fn cuts_while_a_store_is_made(kind: Kind) {
     let setup = Setup { kind, layout: Layout::OneDisk, mode: Mode::SyncWrite };
     let record = {
         let machine = Machine::new(setup).unwrap();
-        let server = Server::start(&machine.store(), &setup.mode.options());
+        let server = Server::start(&machine.store(), &setup.options());
         let record = machine.disks.record();
         server.kill();
         record
@@ -357,7 +367,7 @@ fn cuts_while_a_store_is_made(kind: Kind) {
         let (cut, keep) = (random.usize(..=record.entries.len()), Keep::any(&mut random));
         eprintln!("  cut at {cut}, {keep:?}");
         let machine = Machine::restarted(setup, record.after_cut(cut, &[keep], &mut random));
-        let server = Server::start(&machine.store(), &setup.mode.options());
+        let server = Server::start(&machine.store(), &setup.options());
         assert_eq!((server.stat("blocks"), server.connect().request("PUT", "/", &[], b"block").status), (0, 200));
         server.stop();
         assert!(check(&machine.store()).contains("\"clean\": true"));

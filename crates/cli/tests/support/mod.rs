@@ -17,6 +17,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// A process that is to end and has not after this long never will.
+const ENDS_WITHIN: Duration = Duration::from_secs(300);
+
 pub const BLOCK_BYTES_MAX: usize = 524_288;
 
 /// The program under test, as a command without `BUDDY_…` variables.
@@ -126,7 +129,16 @@ impl Server {
 
     /// Waits for the end of the process.
     pub fn wait(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
+        let began = Instant::now();
+        while began.elapsed() < ENDS_WITHIN {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Who is served by it meanwhile must end, too.
+        self.child.kill().unwrap();
+        panic!("{:?}, killed after {ENDS_WITHIN:?}: {}", self.child.wait(), self.log());
     }
 
     /// Stops in order.
