@@ -21,16 +21,21 @@ const PAGE: usize = 4096;
 /// True where a direct write leaves a page that is on its way through a pipe as it was, and is seen by later reads. Where that cannot be
 /// tried, on a full disk say, it counts as no. Uses a scratch file at `path`.
 pub(super) fn direct_writes_spare_sent_pages(path: &Path) -> bool {
-    let result = attempt(path);
-    // It may not have come into being.
-    let _ = std::fs::remove_file(path);
-    result.unwrap_or_else(|error| {
+    on_scratch_file(path, overwrite_a_sent_page).unwrap_or_else(|error| {
         tracing::warn!(%error, "the file system could not be tried: it counts as a bad one until the store is opened again");
         false
     })
 }
 
-fn attempt(path: &Path) -> io::Result<bool> {
+/// What `attempt` finds out with a file at `path`, which is gone afterwards.
+fn on_scratch_file<T>(path: &Path, attempt: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let result = attempt(path);
+    // It may not have come into being.
+    let _ = std::fs::remove_file(path);
+    result
+}
+
+fn overwrite_a_sent_page(path: &Path) -> io::Result<bool> {
     let (direct, is_direct) = open_direct(path, Access::Write)?;
     if !is_direct {
         return Ok(false);
@@ -54,10 +59,7 @@ fn attempt(path: &Path) -> io::Result<bool> {
 /// How much longer a write takes that is on stable storage when it returns. `None` where that cannot be told. Uses a scratch file at
 /// `path`.
 pub(super) fn durable_write_takes_longer_by(path: &Path) -> Option<Duration> {
-    let result = time_writes(path);
-    // It may not have come into being.
-    let _ = std::fs::remove_file(path);
-    result.ok()
+    on_scratch_file(path, time_writes).ok()
 }
 
 /// Writes of each kind.
@@ -88,10 +90,7 @@ const FIRST_WRITES_TIMED: usize = 5;
 /// How long durable writes take to space that was set aside and never written, and to the same space again. `None` where that cannot be
 /// told, or no space can be set aside. Uses a scratch file at `path`.
 pub(super) fn first_and_next_write_take(path: &Path) -> Option<(Duration, Duration)> {
-    let result = time_first_writes(path);
-    // It may not have come into being.
-    let _ = std::fs::remove_file(path);
-    result.ok()
+    on_scratch_file(path, time_first_writes).ok()
 }
 
 fn time_first_writes(path: &Path) -> io::Result<(Duration, Duration)> {

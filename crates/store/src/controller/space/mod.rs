@@ -1,0 +1,227 @@
+//! Space: which extents are free, held, or waiting for readers, and when there must be more. Pure bookkeeping; the files are the
+//! controller's.
+//!
+//! Every page of the file is free (in the allocator), held (in a pool or a request), occupied (by a name), or draining (its name is
+//! removed, and a reader or a power cut could still find it), or quarantined (its bytes are damaged). Debug builds keep a ledger of all
+//! of them and check each passage.
+
+mod making;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use making::Relief;
+
+use super::ahead::Ahead;
+use super::ledger::{Ledger, Owner};
+use super::ports::WorkerId;
+use super::recall::Recall;
+use super::zeros::Zeros;
+use crate::allocator::Allocator;
+use crate::clock::{Clock, Held};
+use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, SIZE_CLASSES, SizeClass};
+use crate::free_set::FreeSet;
+use crate::messages::RequestId;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Where the file cannot grow a request gets at most one part in this many of what is free.
+const SHARE_OF_THE_LAST: u64 = 16;
+
+/// A request for extents that could not be answered yet.
+#[derive(Clone, Copy)]
+pub(crate) struct Starved {
+    pub(crate) worker: WorkerId,
+    pub(crate) id: RequestId,
+    pub(crate) class: SizeClass,
+    pub(crate) count: u32,
+    /// For blocks that fill their extents.
+    pub(crate) whole: bool,
+    pub(crate) since: Instant,
+}
+
+pub(crate) struct Space {
+    allocator: Allocator,
+    held: Held,
+    /// Removed, but not durably yet: with the sequence numbers of their removals, ascending.
+    undurable: VecDeque<(u64, Extent)>,
+    pub(crate) starved: VecDeque<Starved>,
+    pub(super) recall: Recall,
+    capacity_bytes: Option<u64>,
+    growth: Ahead,
+    zeros: Zeros,
+    /// Of the largest class: handed out unwritten, and neither named nor given back since.
+    held_unwritten: FreeSet,
+    ledger: Ledger,
+}
+
+impl Space {
+    pub(crate) fn new(allocator: Allocator, capacity_bytes: Option<u64>) -> Space {
+        Space {
+            ledger: Ledger::new(&allocator),
+            allocator,
+            held: Held::default(),
+            undurable: VecDeque::new(),
+            starved: VecDeque::new(),
+            recall: Recall::default(),
+            capacity_bytes,
+            growth: Ahead::default(),
+            zeros: Zeros::default(),
+            held_unwritten: FreeSet::default(),
+        }
+    }
+
+    pub(crate) fn allocator(&self) -> &Allocator {
+        &self.allocator
+    }
+
+    /// Numbers of free extents, by size class.
+    pub(crate) fn free_counts(&self) -> [u64; SIZE_CLASSES] {
+        let mut counts = self.allocator.free_counts();
+        if let Some(largest) = counts.last_mut() {
+            *largest += self.zeros.taken();
+        }
+        counts
+    }
+
+    /// Hands out blank extents: at least one, or none where there is no space now. Where the file cannot grow, nobody gets more than a
+    /// share of what is left, however much was asked for: others wait for the rest. `whole`: for blocks that fill them, which may be the
+    /// first to write there; any other would leave the rest of its extent unwritten.
+    pub(crate) fn allocate(&mut self, class: SizeClass, count: u32, whole: bool) -> Vec<ExtentRun> {
+        let count = if self.cannot_grow() {
+            let share = self.allocator.free_bytes() / SHARE_OF_THE_LAST / class.bytes();
+            count.min(u32::try_from(share).unwrap_or(u32::MAX)).max(1)
+        } else {
+            count
+        };
+        let mut runs = Vec::new();
+        let mut missing = count;
+        if whole && self.allocator.written_bytes() <= self.zeros.low_water_bytes() {
+            // What has been written is kept for those who need that.
+            missing -= self.take_unwritten(missing, &mut runs);
+        }
+        missing -= self.allocator.allocate(class, missing, &mut runs);
+        if whole {
+            self.take_unwritten(missing, &mut runs);
+        } else if runs.is_empty() && !self.zeros.are_worth_waiting_for() {
+            self.allocate_ahead_of_zeros(class, missing, &mut runs);
+        }
+        for extent in runs.iter().copied().flatten() {
+            self.ledger.pass(extent, Owner::Free, Owner::Held);
+        }
+        runs
+    }
+
+    fn take_unwritten(&mut self, count: u32, runs: &mut Vec<ExtentRun>) -> u32 {
+        let mut unwritten = Vec::new();
+        let taken = self.allocator.take_unwritten(count, &mut unwritten);
+        for extent in unwritten.iter().copied().flatten() {
+            self.held_unwritten.insert(extent.number());
+        }
+        runs.append(&mut unwritten);
+        taken
+    }
+
+    fn allocate_ahead_of_zeros(&mut self, class: SizeClass, count: u32, runs: &mut Vec<ExtentRun>) {
+        let wanted = u64::from(count) * class.bytes();
+        let extents = wanted.div_ceil(SizeClass::LARGEST.bytes());
+        self.allocator.count_as_written(u32::try_from(extents).unwrap_or(u32::MAX));
+        let taken = self.allocator.allocate(class, count, runs);
+        self.zeros.given_out(u64::from(taken) * class.bytes());
+    }
+
+    /// Whether this extent was handed out unwritten. True only once.
+    fn was_unwritten(&mut self, extent: Extent) -> bool {
+        extent.class() == SizeClass::LARGEST && self.held_unwritten.remove(extent.number())
+    }
+
+    /// Takes blank extents back: they were never named, so nobody can be reading them.
+    pub(crate) fn take_back(&mut self, runs: Vec<ExtentRun>) {
+        for extent in runs.into_iter().flatten() {
+            self.recall.something_was_freed();
+            self.ledger.pass(extent, Owner::Held, Owner::Free);
+            if self.was_unwritten(extent) {
+                self.allocator.release_unwritten(extent);
+            } else {
+                self.allocator.release(extent);
+            }
+        }
+    }
+
+    /// False where no block can lie: beyond the file, or in what is free.
+    pub(crate) fn can_be_occupied(&self, extent: Option<Extent>) -> bool {
+        extent.is_none_or(|extent| extent.end() <= self.allocator.file_bytes() && !self.allocator.overlaps_free(extent))
+    }
+
+    /// A held extent is a block's from now on.
+    pub(crate) fn occupy(&mut self, extent: Extent) {
+        self.was_unwritten(extent);
+        self.ledger.pass(extent, Owner::Held, Owner::Occupied);
+    }
+
+    /// A block's extent is nobody's from now on.
+    pub(crate) fn quarantine(&mut self, extent: Extent) {
+        self.ledger.pass(extent, Owner::Occupied, Owner::Quarantined);
+    }
+
+    /// The removal `sequence` of an extent's name is published.
+    pub(crate) fn remove(&mut self, sequence: u64, extent: Extent) {
+        self.recall.something_was_freed();
+        self.ledger.pass(extent, Owner::Occupied, Owner::Draining);
+        self.undurable.push_back((sequence, extent));
+    }
+
+    /// Removals up to `sequence` are durable. The removals must have been published before: their extents are tagged now.
+    pub(crate) fn removals_are_durable(&mut self, sequence: u64, clock: &Clock) {
+        if self.undurable.front().is_none_or(|(removal, _)| *removal > sequence) {
+            return;
+        }
+        let tag = clock.tag_removals();
+        while let Some((_, extent)) = self.undurable.pop_front_if(|(removal, _)| *removal <= sequence) {
+            self.held.push(tag, extent);
+        }
+    }
+
+    /// Frees what nobody can read any more. `forget` makes the page cache forget the range first, so that the next block there
+    /// is never seen with old bytes.
+    pub(crate) fn drain(&mut self, clock: &Clock, mut forget: impl FnMut(Extent)) {
+        let (allocator, ledger, recall) = (&mut self.allocator, &mut self.ledger, &mut self.recall);
+        self.held.drain(clock, |extent| {
+            recall.something_was_freed();
+            forget(extent);
+            ledger.pass(extent, Owner::Draining, Owner::Free);
+            allocator.release(extent);
+        });
+    }
+
+    /// Lets the next [`Space::drain`] look at what long reads hold.
+    pub(crate) fn look_at_pins_again(&mut self) {
+        self.held.look_at_pins_again();
+    }
+
+    /// True while removed extents wait for readers.
+    pub(crate) fn is_draining(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// True while removals wait to become durable.
+    pub(crate) fn waits_for_flush(&self) -> bool {
+        !self.undurable.is_empty()
+    }
+
+    /// True where the file cannot grow and little is free: pools should keep next to nothing.
+    pub(crate) fn is_short(&self) -> bool {
+        self.cannot_grow() && self.allocator.free_bytes() < self.allocator.file_bytes() / 16
+    }
+
+    /// True where the capacity is reached, or the disk gave less than was asked when the file was to grow.
+    fn cannot_grow(&self) -> bool {
+        let full =
+            self.capacity_bytes.is_some_and(|capacity| self.allocator.file_bytes() + MACROBLOCK_BYTES > capacity);
+        full || self.growth.was_refused()
+    }
+
+    /// Debug builds: free, held, occupied and draining pages tile the file.
+    pub(crate) fn check(&self) {
+        self.ledger.check(&self.allocator);
+    }
+}
