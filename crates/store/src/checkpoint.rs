@@ -8,7 +8,7 @@ use crate::crash_point::crash_point;
 use crate::extent::Extent;
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexSizes, IndexTransaction, Meta, Totals};
-use crate::names::{Generation, NameState};
+use crate::names::{Generation, NameState, SortedNames};
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
@@ -44,10 +44,8 @@ pub struct CheckpointDone {
 ///
 /// [`IndexError`]
 pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<CheckpointDone, IndexError> {
-    let mut changes = Vec::with_capacity(job.generation.len());
-    job.generation.for_each(|hash, state| changes.push((hash, state)));
     // Sorted, neighbours in the tree are written together: one pass over its leaves.
-    changes.sort_unstable_by_key(|(hash, _)| *hash);
+    let changes = SortedNames::of(&job.generation);
     let totals = commit(index, &changes, job).map_err(|error| match index.reserve(job.names_max) {
         // A write that falls short for want of space looks like any other failure.
         Err(full @ IndexError::Full(_)) => full,
@@ -56,7 +54,7 @@ pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<Checkpoint
     Ok(CheckpointDone { totals, space_ahead: index.reserve(job.names_max), index_sizes: index.sizes() })
 }
 
-fn commit<I: Index>(index: &I, changes: &[(Hash, NameState)], job: &CheckpointJob) -> Result<Totals, IndexError> {
+fn commit<I: Index>(index: &I, changes: &SortedNames<'_>, job: &CheckpointJob) -> Result<Totals, IndexError> {
     let mut transaction = index.begin()?;
     let totals = apply(&mut transaction, changes, &job.quarantined)?;
     transaction.set_meta(&Meta { totals, ..job.meta })?;
@@ -66,31 +64,31 @@ fn commit<I: Index>(index: &I, changes: &[(Hash, NameState)], job: &CheckpointJo
     Ok(totals)
 }
 
-/// Brings names and page maps to the final states `changes`, which are sorted and name each name once.
+/// Brings names and page maps to their final states.
 fn apply<T: IndexTransaction>(
     transaction: &mut T,
-    changes: &[(Hash, NameState)],
+    changes: &SortedNames<'_>,
     quarantined: &[Quarantined],
 ) -> Result<Totals, IndexError> {
     let mut totals = transaction.meta()?.map_or_else(Totals::default, |meta| meta.totals);
     let mut maps = PageMaps::default();
     let mut held = Vec::with_capacity(changes.len());
-    for (hash, _) in changes {
-        let before = transaction.block(hash)?;
+    for (hash, _) in changes.iter() {
+        let before = transaction.block(&hash)?;
         if let Some(record) = before {
             totals.subtract(record);
-            maps.release(transaction, hash, record)?;
+            maps.release(transaction, &hash, record)?;
         }
         held.push(before.is_some());
     }
     for ((hash, state), held) in changes.iter().zip(held) {
         match state {
             NameState::Occupied(record) => {
-                totals.add(*record);
-                maps.occupy(transaction, hash, record.extent())?;
-                transaction.set_block(hash, Some(*record))?;
+                totals.add(record);
+                maps.occupy(transaction, &hash, record.extent())?;
+                transaction.set_block(&hash, Some(record))?;
             }
-            NameState::Removed if held => transaction.set_block(hash, None)?,
+            NameState::Removed if held => transaction.set_block(&hash, None)?,
             NameState::Removed => {}
         }
     }

@@ -1,7 +1,7 @@
 //! An index of one name: what was committed, and snapshots of it.
 
 use super::{name, record};
-use crate::names::Generation;
+use crate::names::{Generation, SortedNames};
 use crate::record::Record;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use std::convert::Infallible;
@@ -17,10 +17,10 @@ impl Index {
 
     /// The checkpointer: the latest state of the name goes in.
     pub(super) fn commit(&self, generation: &Generation) {
-        generation.for_each(|hash, state| {
+        for (hash, state) in SortedNames::of(generation).iter() {
             assert_eq!(hash, name(1));
             self.0.store(state.record().map_or(0, |record| u64::from(record.length())), Ordering::Release);
-        });
+        }
     }
 }
 

@@ -118,33 +118,31 @@ impl Generation {
         true
     }
 
-    /// Calls `each` with every name and its latest state, in the order in which the latest states came in.
-    pub fn for_each(&self, each: impl FnMut(Hash, NameState)) {
-        self.for_each_in(0..self.len(), |_| true, each);
+    /// The change of this number, the first of which is 0: a name, and what it says of it.
+    pub(crate) fn change(&self, number: u32) -> Option<(Hash, NameState)> {
+        let entry = self.entry(number)?;
+        let [first, second, third, fourth, ..] = entry;
+        let words = [first, second, third, fourth].map(|word| word.load(Ordering::Relaxed));
+        Some((hash(&words), state(entry)?))
     }
 
-    /// The same for the changes of these numbers, which are below [`Generation::len`], and those names only that are `wanted`: for
-    /// looking at many a few at a time.
-    pub fn for_each_in(
-        &self,
-        numbers: Range<usize>,
-        wanted: impl Fn(&Hash) -> bool,
-        mut each: impl FnMut(Hash, NameState),
-    ) {
-        let end = numbers.end.min(self.len());
-        for number in numbers.start..end {
-            let Ok(number) = u32::try_from(number) else { return };
-            let Some(entry) = self.entry(number) else { continue };
-            let words = [0, 1, 2, 3].map(|word: usize| entry.get(word).map_or(0, |word| word.load(Ordering::Relaxed)));
-            let hash = hash(&words);
-            if !wanted(&hash) {
-                continue;
-            }
-            let is_latest = self.slot_for(&words).is_some_and(|slot| slot.load(Ordering::Acquire) == number + 1);
-            if is_latest && let Some(state) = state(entry) {
-                each(hash, state);
-            }
-        }
+    /// The changes of these numbers that are there, in their order, each with its number: for looking at many a few at a time.
+    pub(crate) fn changes(&self, numbers: Range<usize>) -> impl Iterator<Item = (u32, Hash, NameState)> {
+        let numbers = numbers.start..numbers.end.min(self.len());
+        numbers.filter_map(|number| {
+            let number = u32::try_from(number).ok()?;
+            self.change(number).map(|(hash, state)| (number, hash, state))
+        })
+    }
+
+    /// True where the change of this number is the latest of `hash`, whose change it is.
+    pub(crate) fn is_latest(&self, number: u32, hash: &Hash) -> bool {
+        self.slot_for(&words(hash)).is_some_and(|slot| slot.load(Ordering::Acquire) == number + 1)
+    }
+
+    /// Every name once, with its latest state and the number of that, in the order of the numbers.
+    pub(crate) fn latest(&self) -> impl Iterator<Item = (u32, Hash, NameState)> {
+        self.changes(0..self.len()).filter(|(number, hash, _)| self.is_latest(*number, hash))
     }
 
     /// The slots in which a name may be, in order.
@@ -242,8 +240,9 @@ fn state(entry: &Entry) -> Option<NameState> {
 mod tests {
     use super::*;
     use crate::extent::{Extent, SizeClass};
+    use crate::names::SortedNames;
     use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::collections::{BTreeMap, HashMap};
 
     fn name(number: u64) -> Hash {
         Hash::of(&number.to_le_bytes())
@@ -267,9 +266,12 @@ mod tests {
             for key in 0..80 {
                 prop_assert_eq!(generation.get(&name(key)), model.get(&name(key)).copied());
             }
-            let mut all = HashMap::new();
-            generation.for_each(|hash, state| assert!(all.insert(hash, state).is_none()));
-            prop_assert_eq!(all, model);
+            let latest: Vec<_> = generation.latest().collect();
+            prop_assert!(latest.is_sorted_by_key(|(number, ..)| *number));
+            let all: HashMap<_, _> = latest.iter().map(|(_, hash, state)| (*hash, *state)).collect();
+            prop_assert_eq!((&all, latest.len()), (&model, model.len()));
+            let sorted: Vec<_> = SortedNames::of(&generation).iter().collect();
+            prop_assert_eq!(sorted, BTreeMap::from_iter(model).into_iter().collect::<Vec<_>>());
             prop_assert_eq!(generation.len(), changes.len());
         }
     }

@@ -4,8 +4,10 @@
 //! checkpointed), then in the index. This module holds the two stages in the middle.
 
 mod generation;
+mod sorted;
 
 pub use generation::{Generation, NameState};
+pub use sorted::SortedNames;
 
 use crate::hash::Hash;
 use crate::record::Record;

@@ -89,11 +89,11 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             let bound = if first.len() < room { None } else { first.peek().copied() };
             let wanted =
                 |hash: &Hash| after.is_none_or(|after| *hash > after) && bound.is_none_or(|bound| *hash < bound);
-            generation.for_each_in(numbers, wanted, |hash, state| {
-                if matches!(state, NameState::Occupied(_)) {
+            for (number, hash, state) in generation.changes(numbers) {
+                if matches!(state, NameState::Occupied(_)) && wanted(&hash) && generation.is_latest(number, &hash) {
                     first.push(hash);
                 }
-            });
+            }
             while first.len() > room {
                 first.pop();
             }
