@@ -7,7 +7,7 @@ use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, Totals};
-use crate::journal::replay::{FinalState, Replay, replay};
+use crate::journal::replay::{Replay, replay};
 use crate::names::NameState;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
@@ -15,7 +15,7 @@ use crate::record::Record;
 use crate::recovery::RecoveryError;
 use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 const BUFFER_BYTES_MAX: usize = 16 << 20;
@@ -84,7 +84,7 @@ pub async fn check<F: BlockFile, I: Index>(
     let macroblocks = length / MACROBLOCK_BYTES;
     let mut report = CheckReport {
         file_bytes: macroblocks * MACROBLOCK_BYTES,
-        journal_names: replay.names.len(),
+        journal_names: replay.names.latest().count(),
         clean: meta.clean,
         ..CheckReport::default()
     };
@@ -100,7 +100,7 @@ pub async fn check<F: BlockFile, I: Index>(
     if let Some(lost_up_to) = replay.lost_up_to {
         report.fault(format!(
             "the journal is damaged: acknowledged changes {} to {lost_up_to} are lost",
-            replay.sequence + 1
+            replay.chain.sequence + 1
         ));
     }
     let mut occupancy = Occupancy::new(macroblocks);
@@ -216,8 +216,8 @@ fn check_journal<R: IndexReader>(
     occupancy: &mut Occupancy,
     report: &mut CheckReport,
 ) -> Result<(), RecoveryError> {
-    for hash in replay.names.keys() {
-        if let Some(record) = reader.block(hash, u64::MAX)? {
+    for (hash, ..) in replay.latest() {
+        if let Some(record) = reader.block(&hash, u64::MAX)? {
             occupancy.release(record);
             report.totals.subtract(record);
         }
@@ -226,9 +226,9 @@ fn check_journal<R: IndexReader>(
         occupancy.occupy(&quarantined.hash, quarantined.extent, report);
         report.quarantined.push(*quarantined);
     }
-    for (hash, last) in &replay.names {
-        if let NameState::Occupied(record) = last.state {
-            occupancy.occupy(hash, record.extent(), report);
+    for (hash, state, _) in replay.latest() {
+        if let NameState::Occupied(record) = state {
+            occupancy.occupy(&hash, record.extent(), report);
             report.totals.add(record);
         }
     }
@@ -239,18 +239,17 @@ fn check_journal<R: IndexReader>(
 /// Calls `each` with every name as opening the store would find it, and whether its bytes are known to be durable.
 fn effective_blocks<R: IndexReader>(
     reader: &mut R,
-    names: &HashMap<Hash, FinalState>,
-    durable_up_to: u64,
+    replay: &Replay,
     mut each: impl FnMut(Hash, Record, bool),
 ) -> Result<(), RecoveryError> {
-    for (hash, last) in names {
-        if let NameState::Occupied(record) = last.state {
-            each(*hash, record, last.sequence <= durable_up_to);
+    for (hash, state, is_durable) in replay.latest() {
+        if let NameState::Occupied(record) = state {
+            each(hash, record, is_durable);
         }
     }
     reader.blocks(&mut |hash, record| {
         if let Ok(record) = record
-            && !names.contains_key(&hash)
+            && replay.names.get(&hash).is_none()
         {
             each(hash, record, true);
         }
@@ -269,7 +268,7 @@ fn name_sharers<R: IndexReader>(
     if occupancy.shared.is_empty() {
         return Ok(());
     }
-    effective_blocks(reader, &replay.names, replay.durable_up_to, |hash, record, _| {
+    effective_blocks(reader, replay, |hash, record, _| {
         let Some(extent) = record.extent() else { return };
         let overlaps = |other: &&Extent| other.offset() < extent.end() && extent.offset() < other.end();
         if let Some(other) = occupancy.shared.iter().find(overlaps) {
@@ -289,7 +288,7 @@ async fn verify_blocks<F: BlockFile, R: IndexReader>(
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<(), RecoveryError> {
     let mut blocks = Vec::new();
-    effective_blocks(reader, &replay.names, replay.durable_up_to, |hash, record, durable| {
+    effective_blocks(reader, replay, |hash, record, durable| {
         blocks.push(((hash, durable), record));
     })?;
     let total = blocks.len() as u64;

@@ -19,9 +19,8 @@ use crate::checkpoint::{CheckpointJob, checkpoint};
 use crate::crash_point::crash_point;
 use crate::extent::{MACROBLOCK_BYTES, PAGE_BYTES};
 use crate::files::{BlockFile, write_fully};
-use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, IndexTransaction, Meta, StoreId, Totals};
-use crate::journal::replay::{FinalState, Replay, ReplayError, replay};
+use crate::journal::replay::{Replay, ReplayError, replay};
 use crate::journal::{FrameHeader, encode_frame, frame_bytes};
 use crate::names::{Generation, NameState};
 use crate::page_map::PageMap;
@@ -30,7 +29,6 @@ use crate::record::Record;
 use crate::settings::{GenerationSize, Settings};
 use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -60,7 +58,6 @@ pub enum RecoveryError {
 }
 
 /// A store that is ready to be used.
-#[derive(Debug)]
 pub(crate) struct Recovered {
     /// As the last checkpoint wrote it.
     pub(crate) meta: Meta,
@@ -76,10 +73,9 @@ pub(crate) struct Recovered {
 }
 
 /// Damage to acknowledged records, or to what they would have to be added to.
-#[derive(Debug)]
 pub(crate) struct Damage {
     pub(crate) reason: String,
-    pub(crate) names: HashMap<Hash, FinalState>,
+    pub(crate) names: Arc<Generation>,
 }
 
 /// Makes the files of a new store, if there is none yet: the journal is zeroed, begun and flushed before the index is born.
@@ -166,21 +162,21 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     let mut replay = replay(journal, &meta, &buffers).await?;
     if !meta.clean {
         tracing::info!(
-            frames = replay.frames,
-            names = replay.names.len(),
+            frames = replay.chain.frames,
+            changes = replay.names.len(),
             "the store was not stopped in order: its journal was replayed"
         );
     }
     if replay.detached && meta.clean {
         tracing::warn!("the journal is not as it was left; nothing was in it: it begins anew");
         begin_journal(journal, &mut meta).await.map_err(io_error("writing the journal"))?;
-        (replay.offset, replay.crc) = (meta.journal_offset, meta.journal_crc);
+        (replay.chain.offset, replay.chain.crc) = (meta.journal_offset, meta.journal_crc);
     }
     let reason = match find_damage(&mut reader, &meta, &replay, macroblocks)? {
         Some(reason) => reason,
         None => {
             crash_point("journal-replayed");
-            drop_unwritten(ring, data, &mut replay, macroblocks, &buffers).await?;
+            drop_unwritten(ring, data, &replay, macroblocks, &buffers).await?;
             data.flush().await.map_err(io_error("flushing the data file"))?;
             journal.flush().await.map_err(io_error("flushing the journal"))?;
             crash_point("recovery-flushed");
@@ -227,7 +223,7 @@ fn find_damage<R: IndexReader>(
     if let Some(lost_up_to) = replay.lost_up_to {
         return Ok(Some(format!(
             "the journal is damaged: the acknowledged changes {} to {lost_up_to} are lost; the blocks stored before can be read",
-            replay.sequence + 1
+            replay.chain.sequence + 1
         )));
     }
     if replay.newer {
@@ -243,9 +239,9 @@ fn find_damage<R: IndexReader>(
                 .to_owned(),
         ));
     }
-    for (hash, last) in &replay.names {
-        if last.sequence <= replay.durable_up_to
-            && let NameState::Occupied(record) = last.state
+    for (hash, state, is_durable) in replay.latest() {
+        if is_durable
+            && let NameState::Occupied(record) = state
             && !lies_within(record, macroblocks)
         {
             return Ok(Some(format!(
@@ -310,42 +306,41 @@ fn lies_within(record: Record, macroblocks: u64) -> bool {
 async fn drop_unwritten<F: BlockFile>(
     ring: &Ring,
     data: &F,
-    replay: &mut Replay,
+    replay: &Replay,
     macroblocks: u64,
     buffers: &BufferPool,
 ) -> Result<(), RecoveryError> {
-    let mut undecided = Vec::new();
-    for (hash, last) in &mut replay.names {
-        match last.state {
-            NameState::Occupied(record) if last.sequence > replay.durable_up_to => {
-                // Absent, until it has proved to be whole.
-                last.state = NameState::Removed;
-                if lies_within(record, macroblocks) {
-                    undecided.push((*hash, record));
-                } else {
-                    tracing::warn!(%hash, "a block lies beyond the end of the data file: its name is removed");
-                }
-            }
-            _ => {}
+    let undecided = replay.latest().filter_map(|(hash, state, is_durable)| match state {
+        NameState::Occupied(record) if !is_durable => Some((hash, record)),
+        _ => None,
+    });
+    let mut undecided: Vec<_> = undecided.collect();
+    // Absent, until they have proved to be whole.
+    undecided.iter().try_for_each(|(hash, _)| replay.settle(hash, NameState::Removed))?;
+    undecided.retain(|(hash, record)| {
+        let lies_within = lies_within(*record, macroblocks);
+        if !lies_within {
+            tracing::warn!(%hash, "a block lies beyond the end of the data file: its name is removed");
         }
-    }
-    let mut no_memory = None;
+        lies_within
+    });
+    let mut failed = None;
     hash_blocks(ring, data, buffers, undecided, |hash, record, found| match found {
         Ok(found) if found == hash => {
-            if let Some(last) = replay.names.get_mut(&hash) {
-                last.state = NameState::Occupied(record);
+            if let Err(error) = replay.settle(&hash, NameState::Occupied(record)) {
+                failed = Some(error.into());
             }
         }
         Ok(_) => {
             tracing::warn!(%hash, "a block was not completely written when the store stopped: its name is removed");
         }
-        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => no_memory = Some(error),
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => failed = Some(io_error("reading blocks")(error)),
         Err(error) => {
             tracing::error!(%hash, %error, "a block that was being written cannot be read: its name is removed");
         }
     })
     .await;
-    no_memory.map_or(Ok(()), |error| Err(io_error("reading blocks")(error)))
+    failed.map_or(Ok(()), Err)
 }
 
 /// What the index holds after the checkpoint of an opening.
@@ -357,15 +352,11 @@ struct Committed {
 
 /// Writes the final states and a new epoch into the index.
 fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings) -> Result<Committed, IndexError> {
-    let generation = Generation::new(replay.names.len());
-    for (hash, last) in &replay.names {
-        generation.insert(hash, last.state);
-    }
     let meta = Meta {
         epoch: meta.epoch + 1,
-        sequence: replay.sequence,
-        journal_offset: replay.offset,
-        journal_crc: replay.crc,
+        sequence: replay.chain.sequence,
+        journal_offset: replay.chain.offset,
+        journal_crc: replay.chain.crc,
         clean: false,
         ..meta
     };
@@ -373,7 +364,12 @@ fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings)
     let names_max = generation_size.checkpoint_names_max(meta.journal_bytes);
     let done = checkpoint(
         index,
-        &CheckpointJob { generation: Arc::new(generation), quarantined: replay.quarantined.clone(), meta, names_max },
+        &CheckpointJob {
+            generation: Arc::clone(&replay.names),
+            quarantined: replay.quarantined.clone(),
+            meta,
+            names_max,
+        },
     )?;
     if let Err(error) = &done.space_ahead {
         tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");

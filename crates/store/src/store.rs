@@ -231,8 +231,8 @@ fn new_store_id() -> Result<StoreId, RecoveryError> {
 /// Publishes the names that cannot be brought into the index, and forbids writing.
 pub(crate) fn open_read_only(shared: &Shared, damage: &Damage) {
     let stages = shared.names.load();
-    for (hash, last) in &damage.names {
-        let taken = stages.active().insert(hash, last.state);
+    for (_, hash, state) in damage.names.latest() {
+        let taken = stages.active().insert(&hash, state);
         debug_assert!(taken, "generations were made large enough for them");
     }
     shared.health.distrust_data();

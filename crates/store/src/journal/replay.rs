@@ -5,40 +5,40 @@ use super::frame::{FRAME_BYTES_MAX, Frame, FrameError, JournalRecord, UnknownCon
 use crate::files::{BlockFile, read_fully};
 use crate::hash::Hash;
 use crate::index::Meta;
-use crate::names::NameState;
+use crate::names::{Generation, NameState};
 use crate::quarantine::Quarantined;
 use buddy_ring::{Buffer, BufferPool};
-use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
 /// The journal is read in pieces of this size, which hold any frame.
 const WINDOW_BYTES: usize = 1 << 20;
 const PAGE_BYTES: u64 = 4096;
 
-/// The last state of a name in the journal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct FinalState {
-    pub(crate) state: NameState,
-    pub(crate) sequence: u64,
-}
-
-/// What the journal says.
-#[derive(Debug)]
-pub(crate) struct Replay {
-    /// The last state of every name in the chain.
-    pub(crate) names: HashMap<Hash, FinalState>,
-    /// Extents that were taken out of service.
-    pub(crate) quarantined: Vec<Quarantined>,
-    /// Number of frames in the chain.
+/// A chain of frames, and where it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    /// Number of frames.
     pub(crate) frames: u64,
-    /// The last sequence number of the chain.
+    /// The last sequence number.
     pub(crate) sequence: u64,
-    /// Offset right behind the chain.
+    /// Offset right behind the last frame.
     pub(crate) offset: u64,
-    /// CRC of the chain's last frame.
+    /// CRC of the last frame.
     pub(crate) crc: u32,
     /// Records up to this number were durable with their data when some frame of the chain was built.
     pub(crate) durable_up_to: u64,
+}
+
+/// What the journal says.
+pub(crate) struct Replay {
+    /// The records of the chain in their order, with room for two more of each that may not be durable.
+    pub(crate) names: Arc<Generation>,
+    /// Extents that were taken out of service.
+    pub(crate) quarantined: Vec<Quarantined>,
+    pub(crate) chain: Chain,
+    /// The sequence number before that of the first record.
+    checkpointed: u64,
     /// The last sequence number that a frame behind the end of the chain proves to have been durable: records up to it were
     /// acknowledged and are lost.
     pub(crate) lost_up_to: Option<u64>,
@@ -79,41 +79,69 @@ pub(crate) async fn replay<F: BlockFile>(file: &F, meta: &Meta, buffers: &Buffer
     }
     let buffer = Some(buffers.take(WINDOW_BYTES).await?);
     let mut window = Window { file, capacity: meta.journal_bytes, buffer, start: 0, end: 0 };
-    let mut replay = Replay {
-        names: HashMap::new(),
-        quarantined: Vec::new(),
+    // Twice, because nobody knows the first time for how many records there must be room.
+    let chain = follow(&mut window, meta, |_| true).await?;
+    let undecided = chain.sequence.saturating_sub(chain.durable_up_to);
+    let records = usize::try_from(chain.sequence - meta.sequence + 2 * undecided).unwrap_or(usize::MAX);
+    let (names, mut quarantined) = (Arc::new(Generation::new(records)), Vec::new());
+    let chain = follow(&mut window, meta, |record| {
+        let (hash, state) = match record {
+            JournalRecord::Occupied { hash, record } => (hash, NameState::Occupied(record)),
+            JournalRecord::Removed { hash, .. } => (hash, NameState::Removed),
+            JournalRecord::Quarantined { hash, extent } => {
+                quarantined.push(Quarantined::now(extent, hash));
+                (hash, NameState::Removed)
+            }
+        };
+        names.insert(&hash, state)
+    })
+    .await?;
+    let newer = is_continued_later(&mut window, meta, &chain).await?;
+    let detached = chain.frames == 0 && !holds_last_frame(&mut window, meta).await?;
+    let lost_up_to = if !meta.clean || detached { find_lost(&mut window, meta, &chain).await? } else { None };
+    Ok(Replay { names, quarantined, chain, checkpointed: meta.sequence, lost_up_to, detached, newer })
+}
+
+/// Follows the chain to its end. `take` is passed its records in their order, and says whether it could take them.
+async fn follow<F: BlockFile>(
+    window: &mut Window<'_, F>,
+    meta: &Meta,
+    mut take: impl FnMut(JournalRecord) -> bool,
+) -> Result<Chain, ReplayError> {
+    let mut chain = Chain {
         frames: 0,
         sequence: meta.sequence,
         offset: meta.journal_offset % meta.journal_bytes.max(1),
         crc: meta.journal_crc,
         durable_up_to: meta.sequence,
-        lost_up_to: None,
-        detached: false,
-        newer: false,
     };
-    while let Some((offset, frame)) = next_in_chain(&mut window, meta, &replay).await? {
-        replay.take(offset, frame, meta.journal_bytes)?;
+    while let Some((offset, frame)) = next_in_chain(window, meta, &chain).await? {
+        for record in frame.records? {
+            chain.sequence += 1;
+            if !take(record) {
+                return Err(no_room());
+            }
+        }
+        chain.frames += 1;
+        chain.crc = frame.crc;
+        chain.offset = (offset + frame.bytes as u64) % meta.journal_bytes;
+        chain.durable_up_to = chain.durable_up_to.max(frame.header.durable_up_to);
     }
-    replay.newer = is_continued_later(&mut window, meta, &replay).await?;
-    replay.detached = replay.frames == 0 && !holds_last_frame(&mut window, meta).await?;
-    if !meta.clean || replay.detached {
-        replay.lost_up_to = find_lost(&mut window, meta, &replay).await?;
-    }
-    Ok(replay)
+    Ok(chain)
 }
 
 /// The frame that chains to the last one: right behind it, or at 0.
 async fn next_in_chain<F: BlockFile>(
     window: &mut Window<'_, F>,
     meta: &Meta,
-    replay: &Replay,
+    chain: &Chain,
 ) -> Result<Option<(u64, Frame)>, ReplayError> {
-    let candidates = if replay.offset == 0 { vec![0] } else { vec![replay.offset, 0] };
+    let candidates = if chain.offset == 0 { vec![0] } else { vec![chain.offset, 0] };
     for offset in candidates {
         let Some(frame) = window.frame_at(offset).await? else { continue };
         let continues = is_alive(&frame, meta)
-            && frame.header.previous_crc == replay.crc
-            && frame.header.first_sequence == replay.sequence + 1;
+            && frame.header.previous_crc == chain.crc
+            && frame.header.first_sequence == chain.sequence + 1;
         if continues {
             return Ok(Some((offset, frame)));
         }
@@ -143,9 +171,9 @@ async fn holds_last_frame<F: BlockFile>(window: &mut Window<'_, F>, meta: &Meta)
 async fn is_continued_later<F: BlockFile>(
     window: &mut Window<'_, F>,
     meta: &Meta,
-    replay: &Replay,
+    chain: &Chain,
 ) -> Result<bool, ReplayError> {
-    for offset in [replay.offset, 0] {
+    for offset in [chain.offset, 0] {
         if let Some(Frame { header, .. }) = window.frame_at(offset).await?
             && header.store_id == meta.store_id
             && header.epoch > meta.epoch
@@ -160,26 +188,20 @@ fn is_alive(frame: &Frame, meta: &Meta) -> bool {
     frame.header.store_id == meta.store_id && frame.header.epoch == meta.epoch
 }
 
+fn no_room() -> ReplayError {
+    io::Error::other("it holds more than a moment before").into()
+}
+
 impl Replay {
-    fn take(&mut self, offset: u64, frame: Frame, capacity: u64) -> Result<(), ReplayError> {
-        for record in frame.records? {
-            self.sequence += 1;
-            let (hash, state) = match record {
-                JournalRecord::Occupied { hash, record } => (hash, NameState::Occupied(record)),
-                JournalRecord::Removed { hash, .. } => (hash, NameState::Removed),
-                JournalRecord::Quarantined { hash, extent } => {
-                    self.quarantined.push(Quarantined::now(extent, hash));
-                    (hash, NameState::Removed)
-                }
-            };
-            // The last state of a name is the one that counts.
-            self.names.insert(hash, FinalState { state, sequence: self.sequence });
-        }
-        self.frames += 1;
-        self.crc = frame.crc;
-        self.offset = (offset + frame.bytes as u64) % capacity;
-        self.durable_up_to = self.durable_up_to.max(frame.header.durable_up_to);
-        Ok(())
+    /// Has the last word on a name that may not be durable; twice at most for each.
+    pub(crate) fn settle(&self, hash: &Hash, state: NameState) -> Result<(), ReplayError> {
+        if self.names.insert(hash, state) { Ok(()) } else { Err(no_room()) }
+    }
+
+    /// Every name once, with its last state and whether that is known to be durable, data and all.
+    pub(crate) fn latest(&self) -> impl Iterator<Item = (Hash, NameState, bool)> {
+        let durable = self.chain.durable_up_to.saturating_sub(self.checkpointed);
+        self.names.latest().map(move |(number, hash, state)| (hash, state, u64::from(number) < durable))
     }
 }
 
@@ -188,7 +210,7 @@ impl Replay {
 async fn find_lost<F: BlockFile>(
     window: &mut Window<'_, F>,
     meta: &Meta,
-    replay: &Replay,
+    chain: &Chain,
 ) -> Result<Option<u64>, ReplayError> {
     let mut lost_up_to = None;
     let mut offset = 0;
@@ -198,7 +220,7 @@ async fn find_lost<F: BlockFile>(
                 if frame.header.store_id != meta.store_id {
                     return Err(ReplayError::Foreign);
                 }
-                if is_alive(&frame, meta) && frame.header.durable_up_to > replay.sequence {
+                if is_alive(&frame, meta) && frame.header.durable_up_to > chain.sequence {
                     lost_up_to = lost_up_to.max(Some(frame.header.durable_up_to));
                 }
                 offset += frame.bytes as u64;
