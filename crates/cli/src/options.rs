@@ -116,7 +116,7 @@ serve_options! {
     /// [default: 16,4,4,2,2,2,2,2]
     #[arg(long, env = "BUDDY_POOL_TARGETS", value_name = "N,…", value_parser = parse_pool_targets)]
     pool_targets: PoolTargets,
-    /// Names that a checkpoint gathers [default: by the memory of the machine, 4096 to 262144]
+    /// Names that a checkpoint gathers [default: by the memory of the machine, 4096 to 524288]
     #[arg(long, env = "BUDDY_CHECKPOINT_NAMES", value_name = "N")]
     checkpoint_names: usize,
     /// Size of the journal of a new store [default: 1/128 of the file system, 4MiB to 256MiB]

@@ -18,9 +18,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A generation is sealed when its frames fill this part of the journal: one may be sealed while the active one grows to
-/// several times its target.
-const JOURNAL_SHARE: u64 = 6;
+/// A generation is sealed when its frames fill this part of the journal: one may be sealed while the active one grows to more than
+/// twice as much.
+const JOURNAL_SHARE: u64 = 4;
 /// After the index had no space a checkpoint is tried again.
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 

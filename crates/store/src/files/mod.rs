@@ -5,10 +5,12 @@ mod directory;
 mod page_cache;
 mod probe;
 mod real;
+mod write_out;
 
 pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
 pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};
+pub use write_out::write_out;
 
 use buddy_ring::Buffer;
 use rustix::fs::FallocateFlags;

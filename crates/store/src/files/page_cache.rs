@@ -28,6 +28,17 @@ struct Statistics {
 /// Whether every page of a range is cached; `None` where the kernel cannot tell. A page counts from when it is being read.
 #[must_use]
 pub fn is_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<bool> {
+    let pages = (offset + length).div_ceil(PAGE_BYTES) - offset / PAGE_BYTES;
+    statistics(file, offset, length).map(|statistics| statistics.cached >= pages)
+}
+
+/// Pages of a range that are newer than what the disk has; `None` where the kernel cannot tell.
+#[cfg(test)]
+pub(super) fn unwritten_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<u64> {
+    statistics(file, offset, length).map(|statistics| statistics.dirty + statistics.writeback)
+}
+
+fn statistics(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<Statistics> {
     static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
     if UNSUPPORTED.load(Ordering::Relaxed) {
         return None;
@@ -40,8 +51,7 @@ pub fn is_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<bool>
         UNSUPPORTED.store(true, Ordering::Relaxed);
         return None;
     }
-    let pages = (offset + length).div_ceil(PAGE_BYTES) - offset / PAGE_BYTES;
-    Some(statistics.cached >= pages)
+    Some(statistics)
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 
-/// Dirty pages that a write transaction keeps in memory before it writes some out: 32 MiB. Larger is slower and takes more memory.
-const DIRTY_PAGES_MAX: u64 = 8192;
+/// Dirty pages that a write transaction keeps in memory before it writes some out: 8 MiB. These are what a commit writes and flushes at
+/// once. Fewer cost time: each time some are written out, all are looked at.
+const DIRTY_PAGES_MAX: u64 = 2048;
 /// The file grows in steps of this many bytes.
 const GROWTH_STEP_BYTES: isize = 16 << 20;
 const INDEX_PAGE_BYTES: isize = 4096;

@@ -4,12 +4,13 @@ use super::creation;
 use super::environment::{Environment, Table};
 use super::transaction::{ReadTransaction, Sought, WriteTransaction};
 use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
-use crate::files::{is_no_space, set_aside};
+use crate::files::{is_no_space, set_aside, write_out};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
 use std::ffi::CStr;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -117,10 +118,14 @@ impl MdbxIndex {
         if bytes > self.environment.sizes()?.file_bytes {
             self.environment.extend_to(bytes)?;
         }
-        set_aside(self.environment.descriptor()?, bytes).map_err(|error| match is_no_space(&error) {
-            true => IndexError::Full(error.to_string()),
-            false => IndexError::System { action: "extended", reason: error.to_string() },
-        })
+        set_aside(self.environment.descriptor()?, bytes).map_err(system_error("extended"))
+    }
+}
+
+fn system_error(action: &'static str) -> impl Fn(io::Error) -> IndexError {
+    move |error| match is_no_space(&error) {
+        true => IndexError::Full(error.to_string()),
+        false => IndexError::System { action, reason: error.to_string() },
     }
 }
 
@@ -133,7 +138,11 @@ impl Index for MdbxIndex {
     }
 
     fn begin(&self) -> Result<MdbxTransaction<'_>, IndexError> {
-        Ok(MdbxTransaction { transaction: self.environment.writer()?, tables: self.tables })
+        Ok(MdbxTransaction {
+            transaction: self.environment.writer()?,
+            environment: &self.environment,
+            tables: self.tables,
+        })
     }
 
     /// What is needed grows with what is stored, and the data file would have taken the last space of the disk long before the
@@ -272,6 +281,7 @@ impl IndexReader for MdbxReader {
 /// A change to the index in libmdbx.
 pub struct MdbxTransaction<'a> {
     transaction: WriteTransaction<'a>,
+    environment: &'a Environment,
     tables: Tables,
 }
 
@@ -320,7 +330,11 @@ impl IndexTransaction for MdbxTransaction<'_> {
             .try_for_each(|(name, row)| self.transaction.put(self.tables.meta, name.as_bytes(), &row))
     }
 
+    /// Most of a large change has gone into the page cache by now. Others write to the same disk, and would wait for all of it if it was
+    /// flushed at once.
     fn commit(self) -> Result<(), IndexError> {
+        let file_bytes = self.environment.sizes()?.file_bytes;
+        write_out(self.environment.descriptor()?, file_bytes).map_err(system_error("written"))?;
         self.transaction.commit()
     }
 }
