@@ -7,7 +7,7 @@ mod generation;
 mod sorted;
 
 pub use generation::{Generation, NameState};
-pub use sorted::SortedNames;
+pub(crate) use sorted::SortedNames;
 
 use crate::hash::Hash;
 use crate::record::Record;

@@ -4,7 +4,7 @@ use super::{Generation, NameState};
 use crate::hash::Hash;
 
 /// The names of a generation, sorted. Only their places are kept, 4 bytes a name: the generation is in memory already.
-pub struct SortedNames<'a> {
+pub(crate) struct SortedNames<'a> {
     generation: &'a Generation,
     /// Numbers of the changes that are the latest of their names.
     numbers: Vec<u32>,
@@ -12,8 +12,7 @@ pub struct SortedNames<'a> {
 
 impl<'a> SortedNames<'a> {
     /// Of a generation that nobody adds to any more.
-    #[must_use]
-    pub fn of(generation: &'a Generation) -> SortedNames<'a> {
+    pub(crate) fn of(generation: &'a Generation) -> SortedNames<'a> {
         let mut keys: Vec<(u64, u32)> = Vec::with_capacity(generation.len());
         keys.extend(generation.latest().map(|(number, hash, _)| (beginning(&hash), number)));
         // Names that begin alike hardly occur, unless somebody has looked for them.
@@ -25,19 +24,12 @@ impl<'a> SortedNames<'a> {
     }
 
     /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }
 
-    /// True where there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.numbers.is_empty()
-    }
-
     /// Each name with its latest state, in ascending order.
-    pub fn iter(&self) -> impl Iterator<Item = (Hash, NameState)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Hash, NameState)> {
         self.numbers.iter().filter_map(|number| self.generation.change(*number))
     }
 }
