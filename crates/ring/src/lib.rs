@@ -22,6 +22,8 @@
 //! | `connect` | connecting to somebody who listens |
 //! | `traffic` | how many bytes went through sockets |
 //! | `wait_line` | first come, first served for what there is only so much of |
+//! | `outcomes` | results that tasks wait for, each under a key of its own |
+//! | `uncancelled` | what is carried out even where nobody waits for it any more |
 //! | `receive` | buffers that the kernel picks only when bytes have arrived |
 
 mod buffer;
@@ -31,6 +33,7 @@ mod driver;
 mod file;
 mod listener;
 mod operation;
+mod outcomes;
 mod pipe;
 mod receive;
 mod remote;
@@ -41,6 +44,7 @@ mod sync;
 mod task;
 mod timer;
 mod traffic;
+mod uncancelled;
 mod unix_socket;
 mod wait_line;
 
@@ -48,6 +52,7 @@ pub use buffer::{Buffer, BufferPool, PAGE_BYTES};
 pub use file::{File, Guarded};
 pub use listener::{Address, AddressError, ListenError, ListenOptions, Listener};
 pub use operation::IoBuffer;
+pub use outcomes::{Outcome, Outcomes};
 pub use pipe::Pipe;
 pub use receive::{ReceiveBuffers, ReceivedChunk};
 pub use remote::Remote;
@@ -56,4 +61,5 @@ pub use setup::SetupError;
 pub use socket::{PeerProcess, SendAmount, Socket, is_interruption};
 pub use task::JoinHandle;
 pub use timer::{Deadline, Elapsed, Limited, Sleep};
+pub use uncancelled::Uncancelled;
 pub use wait_line::WaitLine;

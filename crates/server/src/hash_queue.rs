@@ -2,36 +2,32 @@
 //! Nobody waits for anybody for long: what is there at the end of the turn is hashed. What is alone then gets one more turn, which the
 //! ring begins at once, without sleeping, and then is hashed, alone or not.
 
-use buddy_ring::{Buffer, Ring};
+use buddy_ring::{Buffer, Outcomes, Ring};
 use buddy_store::Hasher;
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 
 /// Fewer bytes than this are hashed at once: waiting for the end of the turn would cost more than it saves.
 const BYTES_MIN: usize = 4 * 1024;
+
+/// Room for this many pieces is kept from turn to turn.
+const CAPACITY_KEPT: usize = 256;
 
 /// What is to be hashed at the end of the turn.
 #[derive(Default)]
 pub(crate) struct HashQueue {
     queued: RefCell<Vec<Queued>>,
+    hashed: Outcomes<(Hasher, Buffer)>,
 }
 
 struct Queued {
     hasher: Hasher,
     buffer: Buffer,
     range: Range<usize>,
-    done: Rc<Done>,
+    key: usize,
     /// It was alone at the end of a turn.
     has_waited: bool,
-}
-
-#[derive(Default)]
-struct Done {
-    result: Cell<Option<(Hasher, Buffer)>>,
-    waker: Cell<Option<Waker>>,
 }
 
 impl HashQueue {
@@ -49,45 +45,30 @@ impl HashQueue {
             hasher.update(buffer.get(range).unwrap_or_default());
             return (hasher, buffer);
         }
-        let done = Rc::new(Done::default());
-        self.queued.borrow_mut().push(Queued { hasher, buffer, range, done: Rc::clone(&done), has_waited: false });
-        poll_fn(|context| match done.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                done.waker.set(Some(context.waker().clone()));
-                Poll::Pending
-            }
-        })
-        .await
+        let key = self.hashed.expect();
+        self.queued.borrow_mut().push(Queued { hasher, buffer, range, key, has_waited: false });
+        self.hashed.wait(key).await
     }
 
     fn run(&self) {
-        match &mut self.queued.borrow_mut()[..] {
+        let mut queued = self.queued.borrow_mut();
+        match &mut queued[..] {
             [] => return,
             [alone] if !alone.has_waited => {
                 alone.has_waited = true;
                 // Whoever is woken looks, and waits again: the ring does not sleep before that.
-                return alone.done.wake();
+                return self.hashed.wake(alone.key);
             }
             _ => {}
         }
-        let mut queued = std::mem::take(&mut *self.queued.borrow_mut());
         Hasher::update_together(queued.iter_mut().map(|piece| {
             let bytes = piece.buffer.get(piece.range.clone()).unwrap_or_default();
             (&mut piece.hasher, bytes)
         }));
-        for Queued { hasher, buffer, done, .. } in queued {
-            done.result.set(Some((hasher, buffer)));
-            done.wake();
+        for Queued { hasher, buffer, key, .. } in queued.drain(..) {
+            self.hashed.finish(key, (hasher, buffer));
         }
-    }
-}
-
-impl Done {
-    fn wake(&self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+        queued.shrink_to(CAPACITY_KEPT);
     }
 }
 
@@ -96,6 +77,7 @@ mod tests {
     use super::*;
     use buddy_ring::{BufferPool, Runtime};
     use buddy_store::Hash;
+    use std::cell::Cell;
 
     /// Pieces of many messages, some below the limit, some whose connection is gone before they were hashed.
     #[test]

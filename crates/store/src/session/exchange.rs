@@ -6,28 +6,17 @@
 use super::pools::Pools;
 use crate::extent::SizeClass;
 use crate::messages::{RECALL_SLOTS, Reply, Request, RequestId, WriteFailure, WriteNumber};
-use buddy_ring::{Remote, Ring, WaitLine};
-use slab::Slab;
+use buddy_ring::{Outcomes, Remote, Ring, WaitLine};
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-
-/// A request without its reply.
-enum Waiting {
-    Asked(Option<Waker>),
-    Answered(Reply),
-    /// Nobody waits any more.
-    Abandoned,
-}
 
 /// A worker's side of its two queues.
 pub(crate) struct Exchange {
     ring: Ring,
     requests: RefCell<rtrb::Producer<Request>>,
     controller: Remote,
-    waiting: RefCell<Slab<Waiting>>,
+    /// Requests without their replies, and replies that nobody has taken yet.
+    replies: Outcomes<Reply>,
     requests_max: usize,
     line: WaitLine,
     /// Something was sent in this turn.
@@ -53,7 +42,7 @@ impl Exchange {
             ring: ring.clone(),
             requests: RefCell::new(requests),
             controller,
-            waiting: RefCell::default(),
+            replies: Outcomes::default(),
             requests_max,
             line: WaitLine::default(),
             sent: Cell::new(false),
@@ -68,7 +57,7 @@ impl Exchange {
             self.line.wait_for(|| self.has_room().then_some(())).await;
         }
         let key = self.send(make);
-        Answer { exchange: self, key }.await
+        self.reply(key).await
     }
 
     /// Sends an `Occupy` ahead of its bytes, unless too many requests are outstanding.
@@ -84,15 +73,20 @@ impl Exchange {
     /// Says what became of an announced write, and waits for the reply.
     pub(super) async fn report(&self, announced: Announced, failure: Option<WriteFailure>) -> Reply {
         self.push(Request::Written { write: announced.write, failure });
-        Answer { exchange: self, key: announced.key }.await
+        self.reply(announced.key).await
+    }
+
+    async fn reply(&self, key: usize) -> Reply {
+        let _room = MakesRoom(&self.line);
+        self.replies.wait(key).await
     }
 
     fn has_room(&self) -> bool {
-        self.waiting.borrow().len() < self.requests_max
+        self.replies.len() < self.requests_max
     }
 
     fn send(&self, make: impl FnOnce(RequestId) -> Request) -> usize {
-        let key = self.waiting.borrow_mut().insert(Waiting::Asked(None));
+        let key = self.replies.expect();
         self.push(make(RequestId::try_from(key).unwrap_or(RequestId::MAX)));
         key
     }
@@ -118,40 +112,25 @@ impl Exchange {
     }
 
     fn answer(&self, key: usize, reply: Reply, pools: &Pools) {
-        let mut waiting = self.waiting.borrow_mut();
-        let Some(slot) = waiting.get_mut(key) else { return };
-        match std::mem::replace(slot, Waiting::Abandoned) {
-            Waiting::Asked(waker) => {
-                *slot = Waiting::Answered(reply);
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-            }
-            Waiting::Abandoned | Waiting::Answered(_) => {
-                waiting.remove(key);
-                drop(waiting);
-                self.line.wake_first();
-                // What nobody waits for must not be lost.
-                if let Reply::Allocated { runs, .. } = reply {
-                    pools.put_runs(runs);
-                }
-            }
+        let Some(unheard) = self.replies.finish(key, reply) else { return };
+        self.line.wake_first();
+        // What nobody waits for must not be lost.
+        if let Reply::Allocated { runs, .. } = unheard {
+            pools.put_runs(runs);
         }
     }
 
     /// Returns every blank extent of a class, even if there is none.
     fn answer_recall(&self, class: SizeClass, pools: &Pools) {
         let runs = pools.take_all(class);
-        debug_assert!(self.waiting.borrow().len() < self.requests_max + RECALL_SLOTS, "one recall a class");
+        debug_assert!(self.replies.len() < self.requests_max + RECALL_SLOTS, "one recall a class");
         let key = self.send(|id| Request::Return { id, runs, recalled: true });
-        if let Some(slot) = self.waiting.borrow_mut().get_mut(key) {
-            *slot = Waiting::Abandoned;
-        }
+        drop(self.replies.wait(key));
     }
 
     /// Requests that wait for their reply.
     pub(crate) fn outstanding(&self) -> usize {
-        self.waiting.borrow().len()
+        self.replies.len()
     }
 
     /// Wakes the controller, if it sleeps and was sent something.
@@ -170,43 +149,11 @@ impl Exchange {
     }
 }
 
-/// Waits for one reply.
-struct Answer<'a> {
-    exchange: &'a Exchange,
-    key: usize,
-}
+/// Lets the next in line look for room when a request is over, or nobody waits for it any more.
+struct MakesRoom<'a>(&'a WaitLine);
 
-impl Future for Answer<'_> {
-    type Output = Reply;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
-        let mut waiting = self.exchange.waiting.borrow_mut();
-        match waiting.get_mut(self.key) {
-            Some(slot @ Waiting::Answered(_)) => match std::mem::replace(slot, Waiting::Abandoned) {
-                Waiting::Answered(reply) => Poll::Ready(reply),
-                _ => Poll::Pending,
-            },
-            Some(slot) => {
-                *slot = Waiting::Asked(Some(context.waker().clone()));
-                Poll::Pending
-            }
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl Drop for Answer<'_> {
+impl Drop for MakesRoom<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.exchange.waiting.borrow_mut();
-        let Some(slot) = waiting.get_mut(self.key) else { return };
-        match slot {
-            // The reply is still to come.
-            Waiting::Asked(_) => *slot = Waiting::Abandoned,
-            Waiting::Answered(_) | Waiting::Abandoned => {
-                waiting.remove(self.key);
-                drop(waiting);
-                self.exchange.line.wake_first();
-            }
-        }
+        self.0.wake_first();
     }
 }

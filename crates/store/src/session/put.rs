@@ -1,7 +1,7 @@
 //! Storing a block.
 //!
-//! An extent belongs to the operation that uses it, never to a connection: once a block is complete, storing it is a task of
-//! its own that runs to its end, whoever still waits for it. The extent is the write's until that completes, then the request's
+//! An extent belongs to the operation that uses it, never to a connection: once a block is complete, storing it runs to its end,
+//! whoever still waits for it. The extent is the write's until that completes, then the request's
 //! until `Occupied` or `Failed` arrives; only then may it go back to a pool. Where the name goes ahead of the bytes and the write
 //! fails, the extent is the controller's: a frame may name it.
 
@@ -16,6 +16,8 @@ use crate::index::IndexReader;
 use crate::messages::{Refusal, Reply, Request, WriteFailure};
 use crate::record::Record;
 use buddy_ring::Buffer;
+use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::rc::Rc;
 
@@ -52,19 +54,11 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             // Nobody would wait for it, nor see to its extent.
             return Err(StoreError::Busy);
         }
-        let seen = look_up.seen;
-        let session = Rc::clone(self);
-        self.storing.set(self.storing.get() + 1);
-        self.ring
-            .spawn(async move {
-                let result = session.store(hash, buffer, length, seen).await;
-                session.storing.set(session.storing.get() - 1);
-                result
-            })
-            .await
+        self.ring.uncancelled(Rc::clone(self).store(hash, buffer, length, look_up.seen)).await
     }
 
-    async fn store(self: &Rc<Self>, hash: Hash, buffer: Buffer, length: u32, seen: u64) -> Result<Stored, StoreError> {
+    async fn store(self: Rc<Self>, hash: Hash, buffer: Buffer, length: u32, seen: u64) -> Result<Stored, StoreError> {
+        let _storing = Storing::begin(&self.storing);
         let Some(class) = SizeClass::for_length(length) else {
             return self.bind(Name { hash, record: Record::EMPTY, seen }, None).await;
         };
@@ -102,14 +96,14 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     }
 
     /// Writes a block to a blank extent.
-    async fn write(&self, name: Name, extent: Extent, mut buffer: Buffer) -> Written {
+    fn write(&self, name: Name, extent: Extent, mut buffer: Buffer) -> impl Future<Output = Written> {
         let (record, length) = (name.record, name.record.length());
         let bytes = usize::try_from(record.written_bytes()).unwrap_or(usize::MAX);
         // What the buffer held before is nobody's business, on disk either.
         if let Some(padding) = buffer.get_mut(length as usize..bytes) {
             padding.fill(0);
         }
-        self.writes.write(name, extent.offset(), buffer, bytes).await
+        self.writes.write(name, extent.offset(), buffer, bytes)
     }
 
     /// Sees to an extent that could not be written, unless `reply`, to the name that went ahead of it, says that the controller does.
@@ -154,6 +148,22 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 _ => return Err(StoreError::Internal("an unexpected reply to Occupy")),
             }
         }
+    }
+}
+
+/// Counts a block among those that are being stored.
+struct Storing<'a>(&'a Cell<usize>);
+
+impl Storing<'_> {
+    fn begin(storing: &Cell<usize>) -> Storing<'_> {
+        storing.set(storing.get() + 1);
+        Storing(storing)
+    }
+}
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 

@@ -8,13 +8,11 @@ use crate::files::{BlockFile, Parts, write_fully};
 use crate::hash::Hash;
 use crate::messages::Request;
 use crate::record::Record;
-use buddy_ring::{Buffer, Ring};
+use buddy_ring::{Buffer, Outcomes, Ring};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 
 /// One write takes at most this many bytes …
 const WRITE_BYTES_MAX: usize = 1 << 20;
@@ -24,6 +22,9 @@ const WRITE_PARTS_MAX: usize = 128;
 /// While a write is under way blocks that are ready wait for each other, until there are this many bytes: neighbours then go out
 /// as one write.
 const GATHERED_BYTES: usize = 128 << 10;
+
+/// Room for this many blocks is kept from turn to turn.
+const CAPACITY_KEPT: usize = 256;
 
 /// Blocks of up to this many bytes are announced when their write begins.
 const ANNOUNCED_BYTES_MAX: usize = 64 << 10;
@@ -54,23 +55,15 @@ struct Queued {
     offset: u64,
     buffer: Buffer,
     bytes: usize,
-    done: Rc<Done>,
+    /// Of what becomes of it.
+    key: usize,
 }
 
-#[derive(Default)]
-struct Done {
-    announced: Cell<Option<Announced>>,
-    result: Cell<Option<io::Result<()>>>,
-    waker: Cell<Option<Waker>>,
-}
-
-impl Done {
-    fn finish(&self, result: io::Result<()>) {
-        self.result.set(Some(result));
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
+/// A block that is being written.
+struct Started {
+    offset: u64,
+    announced: Option<Announced>,
+    key: usize,
 }
 
 /// Blocks to be written at the end of the turn.
@@ -80,6 +73,7 @@ pub(super) struct WriteQueue<F> {
     exchange: Rc<Exchange>,
     durable: bool,
     queued: RefCell<Vec<Queued>>,
+    outcomes: Outcomes<Written>,
     queued_bytes: Cell<usize>,
     /// Writes under way.
     in_flight: Cell<usize>,
@@ -96,6 +90,7 @@ impl<F: BlockFile> WriteQueue<F> {
             exchange: Rc::clone(exchange),
             durable,
             queued: RefCell::default(),
+            outcomes: Outcomes::default(),
             queued_bytes: Cell::new(0),
             in_flight: Cell::new(0),
             unnamed: Cell::new(0),
@@ -109,15 +104,18 @@ impl<F: BlockFile> WriteQueue<F> {
 
     /// Writes the first `bytes` of `buffer`, whole pages, at `offset`, where the block of this name will lie. It is written even
     /// where the future is dropped.
-    pub(super) async fn write(&self, name: Name, offset: u64, buffer: Buffer, bytes: usize) -> Written {
-        let done = Rc::new(Done::default());
+    pub(super) fn write(&self, name: Name, offset: u64, buffer: Buffer, bytes: usize) -> impl Future<Output = Written> {
+        let key = self.outcomes.expect();
         self.queued_bytes.set(self.queued_bytes.get() + bytes);
         let name_follows = name_follows(bytes);
         self.unnamed.set(self.unnamed.get() + usize::from(name_follows));
-        self.queued.borrow_mut().push(Queued { name, offset, buffer, bytes, done: Rc::clone(&done) });
-        let result = Outcome { done: Rc::clone(&done) }.await;
-        self.unnamed.set(self.unnamed.get() - usize::from(name_follows));
-        Written { result, announced: done.announced.take() }
+        self.queued.borrow_mut().push(Queued { name, offset, buffer, bytes, key });
+        // Not an `async fn`, which would keep room for what is queued by now.
+        async move {
+            let written = self.outcomes.wait(key).await;
+            self.unnamed.set(self.unnamed.get() - usize::from(name_follows));
+            written
+        }
     }
 
     /// Sends what was queued on its way, unless it is little and a write is under way already. To be called at the end of each
@@ -128,94 +126,71 @@ impl<F: BlockFile> WriteQueue<F> {
             return;
         }
         self.queued_bytes.set(0);
-        let queued = std::mem::take(&mut *self.queued.borrow_mut());
-        for_each_group(queued, |write| (write.offset, write.bytes), |group| self.start(group));
+        let mut queued = self.queued.borrow_mut();
+        queued.sort_unstable_by_key(|write| write.offset);
+        let mut rest = queued.drain(..);
+        while let together @ 1.. = first_group(rest.as_slice(), |write| (write.offset, write.bytes)) {
+            self.start(rest.by_ref().take(together), together);
+        }
+        drop(rest);
+        queued.shrink_to(CAPACITY_KEPT);
     }
 
-    fn start(self: &Rc<Self>, group: Vec<Queued>) {
-        for write in &group {
-            self.announce(write);
+    /// Writes `count` blocks that lie side by side.
+    fn start(self: &Rc<Self>, group: impl Iterator<Item = Queued>, count: usize) {
+        let (mut parts, mut started) = (Parts::with_capacity(count), Vec::with_capacity(count));
+        for write in group {
+            started.push(Started { offset: write.offset, announced: self.announce(&write), key: write.key });
+            parts.push((write.buffer, write.bytes));
         }
         let queue = Rc::clone(self);
-        self.ring.spawn(async move { queue.write_group(group).await }).detach();
+        self.ring.spawn(async move { queue.write_group(started, parts).await }).detach();
     }
 
     /// Tells the controller what is being written, if that can be.
-    fn announce(&self, write: &Queued) {
+    fn announce(&self, write: &Queued) -> Option<Announced> {
         if name_follows(write.bytes) {
-            return;
+            return None;
         }
         let Name { hash, record, seen } = write.name;
-        let announced =
-            self.exchange.announce(|id, write| Request::Occupy { id, hash, record, seen, write: Some(write) });
-        write.done.announced.set(announced);
+        self.exchange.announce(|id, write| Request::Occupy { id, hash, record, seen, write: Some(write) })
     }
 
-    async fn write_group(&self, group: Vec<Queued>) {
+    async fn write_group(&self, group: Vec<Started>, parts: Parts) {
         let Some(offset) = group.first().map(|first| first.offset) else { return };
-        let mut parts: Parts = Vec::with_capacity(group.len());
-        let mut waiting = Vec::with_capacity(group.len());
-        for write in group {
-            parts.push((write.buffer, write.bytes));
-            waiting.push((write.offset, write.done));
-        }
         self.in_flight.set(self.in_flight.get() + 1);
         let (result, parts) = write_fully(&self.file, parts, offset, self.durable).await;
         self.in_flight.set(self.in_flight.get() - 1);
         let alone = parts.len() == 1;
-        for ((offset, done), (buffer, bytes)) in waiting.into_iter().zip(parts) {
-            match &result {
-                Ok(()) => done.finish(Ok(())),
-                Err(error) if alone => done.finish(Err(repeat(error))),
+        for (Started { offset, announced, key }, (buffer, bytes)) in group.into_iter().zip(parts) {
+            let result = match &result {
+                Ok(()) => Ok(()),
+                Err(error) if alone => Err(repeat(error)),
                 // One bad place must not fail its neighbours: each is tried alone.
-                Err(_) => done.finish(write_fully(&self.file, vec![(buffer, bytes)], offset, self.durable).await.0),
-            }
+                Err(_) => write_fully(&self.file, vec![(buffer, bytes)], offset, self.durable).await.0,
+            };
+            self.outcomes.finish(key, Written { result, announced });
         }
     }
 }
 
-/// Lets `each` have groups of writes that lie side by side, none larger than one write may be. `place`: offset and bytes of a write.
-fn for_each_group<T>(mut writes: Vec<T>, place: impl Fn(&T) -> (u64, usize), mut each: impl FnMut(Vec<T>)) {
-    writes.sort_unstable_by_key(|write| place(write).0);
-    let mut group = Vec::new();
-    let (mut end, mut group_bytes) = (0, 0);
-    for write in writes {
-        let (offset, bytes) = place(&write);
-        let joins = offset == end && group_bytes + bytes <= WRITE_BYTES_MAX && group.len() < WRITE_PARTS_MAX;
-        if !joins && !group.is_empty() {
-            each(std::mem::take(&mut group));
-            group_bytes = 0;
-        }
-        end = offset + bytes as u64;
+/// How many of `writes`, ascending by offset, lie side by side from the first on and are no more than one write may be. `place`:
+/// offset and bytes of a write.
+fn first_group<T>(writes: &[T], place: impl Fn(&T) -> (u64, usize)) -> usize {
+    let mut next = writes.first().map_or(0, |first| place(first).0);
+    let mut group_bytes = 0;
+    let belongs = |write: &&T| {
+        let (offset, bytes) = place(write);
+        let joins = offset == next && group_bytes + bytes <= WRITE_BYTES_MAX;
+        next = offset + bytes as u64;
         group_bytes += bytes;
-        group.push(write);
-    }
-    if !group.is_empty() {
-        each(group);
-    }
+        joins
+    };
+    writes.iter().take(WRITE_PARTS_MAX).take_while(belongs).count()
 }
 
 fn repeat(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
-}
-
-/// Waits for a write.
-struct Outcome {
-    done: Rc<Done>,
-}
-
-impl Future for Outcome {
-    type Output = io::Result<()>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.done.result.take() {
-            Some(done) => Poll::Ready(done),
-            None => {
-                self.done.waker.set(Some(context.waker().clone()));
-                Poll::Pending
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -223,15 +198,19 @@ mod tests {
     use super::*;
 
     fn groups(writes: &[(u64, usize)]) -> Vec<Vec<(u64, usize)>> {
-        let mut groups = Vec::new();
-        for_each_group(writes.to_vec(), |write| *write, |group| groups.push(group));
+        let (mut groups, mut rest) = (Vec::new(), writes);
+        while !rest.is_empty() {
+            let (group, others) = rest.split_at(first_group(rest, |write| *write));
+            groups.push(group.to_vec());
+            rest = others;
+        }
         groups
     }
 
     #[test]
-    fn neighbours_are_one_write_in_whatever_order_they_come() {
+    fn neighbours_are_one_write() {
         assert_eq!(
-            groups(&[(12_288, 4096), (0, 4096), (65_536, 8192), (4096, 8192)]),
+            groups(&[(0, 4096), (4096, 8192), (12_288, 4096), (65_536, 8192)]),
             [vec![(0, 4096), (4096, 8192), (12_288, 4096)], vec![(65_536, 8192)]]
         );
         assert_eq!(groups(&[]), Vec::<Vec<_>>::new());
