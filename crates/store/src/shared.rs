@@ -29,12 +29,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a store with these settings, whose generations hold at least `names` names.
+    /// For a store with these settings.
     #[must_use]
-    pub fn new(settings: &Settings, names: usize) -> Arc<Shared> {
-        let entries = settings.generation_size_max().changes_max().max(names);
+    pub fn new(settings: &Settings) -> Arc<Shared> {
         Arc::new(Shared {
-            names: Names::new(entries),
+            names: Names::new(settings.generation_size_max().changes_max()),
             clock: Clock::new(settings.workers, settings.pins_max),
             health: Health::default(),
             recent_reads: RecentReads::new(settings.recent_reads),

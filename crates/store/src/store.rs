@@ -100,7 +100,7 @@ impl Store {
         };
         let index = MdbxIndex::open(&directory.index_path()).map_err(RecoveryError::from)?;
         let recovered = recover_on_own_ring(&directory, &index, settings)?;
-        let shared = Shared::new(settings, recovered.damage.as_ref().map_or(0, |damage| damage.names.len()));
+        let shared = Shared::new(settings);
         shared.statistics.set_index_sizes(index.sizes());
         shared.add_quarantined(recovered.quarantined.iter().copied());
         match &recovered.damage {
@@ -230,11 +230,7 @@ fn new_store_id() -> Result<StoreId, RecoveryError> {
 
 /// Publishes the names that cannot be brought into the index, and forbids writing.
 pub(crate) fn open_read_only(shared: &Shared, damage: &Damage) {
-    let stages = shared.names.load();
-    for (_, hash, state) in damage.names.latest() {
-        let taken = stages.active().insert(&hash, state);
-        debug_assert!(taken, "generations were made large enough for them");
-    }
+    shared.names.publish(Arc::clone(&damage.names));
     shared.health.distrust_data();
     shared.health.turn_read_only(damage.reason.clone());
 }

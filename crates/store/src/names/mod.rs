@@ -91,6 +91,14 @@ impl Names {
         Ok((record, seen))
     }
 
+    /// Publishes names that were gathered before anybody could look, in place of the active generation.
+    pub fn publish(&self, names: Arc<Generation>) {
+        let stages = self.stages.load_full();
+        debug_assert!(stages.active.is_empty(), "names would be lost");
+        let (sealed, dropped) = (stages.sealed.clone(), stages.dropped);
+        self.stages.store(Arc::new(Stages { active: names, sealed, dropped }));
+    }
+
     /// Makes the active generation the sealed one and installs an empty one. Does nothing while one is sealed.
     pub fn seal(&self) -> Option<Arc<Generation>> {
         let stages = self.stages.load_full();

@@ -130,8 +130,7 @@ impl World {
         let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring));
         create_if_new(&self.index, &data, &journal, self.journal_bytes, [7; 16]).await?;
         let recovered = recover(ring, &self.index, &data, &journal, &self.settings).await?;
-        let damaged_names = recovered.damage.as_ref().map_or(0, |damage| damage.names.len());
-        let shared = Shared::new(&self.settings, damaged_names);
+        let shared = Shared::new(&self.settings);
         shared.add_quarantined(recovered.quarantined);
         if let Some(damage) = &recovered.damage {
             crate::store::open_read_only(&shared, damage);
