@@ -8,9 +8,11 @@
 //! | `serve`, `check`, `bench` | the commands |
 //! | `access`, `tokens` | who may do what; the command `token` |
 //! | `logging`, `output` | messages for the operator; what commands print |
+//! | `bus_error` | what is said when the index cannot be read any more |
 
 mod access;
 mod bench;
+mod bus_error;
 mod check;
 mod config;
 mod environment;
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
     // Programs that are built for tests can be told where to die.
     let _crash_points = fail::has_failpoints().then(fail::FailScenario::setup);
     outlive_file_size_limits();
+    bus_error::explain();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
         Some(Command::Bench(arguments)) => bench::run(*arguments),
         Some(Command::Token(arguments)) => tokens::run(&arguments),
     };
+    logging::finish();
     outcome.unwrap_or_else(|failure| {
         output::complain(&failure);
         ExitCode::FAILURE

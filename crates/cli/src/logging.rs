@@ -1,9 +1,23 @@
-//! Messages for the operator, on standard error.
+//! Messages for the operator, on standard error. A thread of its own writes them: whoever has something to say never waits for a pipe
+//! that nobody reads.
 
 use crate::Failure;
 use crate::options::LogFormat;
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+
+/// Messages that wait to be written; where there are more, the newest are lost.
+const WAITING_MAX: usize = 1024;
+
+/// The writing thread, once there is one.
+static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Has what waits written before the process ends, as far as that takes no longer than a second.
+pub(crate) fn finish() {
+    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
 
 /// Begins to log messages of `level` and above.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
@@ -11,9 +25,11 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
         .parse()
         .map_err(|_| Failure(format!("log-level is \"{level}\": it must be error, warn, info, debug or trace")))?;
     let filter = EnvFilter::default().add_directive(level.into());
+    let writer = NonBlockingBuilder::default().buffered_lines_limit(WAITING_MAX).thread_name("log");
+    let (writer, guard) = writer.finish(std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_target(false)
         // It would be said on the very stream that cannot be written, and end the process.
         .log_internal_errors(false)
@@ -22,5 +38,6 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    *WRITER.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     started.map_err(Failure::from_display)
 }

@@ -98,6 +98,7 @@ fn heed_signals(drain: Arc<OnceLock<Drain>>, again: Again) -> Result<(), Failure
                 }
                 _ => {
                     tracing::warn!(signal, "stopped at once");
+                    logging::finish();
                     std::process::exit(EXIT_INTERRUPTED);
                 }
             }

@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs::File;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -87,6 +88,25 @@ fn a_log_that_cannot_be_written_does_not_end_the_server() {
         server.stop();
         check(directory.path());
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let directory = directory();
+    // Full from the beginning, and somebody has the other end.
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let mut server = Mute::start(program().stderr(writer), directory.path());
+    let mut client = server.connect();
+    for number in 0..50 {
+        client.put_block(&bytes(number, 4096));
+        assert_eq!(client.request("BREW", "/", &[], b"").status, 405);
+    }
+    drop(client);
+    server.stop();
+    check(directory.path());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Disks in memory that log what is done to them: files of a FUSE file system of this very process, below loop devices. Reading takes as
-//! long as a test wants.
+//! long as a test wants, and they fail when it says so.
 //!
 //! A write is in the log before it is confirmed, and so is a flush. So of what happened before this process saw an answer nothing
 //! lies beyond the log's length at that time: answers and the log have one clock. One thread serves all disks, one request after the
@@ -14,7 +14,7 @@ use fuser::{
 };
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +29,7 @@ struct State {
     now: Mutex<Now>,
     length: AtomicUsize,
     held: Mutex<Held>,
+    failing: AtomicBool,
 }
 
 /// Reads that are not answered.
@@ -90,6 +91,11 @@ impl Disks {
     pub fn hold_reads(&self, disk: usize) -> HeldReads {
         self.state.held.lock().unwrap().disk = Some(disk);
         HeldReads(Arc::clone(&self.state))
+    }
+
+    /// Lets everything that is read or written from now on fail, on all disks, or succeed again.
+    pub fn fail(&self, failing: bool) {
+        self.state.failing.store(failing, Ordering::SeqCst);
     }
 
     /// What happened since the log began.
@@ -197,6 +203,9 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if self.state.failing.load(Ordering::SeqCst) {
+            return reply.error(Errno::EIO);
+        }
         let mut bytes = vec![0; usize::try_from(u64::from(size).min(self.bytes.saturating_sub(offset))).unwrap()];
         let now = self.state.now.lock().unwrap();
         let Some(image) = Files::disk(inode).and_then(|disk| now.disks.get(disk)) else {
@@ -223,6 +232,9 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        if self.state.failing.load(Ordering::SeqCst) {
+            return reply.error(Errno::EIO);
+        }
         let mut now = self.state.now.lock().unwrap();
         let Some(disk) = Files::disk(inode).filter(|disk| *disk < now.disks.len()) else {
             return reply.error(Errno::EIO);
@@ -237,6 +249,7 @@ impl Filesystem for Files {
 
     fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         match Files::disk(inode) {
+            Some(_) if self.state.failing.load(Ordering::SeqCst) => return reply.error(Errno::EIO),
             Some(disk) => self.state.log(&mut self.state.now.lock().unwrap(), Entry::Flush { disk }),
             None => return reply.error(Errno::EIO),
         }

@@ -99,6 +99,12 @@ impl Mount {
         mounted
     }
 
+    /// Unmounts it and mounts it again: the file system recovers from its own journal.
+    pub fn again(&mut self) -> Result<(), String> {
+        self.unmount()?;
+        self.mount()
+    }
+
     fn unmount(&mut self) -> Result<(), String> {
         unmount(&self.path)?;
         self.mounted = false;
@@ -180,8 +186,7 @@ impl FileSystem {
 
     /// Power is back: the file system recovers from its own journal.
     pub fn mount_again(&mut self) {
-        self.mount.unmount().unwrap();
-        self.mount.mount().unwrap();
+        self.mount.again().unwrap();
     }
 }
 

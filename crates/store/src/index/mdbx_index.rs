@@ -2,6 +2,7 @@
 
 use super::creation;
 use super::environment::{Environment, Table};
+use super::kept_snapshot::KeptSnapshot;
 use super::transaction::{ReadTransaction, Sought, WriteTransaction};
 use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
 use crate::files::{is_no_space, set_aside, write_out};
@@ -31,6 +32,7 @@ const NAMES_IN_A_LEAP: u64 = 64 * 256;
 pub struct MdbxIndex {
     environment: Arc<Environment>,
     tables: Tables,
+    kept: Arc<KeptSnapshot>,
 }
 
 #[derive(Clone, Copy)]
@@ -69,7 +71,12 @@ impl MdbxIndex {
         let mut transaction = environment.writer()?;
         let tables = Tables::open(|name| transaction.table(name))?;
         transaction.commit()?;
-        Ok(MdbxIndex { environment: Arc::new(environment), tables })
+        MdbxIndex::of(Arc::new(environment), tables)
+    }
+
+    fn of(environment: Arc<Environment>, tables: Tables) -> Result<MdbxIndex, IndexError> {
+        let kept = Arc::new(KeptSnapshot::new(environment.reader()?));
+        Ok(MdbxIndex { environment, tables, kept })
     }
 
     /// Opens the index file at `path`, which must exist, without ever changing it.
@@ -83,7 +90,7 @@ impl MdbxIndex {
         transaction.renew()?;
         let tables = Tables::open(|name| transaction.table(name))?;
         transaction.commit()?;
-        Ok(MdbxIndex { environment, tables })
+        MdbxIndex::of(environment, tables)
     }
 }
 
@@ -134,15 +141,18 @@ impl Index for MdbxIndex {
     type Transaction<'a> = MdbxTransaction<'a>;
 
     fn reader(&self) -> Result<MdbxReader, IndexError> {
-        Ok(MdbxReader { transaction: self.environment.reader()?, tables: self.tables, generation: 0 })
+        Ok(MdbxReader {
+            transaction: self.environment.reader()?,
+            kept: Arc::clone(&self.kept),
+            tables: self.tables,
+            generation: 0,
+        })
     }
 
     fn begin(&self) -> Result<MdbxTransaction<'_>, IndexError> {
-        Ok(MdbxTransaction {
-            transaction: self.environment.writer()?,
-            environment: &self.environment,
-            tables: self.tables,
-        })
+        let transaction = self.environment.writer()?;
+        self.kept.take()?;
+        Ok(MdbxTransaction { transaction, index: self })
     }
 
     /// What is needed grows with what is stored, and the data file would have taken the last space of the disk long before the
@@ -175,34 +185,45 @@ fn bytes_needed(live: u64, names: u64) -> u64 {
 /// Looks names up in libmdbx.
 pub struct MdbxReader {
     transaction: ReadTransaction,
+    kept: Arc<KeptSnapshot>,
     tables: Tables,
     /// The generation for which the present snapshot was taken.
     generation: u64,
 }
 
 impl MdbxReader {
-    /// A snapshot that will do for `generation`: taken after it was first passed.
-    fn snapshot(&mut self, generation: u64) -> Result<&ReadTransaction, IndexError> {
-        if !self.transaction.is_live() || self.generation != generation {
-            self.transaction.renew()?;
-            self.generation = generation;
+    /// Reads in a snapshot that will do for `generation`: taken after it was first passed.
+    fn read_for<T>(
+        &mut self,
+        generation: u64,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        if self.transaction.is_live() && self.generation == generation {
+            return read(&self.transaction);
         }
-        Ok(&self.transaction)
+        self.generation = generation;
+        self.read_afresh(read)
     }
 
-    fn fresh(&mut self) -> Result<&ReadTransaction, IndexError> {
-        self.transaction.renew()?;
-        Ok(&self.transaction)
+    /// Reads what was committed last, or what is kept where that cannot be had any more.
+    fn read_afresh<T>(
+        &mut self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        match self.transaction.renew() {
+            Ok(()) => read(&self.transaction),
+            Err(error) => self.kept.read(read).unwrap_or(Err(error)),
+        }
     }
 }
 
 impl IndexReader for MdbxReader {
     fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError> {
         let blocks = self.tables.blocks;
-        match self.snapshot(generation)?.seek(blocks, hash.as_bytes())? {
+        self.read_for(generation, |transaction| match transaction.seek(blocks, hash.as_bytes())? {
             Sought::Found(row) => codec::decode_record(hash, row).map(Some),
             Sought::Absent { before, after } => codec::check_absence(hash, before, after).map(|()| None),
-        }
+        })
     }
 
     fn rest(&mut self) {
@@ -211,41 +232,46 @@ impl IndexReader for MdbxReader {
 
     fn meta(&mut self) -> Result<Option<Meta>, IndexError> {
         let table = self.tables.meta;
-        let transaction = self.fresh()?;
-        codec::decode_meta(|name| transaction.get(table, name.as_bytes()))
+        self.read_afresh(|transaction| codec::decode_meta(|name| transaction.get(table, name.as_bytes())))
     }
 
     fn block_count(&mut self) -> Result<u64, IndexError> {
         let blocks = self.tables.blocks;
-        self.fresh()?.table_rows(blocks)
+        self.read_afresh(|transaction| transaction.table_rows(blocks))
     }
 
     fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {
         let pages = self.tables.pages;
-        self.fresh()?.for_each(pages, None, |key, row| {
-            let macroblock = codec::decode_macroblock(key)?;
-            each(macroblock, codec::decode_page_map(macroblock, row)?);
-            Ok(true)
+        self.read_afresh(|transaction| {
+            transaction.for_each(pages, None, |key, row| {
+                let macroblock = codec::decode_macroblock(key)?;
+                each(macroblock, codec::decode_page_map(macroblock, row)?);
+                Ok(true)
+            })
         })
     }
 
     fn quarantined(&mut self, each: &mut dyn FnMut(Quarantined)) -> Result<(), IndexError> {
         let quarantine = self.tables.quarantine;
-        self.fresh()?.for_each(quarantine, None, |key, row| {
-            each(codec::decode_quarantined(key, row)?);
-            Ok(true)
+        self.read_afresh(|transaction| {
+            transaction.for_each(quarantine, None, |key, row| {
+                each(codec::decode_quarantined(key, row)?);
+                Ok(true)
+            })
         })
     }
 
     fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError> {
         let blocks = self.tables.blocks;
         let mut names = Vec::with_capacity(count);
-        self.fresh()?.for_each(blocks, after.map(|hash| &hash.as_bytes()[..]), |key, _| {
-            let hash = codec::decode_hash(key)?;
-            if Some(&hash) != after {
-                names.push(hash);
-            }
-            Ok(names.len() < count)
+        self.read_afresh(|transaction| {
+            transaction.for_each(blocks, after.map(|hash| &hash.as_bytes()[..]), |key, _| {
+                let hash = codec::decode_hash(key)?;
+                if Some(&hash) != after {
+                    names.push(hash);
+                }
+                Ok(names.len() < count)
+            })
         })?;
         self.rest();
         Ok(names)
@@ -259,21 +285,25 @@ impl IndexReader for MdbxReader {
     ) -> Result<Vec<(Hash, Record)>, IndexError> {
         let table = self.tables.blocks;
         let mut blocks = Vec::with_capacity(count);
-        self.snapshot(generation)?.for_each(table, after.map(|hash| &hash.as_bytes()[..]), |key, row| {
-            let hash = codec::decode_hash(key)?;
-            if Some(&hash) != after {
-                blocks.push((hash, codec::decode_record(&hash, row)?));
-            }
-            Ok(blocks.len() < count)
+        self.read_for(generation, |transaction| {
+            transaction.for_each(table, after.map(|hash| &hash.as_bytes()[..]), |key, row| {
+                let hash = codec::decode_hash(key)?;
+                if Some(&hash) != after {
+                    blocks.push((hash, codec::decode_record(&hash, row)?));
+                }
+                Ok(blocks.len() < count)
+            })
         })?;
         Ok(blocks)
     }
 
     fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
         let blocks = self.tables.blocks;
-        self.fresh()?.for_each(blocks, None, |key, row| {
-            let hash = codec::decode_hash(key)?;
-            Ok(each(hash, codec::decode_record(&hash, row)))
+        self.read_afresh(|transaction| {
+            transaction.for_each(blocks, None, |key, row| {
+                let hash = codec::decode_hash(key)?;
+                Ok(each(hash, codec::decode_record(&hash, row)))
+            })
         })
     }
 }
@@ -281,27 +311,28 @@ impl IndexReader for MdbxReader {
 /// A change to the index in libmdbx.
 pub struct MdbxTransaction<'a> {
     transaction: WriteTransaction<'a>,
-    environment: &'a Environment,
-    tables: Tables,
+    index: &'a MdbxIndex,
 }
 
 impl IndexTransaction for MdbxTransaction<'_> {
     fn block(&self, hash: &Hash) -> Result<Option<Record>, IndexError> {
-        let row = self.transaction.get_near(self.tables.blocks, hash.as_bytes())?;
+        let row = self.transaction.get_near(self.index.tables.blocks, hash.as_bytes())?;
         row.map(|row| codec::decode_record(hash, row)).transpose()
     }
 
     fn set_block(&mut self, hash: &Hash, record: Option<Record>) -> Result<(), IndexError> {
         match record {
-            Some(record) => {
-                self.transaction.put_near(self.tables.blocks, hash.as_bytes(), &codec::encode_record(hash, record))
-            }
-            None => self.transaction.delete(self.tables.blocks, hash.as_bytes()),
+            Some(record) => self.transaction.put_near(
+                self.index.tables.blocks,
+                hash.as_bytes(),
+                &codec::encode_record(hash, record),
+            ),
+            None => self.transaction.delete(self.index.tables.blocks, hash.as_bytes()),
         }
     }
 
     fn page_map(&self, macroblock: u64) -> Result<PageMap, IndexError> {
-        match self.transaction.get(self.tables.pages, &codec::encode_macroblock(macroblock)?)? {
+        match self.transaction.get(self.index.tables.pages, &codec::encode_macroblock(macroblock)?)? {
             Some(row) => codec::decode_page_map(macroblock, row),
             None => Ok(PageMap::EMPTY),
         }
@@ -310,32 +341,34 @@ impl IndexTransaction for MdbxTransaction<'_> {
     fn set_page_map(&mut self, macroblock: u64, map: PageMap) -> Result<(), IndexError> {
         let (key, row) = codec::encode_page_map(macroblock, map)?;
         if map.is_empty() {
-            self.transaction.delete(self.tables.pages, &key)
+            self.transaction.delete(self.index.tables.pages, &key)
         } else {
-            self.transaction.put(self.tables.pages, &key, &row)
+            self.transaction.put(self.index.tables.pages, &key, &row)
         }
     }
 
     fn set_quarantined(&mut self, quarantined: &Quarantined) -> Result<(), IndexError> {
         let (key, row) = codec::encode_quarantined(quarantined);
-        self.transaction.put(self.tables.quarantine, &key, &row)
+        self.transaction.put(self.index.tables.quarantine, &key, &row)
     }
 
     fn meta(&self) -> Result<Option<Meta>, IndexError> {
-        codec::decode_meta(|name| self.transaction.get(self.tables.meta, name.as_bytes()))
+        codec::decode_meta(|name| self.transaction.get(self.index.tables.meta, name.as_bytes()))
     }
 
     fn set_meta(&mut self, meta: &Meta) -> Result<(), IndexError> {
         codec::encode_meta(meta)
-            .try_for_each(|(name, row)| self.transaction.put(self.tables.meta, name.as_bytes(), &row))
+            .try_for_each(|(name, row)| self.transaction.put(self.index.tables.meta, name.as_bytes(), &row))
     }
 
     /// Most of a large change has gone into the page cache by now. Others write to the same disk, and would wait for all of it if it was
     /// flushed at once.
     fn commit(self) -> Result<(), IndexError> {
-        let file_bytes = self.environment.sizes()?.file_bytes;
-        write_out(self.environment.descriptor()?, file_bytes).map_err(system_error("written"))?;
-        self.transaction.commit()
+        let MdbxIndex { environment, kept, .. } = self.index;
+        write_out(environment.descriptor()?, environment.sizes()?.file_bytes).map_err(system_error("written"))?;
+        self.transaction.commit()?;
+        kept.give_up();
+        Ok(())
     }
 }
 

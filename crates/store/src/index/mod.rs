@@ -10,6 +10,7 @@ mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod kept_snapshot;
 mod locks;
 mod mdbx_index;
 mod totals;
