@@ -94,12 +94,13 @@ impl ReceiveBuffers {
         if !self.inner.ring.is_same(socket.ring()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket is another ring's"));
         }
-        // Who waits already comes first.
-        if self.inner.waiting.is_empty()
-            && self.inner.free.get() > 0
-            && let Some(chunk) = self.attempt(socket).await?
-        {
-            return Ok(chunk);
+        if self.inner.waiting.is_empty() && self.inner.free.get() > 0 {
+            if let Some(chunk) = self.attempt(socket).await? {
+                return Ok(chunk);
+            }
+        } else {
+            // Who waits already comes first. Only who has something to receive may join: the others would have to wait for its client.
+            socket.readable().await?;
         }
         // A place in line is kept until it is served: its bytes are there, so it is served at once when a buffer is.
         let place = self.inner.waiting.stand();

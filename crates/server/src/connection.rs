@@ -218,7 +218,7 @@ impl Connection {
     /// Answers one request.
     async fn answer(&mut self, head: &Head) -> Result<GoesOn, Broken> {
         self.requests += 1;
-        if head.body == BodyFraming::None {
+        if matches!(head.body, BodyFraming::None | BodyFraming::Length(0)) {
             // What follows is the next request's: it must not hold a buffer that others need while this one is answered.
             self.input.release_buffer();
         }

@@ -45,6 +45,37 @@ fn the_kernel_picks_buffers_and_receivers_wait_when_all_are_taken() {
     });
 }
 
+/// Who has nothing to receive yet stands in nobody's way.
+#[test]
+fn a_quiet_receiver_does_not_keep_others_from_their_buffers() {
+    let runtime = runtime();
+    let ring = runtime.ring();
+    runtime.block_on(async {
+        let buffers = ReceiveBuffers::new(&ring, 1, 4096).unwrap();
+        let (mut holder, mut first, quiet, mut last) =
+            (pair(&ring).await, pair(&ring).await, pair(&ring).await, pair(&ring).await);
+        holder.1.write_all(b"holder").unwrap();
+        let held = buffers.receive(&holder.0).await.unwrap();
+        first.1.write_all(b"first").unwrap();
+        last.1.write_all(b"last").unwrap();
+        let mut waiting = Vec::new();
+        for socket in [&first.0, &quiet.0, &last.0] {
+            let (buffers, socket) = (buffers.clone(), socket.clone());
+            waiting.push(ring.spawn(async move { buffers.receive(&socket).await.unwrap().to_vec() }));
+            ring.sleep(Duration::from_millis(2)).await;
+        }
+        drop(held);
+        let mut waiting = waiting.into_iter();
+        assert_eq!(waiting.next().unwrap().await, b"first");
+        let quiet_task = waiting.next().unwrap();
+        let served = ring.timeout(Duration::from_secs(5), waiting.next().unwrap()).await;
+        assert_eq!(served.expect("it waits for one that has nothing to receive"), b"last");
+        let mut quiet_peer = quiet.1;
+        quiet_peer.write_all(b"quiet").unwrap();
+        assert_eq!(quiet_task.await, b"quiet");
+    });
+}
+
 /// One that takes and gives back a buffer all the time does not keep others from theirs.
 #[test]
 fn a_busy_receiver_does_not_starve_others() {
