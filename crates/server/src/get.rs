@@ -45,7 +45,8 @@ pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> 
     let reply = BlockReply { connection, head, persistence, block };
     match found.record().extent() {
         Some(extent) if head.method == Method::Get => {
-            if block.range().end - block.range().start <= COPIED_BYTES_MAX {
+            // A small part of a block that is verified takes all of it into memory.
+            if found.must_read(block.range()).len() <= COPIED_BYTES_MAX as usize {
                 reply.send_small(found).await?;
             } else {
                 // In a box, so that an idle connection has no room for it.
@@ -142,7 +143,7 @@ impl BlockReply<'_> {
         self.write_head(&mut head);
         let (mut found, mut sent) = (found, 0);
         loop {
-            let (buffer, reply) = self.load_small(found, &head).await?;
+            let (buffer, reply) = self.load_small(found, &head).await.map_err(|error| begun(sent, error))?;
             let left = reply.start + sent..reply.end;
             if !self.connection.worker.reply_memory_is_scarce() {
                 self.connection.send(buffer, left, false).await?;
@@ -162,10 +163,7 @@ impl BlockReply<'_> {
             }
             drop(buffer);
             self.wait_until_writable().await?;
-            // A reply that has begun cannot become a refusal.
-            found = find(self.connection, self.block.hash)
-                .await
-                .map_err(|gone| if sent > 0 { BodyError::Broken } else { gone })?;
+            found = find(self.connection, self.block.hash).await.map_err(|gone| begun(sent, gone))?;
         }
         self.connection.worker.give_scratch(head);
         Ok(())
@@ -269,6 +267,11 @@ impl BlockReply<'_> {
         found.pin();
         operation.await
     }
+}
+
+/// A reply that has begun cannot become a refusal: the client would take it for the block's bytes.
+fn begun(sent: usize, error: BodyError) -> BodyError {
+    if sent > 0 { BodyError::Broken } else { error }
 }
 
 /// A buffer for a reply. Waits for those that other replies have.

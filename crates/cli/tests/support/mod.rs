@@ -5,6 +5,7 @@
 pub mod history;
 pub mod logged_disks;
 pub mod loop_device;
+pub mod narrow_network;
 pub mod oracle;
 pub mod tls;
 pub mod write_log;
