@@ -11,8 +11,8 @@ pub enum StoreError {
     /// The capacity is reached or the disk is full. Reads and deletes go on.
     #[error("there is no space left")]
     NoSpace,
-    /// A checkpoint is stuck and the journal is full: try again later.
-    #[error("the store is busy: it waits for a checkpoint")]
+    /// A checkpoint is stuck and the journal is full, or there was no memory: try again later.
+    #[error("the store is busy: it waits for a checkpoint, or for memory")]
     Busy,
     /// The store does not write any more.
     #[error("the store is read-only")]

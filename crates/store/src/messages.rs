@@ -176,6 +176,8 @@ impl Reply {
 pub enum WriteFailure {
     /// There was no room for the bytes: nothing is wrong with the place.
     NoSpace,
+    /// The system was short of something for a moment: nothing is wrong with the place.
+    Shortage,
     /// The place may be bad: it is kept out of use until the store is opened again.
     Suspect,
 }

@@ -7,14 +7,19 @@ use super::frames::FrameToWrite;
 use super::in_flight::{Change, InFlight};
 use super::{Controller, State};
 use crate::crash_point::crash_point;
-use crate::files::{BlockFile, write_fully};
+use crate::files::{BlockFile, is_shortage, write_fully};
 use crate::messages::{Refusal, Reply, WriteFailure};
 use crate::names::{NameState, Stages};
 use crate::quarantine::Quarantined;
 use crate::record::Record;
 use crate::settings::DataSync;
 use crate::statistics::{nanoseconds, now_ms};
+use buddy_ring::Buffer;
 use std::rc::Rc;
+use std::time::Duration;
+
+/// How long after memory was wanted in vain it is asked for again.
+const SHORTAGE_RETRY: Duration = Duration::from_millis(100);
 
 /// Flushes when writes are answered before they are durable.
 #[derive(Default)]
@@ -61,13 +66,22 @@ impl<F: BlockFile> Controller<F> {
     }
 
     async fn write_frame_itself(&self, frame: &FrameToWrite, durable: bool) -> std::io::Result<()> {
-        match self.buffers.take(frame.bytes).await {
-            Err(error) => Err(error),
-            Ok(mut buffer) => {
-                if let Some(target) = buffer.get_mut(..frame.bytes) {
-                    self.state.borrow_mut().journal.encode(frame, target);
+        let mut buffer = self.take_frame_buffer(frame.bytes).await?;
+        if let Some(target) = buffer.get_mut(..frame.bytes) {
+            self.state.borrow_mut().journal.encode(frame, target);
+        }
+        write_fully(&self.journal_file, vec![(buffer, frame.bytes)], frame.offset, durable).await.0
+    }
+
+    /// Waits for memory as long as there is none: of the frame nothing has gone anywhere yet.
+    async fn take_frame_buffer(&self, bytes: usize) -> std::io::Result<Buffer> {
+        loop {
+            match self.buffers.take(bytes).await {
+                Err(error) if is_shortage(&error) => {
+                    tracing::warn!(%error, "there is no memory for the journal: writes wait for it");
+                    self.ring.sleep(SHORTAGE_RETRY).await;
                 }
-                write_fully(&self.journal_file, vec![(buffer, frame.bytes)], frame.offset, durable).await.0
+                taken => return taken,
             }
         }
     }
@@ -164,7 +178,7 @@ impl<F: BlockFile> Controller<F> {
         match state.writes.take_failed(extent) {
             None => state.totals.subtract(record),
             // It was never counted.
-            Some(WriteFailure::NoSpace) => {}
+            Some(WriteFailure::NoSpace | WriteFailure::Shortage) => {}
             Some(WriteFailure::Suspect) => return,
         }
         if change.quarantined {

@@ -64,7 +64,9 @@ impl<F: BlockFile> Controller<F> {
         let Some(at) = state.deferred.iter().position(is_it) else { return };
         let Some(Deferred { naming: Naming { id, record, .. }, .. }) = state.deferred.remove(at) else { return };
         match (record.extent(), failure) {
-            (Some(extent), WriteFailure::NoSpace) => state.space.take_back(vec![ExtentRun::new(extent, 1)]),
+            (Some(extent), WriteFailure::NoSpace | WriteFailure::Shortage) => {
+                state.space.take_back(vec![ExtentRun::new(extent, 1)])
+            }
             (Some(extent), WriteFailure::Suspect) => self.suspect(extent),
             (None, _) => {}
         }

@@ -123,7 +123,9 @@ impl MdbxIndex {
             )));
         }
         if bytes > self.environment.sizes()?.file_bytes {
+            self.kept.take()?;
             self.environment.extend_to(bytes)?;
+            self.kept.give_up();
         }
         set_aside(self.environment.descriptor()?, bytes).map_err(system_error("extended"))
     }

@@ -10,7 +10,7 @@ use super::{LookUp, Session};
 use crate::crash_point::crash_point;
 use crate::error::StoreError;
 use crate::extent::{Extent, PAGE_BYTES, SizeClass};
-use crate::files::{BlockFile, is_no_space};
+use crate::files::{BlockFile, is_no_space, is_shortage};
 use crate::hash::Hash;
 use crate::index::IndexReader;
 use crate::messages::{Refusal, Reply, Request, WriteFailure};
@@ -112,11 +112,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         match reply {
             Some(Reply::Taken { .. }) => {}
             Some(Reply::Failed { refusal: Refusal::ReadOnly, .. }) => return StoreError::ReadOnly,
-            _ if failure == WriteFailure::NoSpace => self.pools.put(extent),
+            _ if failure != WriteFailure::Suspect => self.pools.put(extent),
             _ => drop(self.exchange.request(|id| Request::Suspect { id, extent }).await),
         }
         match failure {
             WriteFailure::NoSpace => StoreError::NoSpace,
+            WriteFailure::Shortage => StoreError::Busy,
             WriteFailure::Suspect => StoreError::Io { action: "written", source },
         }
     }
@@ -169,5 +170,9 @@ impl Drop for Storing<'_> {
 
 /// What a failed write says about its place.
 fn failure_of(error: &io::Error) -> WriteFailure {
-    if is_no_space(error) { WriteFailure::NoSpace } else { WriteFailure::Suspect }
+    match error {
+        error if is_no_space(error) => WriteFailure::NoSpace,
+        error if is_shortage(error) => WriteFailure::Shortage,
+        _ => WriteFailure::Suspect,
+    }
 }
