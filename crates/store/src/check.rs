@@ -4,7 +4,7 @@
 //! journal.
 
 use crate::extent::{Extent, MACROBLOCK_BYTES};
-use crate::files::BlockFile;
+use crate::files::{BlockFile, Stamp};
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, Totals};
 use crate::journal::replay::{Replay, replay};
@@ -12,7 +12,7 @@ use crate::names::NameState;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
-use crate::recovery::RecoveryError;
+use crate::recovery::{OLDER_THAN_DATA, RecoveryError, is_older_than_data};
 use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +63,7 @@ pub enum CheckProgress {
     Verified(u64, u64),
 }
 
-/// Checks a store; with `verify`, reads every block and hashes it.
+/// Checks a store whose data file has this stamp; with `verify`, reads every block and hashes it.
 ///
 /// # Errors
 ///
@@ -73,6 +73,7 @@ pub async fn check<F: BlockFile, I: Index>(
     index: &I,
     data: &F,
     journal: &F,
+    stamp: Option<Stamp>,
     verify: bool,
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<CheckReport, RecoveryError> {
@@ -88,6 +89,9 @@ pub async fn check<F: BlockFile, I: Index>(
         clean: meta.clean,
         ..CheckReport::default()
     };
+    if is_older_than_data(&meta, stamp, length)? {
+        report.fault(OLDER_THAN_DATA.to_owned());
+    }
     if replay.newer {
         report.fault("the index is older than the journal: changes acknowledged since are lost".to_owned());
     }

@@ -18,7 +18,7 @@ use crate::allocator::Allocator;
 use crate::checkpoint::{CheckpointJob, checkpoint};
 use crate::crash_point::crash_point;
 use crate::extent::{MACROBLOCK_BYTES, PAGE_BYTES};
-use crate::files::{BlockFile, write_fully};
+use crate::files::{BlockFile, Stamp, write_fully};
 use crate::index::{Index, IndexError, IndexReader, IndexTransaction, Meta, StoreId, Totals};
 use crate::journal::replay::{Replay, ReplayError, replay};
 use crate::journal::{FrameHeader, encode_frame, frame_bytes};
@@ -52,6 +52,9 @@ pub enum RecoveryError {
         /// What the system said.
         source: io::Error,
     },
+    /// The data file says that it belongs to another store.
+    #[error("the data file is another store's: nothing was changed")]
+    ForeignData,
     /// There are blocks, but nothing that says which.
     #[error("the data file holds {0} bytes, but the index is empty: it was lost or replaced; nothing was changed")]
     IndexLost(u64),
@@ -78,16 +81,16 @@ pub(crate) struct Damage {
     pub(crate) names: Arc<Generation>,
 }
 
-/// Makes the files of a new store, if there is none yet: the journal is zeroed, begun and flushed before the index is born.
+/// Makes the files of a new store, if there is none yet, and says whether there was none: the journal is zeroed, begun and flushed before the index is born.
 pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
     index: &I,
     data: &F,
     journal: &F,
     journal_bytes: u64,
     store_id: StoreId,
-) -> Result<(), RecoveryError> {
+) -> Result<bool, RecoveryError> {
     if index.reader()?.meta()?.is_some() {
-        return Ok(());
+        return Ok(false);
     }
     let data_bytes = data.length().map_err(io_error("reading the data file"))?;
     if data_bytes > 0 {
@@ -112,7 +115,8 @@ pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
     crash_point("journal-made");
     let mut transaction = index.begin()?;
     transaction.set_meta(&meta)?;
-    Ok(transaction.commit()?)
+    transaction.commit()?;
+    Ok(true)
 }
 
 async fn zero<F: BlockFile>(journal: &F, bytes: u64) -> io::Result<()> {
@@ -146,12 +150,32 @@ async fn begin_journal<F: BlockFile>(journal: &F, meta: &mut Meta) -> io::Result
     write_fully(journal, vec![(frame, bytes)], 0, false).await.0
 }
 
-/// Brings a store into a state in which it can be used.
+/// What the stamp of the data file proves: the index is older than what was last written there.
+///
+/// # Errors
+///
+/// [`RecoveryError::ForeignData`]
+pub(crate) fn is_older_than_data(meta: &Meta, stamp: Option<Stamp>, data_bytes: u64) -> Result<bool, RecoveryError> {
+    match stamp {
+        // What was emptied says nothing of anybody's blocks.
+        Some(stamp) if data_bytes > 0 && stamp.store_id != meta.store_id => Err(RecoveryError::ForeignData),
+        Some(stamp) => Ok(data_bytes > 0 && stamp.epoch > meta.epoch),
+        None => Ok(false),
+    }
+}
+
+/// Said where [`is_older_than_data`].
+pub(crate) const OLDER_THAN_DATA: &str = "index and journal are older than the data file: blocks stored since are lost, and names may \
+     lead to places that were used again, so every block is hashed before it is served (if all three files are of one copy after all: \
+     `setfattr -x user.buddy-blocks data`)";
+
+/// Brings a store into a state in which it can be used. `stamp`: that of the data file.
 pub(crate) async fn recover<F: BlockFile, I: Index>(
     ring: &Ring,
     index: &I,
     data: &F,
     journal: &F,
+    stamp: Option<Stamp>,
     settings: &Settings,
 ) -> Result<Recovered, RecoveryError> {
     let buffers = BufferPool::new(BUFFER_BYTES_MAX);
@@ -159,6 +183,7 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     let mut meta = reader.meta()?.ok_or(IndexError::Damaged("table meta is empty".to_owned()))?;
     let data_bytes = data.length().map_err(io_error("reading the data file"))?;
     let macroblocks = data_bytes / MACROBLOCK_BYTES;
+    let older_than_data = is_older_than_data(&meta, stamp, data_bytes)?;
     let mut replay = replay(journal, &meta, &buffers).await?;
     if !meta.clean {
         tracing::info!(
@@ -172,7 +197,12 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
         begin_journal(journal, &mut meta).await.map_err(io_error("writing the journal"))?;
         (replay.chain.offset, replay.chain.crc) = (meta.journal_offset, meta.journal_crc);
     }
-    let reason = match find_damage(&mut reader, &meta, &replay, macroblocks)? {
+    let damage = if older_than_data {
+        Some(OLDER_THAN_DATA.to_owned())
+    } else {
+        find_damage(&mut reader, &meta, &replay, macroblocks)?
+    };
+    let reason = match damage {
         Some(reason) => reason,
         None => {
             crash_point("journal-replayed");

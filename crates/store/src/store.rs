@@ -3,7 +3,7 @@
 use crate::check::{CheckProgress, CheckReport, check};
 use crate::checkpoint::{CheckpointDone, CheckpointJob, checkpoint};
 use crate::controller::{Checkpointer, Controller, ControllerParts, JournalWriter, Locator, Port};
-use crate::files::{Access, DataDirectory, Descriptors, OpenDirectoryError, RealFile};
+use crate::files::{Access, DataDirectory, Descriptors, OpenDirectoryError, RealFile, Stamp};
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, MdbxIndex, MdbxReader, StoreId};
 use crate::messages::{Reply, Request, reply_queue_length, request_queue_length};
@@ -211,9 +211,16 @@ fn recover_on_own_ring(
     let file_system_bytes = directory.file_system_bytes().map_err(io_error("reading the file system's size"))?;
     let journal_bytes = settings.journal_bytes_for(file_system_bytes);
     runtime.block_on(async {
-        create_if_new(index, &data, &journal, journal_bytes, new_store_id()?).await?;
+        if create_if_new(index, &data, &journal, journal_bytes, new_store_id()?).await? {
+            tracing::info!(data = %directory.path().display(), journal_bytes, "there was no store: a new one was made");
+        }
         directory.sync()?;
-        Ok(recover(&ring, index, &data, &journal, settings).await?)
+        let recovered = recover(&ring, index, &data, &journal, directory.stamp(), settings).await?;
+        if recovered.damage.is_none() {
+            // Only now: the index has raised its epoch, durably.
+            directory.put_stamp(Stamp { store_id: recovered.meta.store_id, epoch: recovered.meta.epoch });
+        }
+        Ok(recovered)
     })
 }
 
@@ -367,5 +374,5 @@ pub fn check_store(
     let ring = runtime.ring();
     let data = directory.data.uncached().on(&ring);
     let journal = directory.journal.on(&ring);
-    Ok(runtime.block_on(check(&ring, &index, &data, &journal, verify, progress))?)
+    Ok(runtime.block_on(check(&ring, &index, &data, &journal, directory.stamp(), verify, progress))?)
 }

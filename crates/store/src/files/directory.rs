@@ -7,6 +7,7 @@
 use super::page_cache::is_cached;
 use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by, first_and_next_write_take};
 use super::real::Descriptors;
+use super::stamp::Stamp;
 use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -94,24 +95,21 @@ impl DataDirectory {
     ///
     /// [`OpenDirectoryError`]
     pub fn open(path: &Path, access: Access, lock_timeout: Duration) -> Result<DataDirectory, OpenDirectoryError> {
-        if access == Access::Write {
-            std::fs::create_dir_all(path).map_err(OpenDirectoryError::io(path))?;
-            refuse_foreign(path)?;
-        }
-        let open = |name: &str| {
-            let path = path.join(name);
-            if access == Access::Read && !path.exists() {
-                return Err(OpenDirectoryError::Missing(path));
+        match access {
+            Access::Read => refuse_missing(path)?,
+            Access::Write => {
+                make_directory(path).map_err(OpenDirectoryError::io(path))?;
+                refuse_foreign(path)?;
             }
+        }
+        let open = |name: &str| -> Result<_, OpenDirectoryError> {
+            let path = path.join(name);
             let (file, direct) = open_direct(&path, access).map_err(OpenDirectoryError::io(&path))?;
             lock(&file, &path, lock_timeout)?;
             Ok((Arc::new(file), direct))
         };
         let (data, direct) = open("data")?;
         let (journal, _) = open("journal")?;
-        if access == Access::Read && !path.join("index").exists() {
-            return Err(OpenDirectoryError::Missing(path.join("index")));
-        }
         let data_path = path.join("data");
         let cached = open_cached(&data_path).map_err(OpenDirectoryError::io(&data_path))?;
         let mut send_cached = false;
@@ -148,6 +146,19 @@ impl DataDirectory {
         self.path.join("index")
     }
 
+    /// Whose the data file is, as far as it says so.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        Stamp::of(self.data.direct.as_fd())
+    }
+
+    /// Says whose the data file is, where the file system has room for it.
+    pub fn put_stamp(&self, stamp: Stamp) {
+        if let Err(error) = stamp.put_on(self.data.direct.as_fd()) {
+            tracing::debug!(%error, "the data file could not be given its stamp");
+        }
+    }
+
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -174,8 +185,25 @@ impl DataDirectory {
     }
 }
 
+/// The files of a store.
+const FILES: [&str; 3] = ["data", "journal", "index"];
+
 /// Bytes of the smallest index that libmdbx makes: its three meta pages. It takes a smaller file for one that it may make anew.
 const INDEX_BYTES_MIN: u64 = 3 * 4096;
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    if path.exists() && !path.is_dir() { Err(Errno::NOTDIR.into()) } else { std::fs::create_dir_all(path) }
+}
+
+/// Refuses a directory without a store, or with a part of one.
+fn refuse_missing(path: &Path) -> Result<(), OpenDirectoryError> {
+    let missing = |name: &&str| !path.join(name).exists();
+    match FILES.iter().filter(|name| missing(name)).count() {
+        0 => Ok(()),
+        count if count == FILES.len() => Err(OpenDirectoryError::Missing(path.to_owned())),
+        _ => Err(OpenDirectoryError::Lost(path.join(FILES.iter().find(|name| missing(name)).unwrap_or(&"data")))),
+    }
+}
 
 /// Refuses a directory whose files are somebody else's, before anything is created or changed: a store is made only where none
 /// of its files says anything yet.

@@ -5,11 +5,13 @@ mod directory;
 mod page_cache;
 mod probe;
 mod real;
+mod stamp;
 mod write_out;
 
 pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
 pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};
+pub use stamp::Stamp;
 pub use write_out::write_out;
 
 use buddy_ring::Buffer;

@@ -129,7 +129,7 @@ impl World {
     pub(crate) async fn open(&self, ring: &Ring) -> Result<Open, RecoveryError> {
         let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring));
         create_if_new(&self.index, &data, &journal, self.journal_bytes, [7; 16]).await?;
-        let recovered = recover(ring, &self.index, &data, &journal, &self.settings).await?;
+        let recovered = recover(ring, &self.index, &data, &journal, None, &self.settings).await?;
         let shared = Shared::new(&self.settings);
         shared.add_quarantined(recovered.quarantined);
         if let Some(damage) = &recovered.damage {
@@ -208,7 +208,7 @@ impl World {
         let runtime = self.runtime();
         let ring = runtime.ring();
         let (data, journal) = (self.disk.file(DATA, &ring), self.disk.file(JOURNAL, &ring));
-        Some(runtime.block_on(check(&ring, &self.index, &data, &journal, true, &mut |_| {})).unwrap())
+        Some(runtime.block_on(check(&ring, &self.index, &data, &journal, None, true, &mut |_| {})).unwrap())
     }
 }
 
