@@ -13,7 +13,8 @@ use std::process::ExitCode;
 
 /// Check a stopped store: do names, pages and files agree?
 ///
-/// Nothing is changed. The exit status is 0 where everything agrees, 1 where anything does not.
+/// Nothing is changed. The exit status is 0 where everything agrees, 1 where anything does not, and 2 where the store cannot be looked
+/// at, because it is in use, or a file is missing or may not be read. The file of `serve --config` is not read: name the directory with --data.
 #[derive(Args)]
 pub(crate) struct CheckArguments {
     /// Directory of the store
@@ -55,10 +56,15 @@ pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
     };
     let checked = check_store(&arguments.data, arguments.lock_timeout.0, arguments.verify, &mut show);
     bar.finish_and_clear();
-    let report = checked.map_err(|error| match error {
-        OpenError::Recovery(error) => Failure(format!("{}: {error}", arguments.data.display())),
-        error => Failure::from_display(error),
-    })?;
+    let report = match checked {
+        Ok(report) => report,
+        // Too much does not agree for a report.
+        Err(OpenError::Recovery(error)) => {
+            output::complain(format_args!("{}: {error}", arguments.data.display()));
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(error) => return Err(Failure::from_display(error)),
+    };
     if arguments.json { output::print_json(&json(&report)) } else { output::print(&text(arguments, &report)) }?;
     Ok(if report.fault_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -40,7 +40,8 @@ impl ServeArguments {
 }
 
 fn read_file(path: &Path) -> Result<ServeOptions, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure(format!("config: {}: {error}", path.display())))?;
     parse_file(&text, path)
 }
 

@@ -48,6 +48,17 @@ enum Command {
     Token(tokens::TokenArguments),
 }
 
+impl Command {
+    /// The exit status where it could not do what it was asked to.
+    fn failure(&self) -> ExitCode {
+        match self {
+            // A store that does not agree has 1.
+            Command::Check(_) => ExitCode::from(USAGE),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
 /// Does what the command line says.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -59,6 +70,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return explain(&error),
     };
+    let failure = arguments.command.as_ref().map_or(ExitCode::FAILURE, Command::failure);
     let outcome = match arguments.command {
         None => show_help(),
         Some(Command::Serve(arguments)) => serve::run(*arguments),
@@ -67,9 +79,9 @@ pub fn main() -> ExitCode {
         Some(Command::Token(arguments)) => tokens::run(&arguments),
     };
     logging::finish();
-    outcome.unwrap_or_else(|failure| {
-        output::complain(&failure);
-        ExitCode::FAILURE
+    outcome.unwrap_or_else(|reason| {
+        output::complain(&reason);
+        failure
     })
 }
 
@@ -106,7 +118,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Exit status for a command line that makes no sense.
+/// Exit status for a command line that makes no sense, and for a store that cannot be looked at.
 const USAGE: u8 = 2;
 
 fn show_help() -> Outcome {

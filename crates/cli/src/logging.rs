@@ -4,19 +4,31 @@
 use crate::Failure;
 use crate::options::LogFormat;
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// Messages that wait to be written; where there are more, the newest are lost.
-const WAITING_MAX: usize = 1024;
+const WAITING_MAX: usize = 512;
+
+const FINISH_MAX: Duration = Duration::from_secs(1);
 
 /// The writing thread, once there is one.
 static WRITER: Mutex<Option<WorkerGuard>> = Mutex::new(None);
 
-/// Has what waits written before the process ends, as far as that takes no longer than a second.
+/// Has what waits written before the process ends, as far as that takes no longer than [`FINISH_MAX`].
 pub(crate) fn finish() {
-    drop(WRITER.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let Some(writer) = WRITER.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    let (finished, is_finished) = mpsc::channel();
+    // Where nobody reads, letting go of it may take for ever: it has something to say of that, on standard output.
+    let letting_go = std::thread::Builder::new().name("log-end".to_owned()).spawn(move || {
+        drop(writer);
+        let _ = finished.send(());
+    });
+    if letting_go.is_ok() {
+        let _ = is_finished.recv_timeout(FINISH_MAX);
+    }
 }
 
 /// Begins to log messages of `level` and above.

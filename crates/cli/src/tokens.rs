@@ -41,8 +41,9 @@ fn line(token: &Token, rights: Rights) -> String {
 
 /// Reads the file at `path`.
 pub(crate) fn read(path: &Path) -> Result<Vec<Token>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-    parse(&text).map_err(|reason| Failure(format!("{}: {reason}", path.display())))
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure(format!("tokens: {}: {error}", path.display())))?;
+    parse(&text).map_err(|reason| Failure(format!("tokens: {}: {reason}", path.display())))
 }
 
 /// Reads the text of a file with tokens.

@@ -42,7 +42,9 @@ impl fmt::Display for Address {
 
 /// A text that is no address.
 #[derive(Debug, thiserror::Error)]
-#[error("\"{0}\" is not an address: write 127.0.0.1:10001, [::1]:10001 or unix:/run/buddy-blocks.socket")]
+#[error(
+    "\"{0}\" is not an address (names are not looked up): write 127.0.0.1:10001, [::1]:10001 or unix:/run/buddy-blocks.socket"
+)]
 pub struct AddressError(String);
 
 impl FromStr for Address {

@@ -200,7 +200,7 @@ impl ChunkedBlock {
             let data = rest.get(data).unwrap_or_default();
             let end = self.filled + data.len();
             if end > BLOCK_BYTES_MAX as usize {
-                return Err(BodyError::unread(too_large("chunks of more bytes")));
+                return Err(BodyError::unread(too_large("more bytes, in chunks,")));
             }
             if end > self.buffer.len() {
                 self.claim.grow(connection, &mut self.buffer, end, BLOCK_BYTES_MAX as usize).await?;
