@@ -33,6 +33,7 @@ pub struct Report {
     size: String,
     connections: usize,
     idle_connections: usize,
+    idle_closed: usize,
     threads: usize,
     /// Requests a second that were asked for.
     rate: Option<f64>,
@@ -139,6 +140,7 @@ impl Report {
             },
             connections: plan.connections,
             idle_connections: plan.idle_connections,
+            idle_closed: tally.idle_closed,
             threads: plan.threads,
             rate: plan.rate,
             verified: plan.verify,
@@ -206,6 +208,9 @@ impl Report {
         write!(out, "{} connection{}", self.connections, plural(self.connections))?;
         if self.idle_connections > 0 {
             write!(out, " and {} idle", self.idle_connections)?;
+        }
+        if self.idle_closed > 0 {
+            write!(out, " ({} of them closed by the server meanwhile)", self.idle_closed)?;
         }
         writeln!(out, ", {} thread{}, {pace}{verified}", self.threads, plural(self.threads))?;
         writeln!(out, "{:.1} s after {:.1} s of warm-up, seed {}", self.seconds, self.warm_up_s, self.seed)

@@ -75,6 +75,8 @@ pub(crate) struct Tally {
     pub(crate) first_failure: Option<String>,
     pub(crate) reconnects: u64,
     pub(crate) unsent: u64,
+    /// Idle connections that were gone at the end.
+    pub(crate) idle_closed: usize,
 }
 
 impl Tally {
@@ -103,6 +105,7 @@ impl Tally {
         self.first_failure = self.first_failure.take().or(other.first_failure);
         self.reconnects += other.reconnects;
         self.unsent += other.unsent;
+        self.idle_closed += other.idle_closed;
     }
 
     /// All operations together.

@@ -89,7 +89,7 @@ impl Worksheet {
         };
         let worker = self.worker(runtime.ring());
         // Idle connections live until the end.
-        let (clients, _idle) = match runtime.block_on(prepare(&worker, self.index)) {
+        let (clients, idle) = match runtime.block_on(prepare(&worker, self.index)) {
             Ok(prepared) => prepared,
             Err(error) => {
                 let _ = self.ready.send(Err(error));
@@ -108,6 +108,7 @@ impl Worksheet {
             }
         });
         let mut tally = worker.tally.take();
+        tally.idle_closed = idle.iter().filter(|connection| connection.is_over()).count();
         tally.unsent = if worker.is_stopped() { 0 } else { pace.unsent() };
         let names = std::mem::take(&mut worker.stock.borrow_mut().names).into_names();
         Some(Left { tally, names, ended: worker.ended.get() })

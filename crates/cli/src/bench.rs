@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -131,8 +132,9 @@ pub(crate) fn run(arguments: BenchArguments) -> Outcome {
     plan.check().map_err(Failure::from_display)?;
     allow_connections(&plan)?;
     if let Some(path) = &save_names {
-        // Rather now than when everything has been measured.
-        buddy_bench::write_names(path, &[]).map_err(Failure::from_display)?;
+        // Rather now than when everything has been measured. What is in it stays there until then.
+        let tried = File::options().append(true).create(true).open(path);
+        tried.map_err(|error| Failure(format!("{}: {error}", path.display())))?;
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -207,6 +207,14 @@ fn failures_are_counted_by_status_and_by_kind() {
 }
 
 #[test]
+fn idle_connections_that_are_gone_are_counted() {
+    let directory = directory();
+    let server = Server::start(directory.path(), &["--idle-timeout", "100ms"]);
+    let report = report(&bench(server.address, &["--op", "put", "--idle", "3", "--seconds", "1"]));
+    assert_eq!((report["idle_connections"].as_u64(), report["idle_closed"].as_u64()), (Some(3), Some(3)), "{report:#}");
+}
+
+#[test]
 fn what_cannot_be_measured_is_said_in_one_line() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(complaint(&bench(free, &[])).contains("could not connect: Connection refused"));
@@ -223,6 +231,11 @@ fn what_cannot_be_measured_is_said_in_one_line() {
     assert!(complaint(&bench(address, &["--save-names", "/nowhere/names"])).contains("/nowhere/names"));
     let directory = directory();
     let file = directory.path().join("names");
+    // What cannot be measured costs nobody the names of before.
+    std::fs::write(&file, name(b"x")).unwrap();
+    let path = file.to_str().unwrap();
+    complaint(&bench(free, &["--op", "get", "--names", path, "--save-names", path]));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), name(b"x"));
     for (text, said) in [("", "no names"), ("nonsense\n", "names, line 1: a name is 64 hex digits")] {
         std::fs::write(&file, text).unwrap();
         let output = bench(address, &["--op", "get", "--names", file.to_str().unwrap()]);
