@@ -295,6 +295,42 @@ fn an_index_of_another_store_or_of_another_time() {
     older.is_read_only("the index is older than the journal");
 }
 
+/// The journal has gone round since: nothing of it is as that index knows it. It is left alone all the same, and when the right index is
+/// put back everything is there.
+#[test]
+fn an_index_of_long_ago_changes_nothing() {
+    let directory = directory();
+    let path = directory.path().join("store");
+    let mut store = make(&path, 1, false);
+    let old = std::fs::read(path.join("index")).unwrap();
+    let server = Server::start(&path, &OPTIONS);
+    let mut client = server.connect();
+    // Each has a frame of its own, of 4 KiB.
+    for number in 0..JOURNAL_BYTES / 4096 + 200 {
+        client.put_block(&number.to_le_bytes());
+    }
+    change(&server, &mut store.blocks, 3, 20);
+    server.kill();
+    let new = std::fs::read(path.join("index")).unwrap();
+    // As on a file system that keeps no attributes.
+    let _ = rustix::fs::removexattr(path.join("data"), "user.buddy-blocks");
+    std::fs::write(path.join("index"), &old).unwrap();
+    let journal = std::fs::read(path.join("journal")).unwrap();
+    for _ in 0..2 {
+        let server = Server::start(&path, &OPTIONS);
+        let ready = server.connect().request("GET", "/-/ready", &[], b"").text();
+        assert!(ready.contains("the index is older than the journal"), "{ready}");
+        server.stop();
+        assert!(std::fs::read(path.join("journal")).unwrap() == journal, "the journal was changed");
+    }
+    std::fs::write(path.join("index"), &new).unwrap();
+    let server = Server::start(&path, &OPTIONS);
+    let (right, errors) = read_all(&mut server.connect(), &store, false);
+    assert_eq!((right, errors), (store.blocks.len(), 0));
+    server.stop();
+    support::check(&path);
+}
+
 /// The data file says whose it is, and how new, where the file system has room for that.
 #[test]
 fn files_of_different_copies_of_a_store() {

@@ -53,11 +53,27 @@ pub enum RecoveryError {
         source: io::Error,
     },
     /// The data file says that it belongs to another store.
-    #[error("the data file is another store's: nothing was changed")]
+    #[error(
+        "the data file is another store's: nothing was changed (if it belongs to index and journal after all: `setfattr -x \
+         user.buddy-blocks data`)"
+    )]
     ForeignData,
     /// There are blocks, but nothing that says which.
     #[error("the data file holds {0} bytes, but the index is empty: it was lost or replaced; nothing was changed")]
     IndexLost(u64),
+}
+
+impl RecoveryError {
+    /// True where the system keeps the store from being looked at, and nothing is known of what it holds.
+    #[must_use]
+    pub fn is_of_the_system(&self) -> bool {
+        matches!(
+            self,
+            RecoveryError::Io { .. }
+                | RecoveryError::Journal(ReplayError::Io(_))
+                | RecoveryError::Index(IndexError::System { .. } | IndexError::Full(_))
+        )
+    }
 }
 
 /// A store that is ready to be used.
@@ -192,11 +208,6 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
             "the store was not stopped in order: its journal was replayed"
         );
     }
-    if replay.detached && meta.clean {
-        tracing::warn!("the journal is not as it was left; nothing was in it: it begins anew");
-        begin_journal(journal, &mut meta).await.map_err(io_error("writing the journal"))?;
-        (replay.chain.offset, replay.chain.crc) = (meta.journal_offset, meta.journal_crc);
-    }
     let damage = if older_than_data {
         Some(OLDER_THAN_DATA.to_owned())
     } else {
@@ -205,6 +216,11 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     let reason = match damage {
         Some(reason) => reason,
         None => {
+            if replay.detached {
+                tracing::warn!("the journal is not as it was left; nothing was in it: it begins anew");
+                begin_journal(journal, &mut meta).await.map_err(io_error("writing the journal"))?;
+                (replay.chain.offset, replay.chain.crc) = (meta.journal_offset, meta.journal_crc);
+            }
             crash_point("journal-replayed");
             drop_unwritten(ring, data, &replay, macroblocks, &buffers).await?;
             data.flush().await.map_err(io_error("flushing the data file"))?;

@@ -96,9 +96,13 @@ pub(crate) async fn replay<F: BlockFile>(file: &F, meta: &Meta, buffers: &Buffer
         names.insert(&hash, state)
     })
     .await?;
-    let newer = is_continued_later(&mut window, meta, &chain).await?;
     let detached = chain.frames == 0 && !holds_last_frame(&mut window, meta).await?;
-    let lost_up_to = if !meta.clean || detached { find_lost(&mut window, meta, &chain).await? } else { None };
+    let proofs = if !meta.clean || detached {
+        search(&mut window, meta, &chain).await?
+    } else {
+        Proofs { lost_up_to: None, newer: is_continued_later(&mut window, meta, &chain).await? }
+    };
+    let Proofs { lost_up_to, newer } = proofs;
     Ok(Replay { names, quarantined, chain, checkpointed: meta.sequence, lost_up_to, detached, newer })
 }
 
@@ -205,14 +209,16 @@ impl Replay {
     }
 }
 
-/// Looks at every page for a frame of this epoch that was built when records missing from the chain were known to be durable. A
-/// journal begins as zeros, so a frame of another store has come with the file of another store.
-async fn find_lost<F: BlockFile>(
-    window: &mut Window<'_, F>,
-    meta: &Meta,
-    chain: &Chain,
-) -> Result<Option<u64>, ReplayError> {
-    let mut lost_up_to = None;
+/// What frames outside the chain prove.
+struct Proofs {
+    lost_up_to: Option<u64>,
+    newer: bool,
+}
+
+/// Looks at every page for a frame of this epoch that was built when records missing from the chain were known to be durable, and for
+/// one of a later epoch. A journal begins as zeros, so a frame of another store has come with the file of another store.
+async fn search<F: BlockFile>(window: &mut Window<'_, F>, meta: &Meta, chain: &Chain) -> Result<Proofs, ReplayError> {
+    let mut proofs = Proofs { lost_up_to: None, newer: false };
     let mut offset = 0;
     while offset < meta.journal_bytes {
         match window.frame_at(offset).await? {
@@ -221,14 +227,15 @@ async fn find_lost<F: BlockFile>(
                     return Err(ReplayError::Foreign);
                 }
                 if is_alive(&frame, meta) && frame.header.durable_up_to > chain.sequence {
-                    lost_up_to = lost_up_to.max(Some(frame.header.durable_up_to));
+                    proofs.lost_up_to = proofs.lost_up_to.max(Some(frame.header.durable_up_to));
                 }
+                proofs.newer |= frame.header.epoch > meta.epoch;
                 offset += frame.bytes as u64;
             }
             None => offset += PAGE_BYTES,
         }
     }
-    Ok(lost_up_to)
+    Ok(proofs)
 }
 
 /// A piece of the journal in memory.
