@@ -77,9 +77,13 @@ fn a_reply_that_cannot_be_finished_is_cut_off() {
     // They take more than half of the memory for replies, and read nothing.
     let mut deaf: Vec<_> = large.iter().map(|_| server.connect()).collect();
     deaf.iter_mut().zip(&large).for_each(|(client, body)| client.send(&get(body).repeat(400)));
-    std::thread::sleep(Duration::from_millis(500));
+    let is_taken = |line: &str| line.starts_with("buddy_buffer_bytes{use=\"replies\"} 655360");
+    while !client.request("GET", "/-/metrics", &[], b"").text().lines().any(is_taken) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let mut slow: Vec<_> = blocks.iter().map(|_| narrow(&server)).collect();
     slow.iter_mut().zip(&blocks).for_each(|(client, body)| client.send(&get(body).repeat(400)));
+    slow.iter().for_each(|client| assert!(client.stream.peek(&mut [0]).unwrap() > 0));
     std::thread::sleep(Duration::from_millis(500));
     // The bytes change on the disk, so that they are not sent any more.
     let path = server.data.join("data");
@@ -90,6 +94,29 @@ fn a_reply_that_cannot_be_finished_is_cut_off() {
     }
     let cut_off: Vec<_> = slow.iter_mut().zip(&blocks).map(|(client, body)| is_cut_off(client, body)).collect();
     assert!(cut_off.contains(&true), "each reply was sent as a whole: nothing was tested");
+}
+
+/// A client that takes a part of a long reply every so often is too slow on the whole.
+#[test]
+fn a_reply_made_of_lines_may_not_take_for_ever() {
+    let directory = directory();
+    let limits = ["--workers", "1", "--body-timeout", "2s", "--min-transfer-rate", "1MiB"];
+    let server = Server::start(&directory.path().join("data"), &limits);
+    let mut slow = narrow(&server);
+    let names = bytes(1, 16_384 * 32);
+    let lines: String =
+        names.chunks(32).map(|name| name.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect();
+    let head = format!(
+        "POST /-/missing HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+        lines.len()
+    );
+    slow.send(&[head.as_bytes(), lines.as_bytes()].concat());
+    let (mut piece, mut received) = (vec![0; 32 << 10], 0);
+    while let Ok(count @ 1..) = slow.stream.read(&mut piece) {
+        received += count;
+        std::thread::sleep(Duration::from_millis(count as u64 / 100));
+    }
+    assert!(received > 0 && received < lines.len(), "{received} of {} bytes", lines.len());
 }
 
 /// A client with little room for what it does not read.

@@ -180,7 +180,8 @@ fn what_is_wrong_with_tls_is_said_at_start() {
 fn a_server_with_tls_stops_in_order() {
     let directory = directory();
     let identity = Identity::new();
-    let (server, address) = start_with_tls(&directory.path().join("data"), &identity, &["--drain-timeout", "20s"]);
+    let (server, address) =
+        start_with_tls(&directory.path().join("data"), &identity, &["--drain-timeout", "20s", "--head-timeout", "60s"]);
     let mut idle = connect(address, &identity.client_config());
     store_and_read(&mut idle, 1);
     let silent = TcpStream::connect(address).unwrap();
@@ -188,7 +189,7 @@ fn a_server_with_tls_stops_in_order() {
     server.signal("-TERM");
     let mut rest = Vec::new();
     assert_eq!(idle.read_to_end(&mut rest).unwrap(), 0, "ended by a goodbye");
-    drop(silent);
     let log = server.stop_when_told();
+    drop(silent);
     assert!(!log.contains("cut off"), "{log}");
 }

@@ -94,13 +94,15 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
 async fn secure(worker: &Worker, socket: Socket, config: Arc<ServerConfig>) -> Option<Box<TlsStream>> {
     let stream = Box::new(TlsStream::new(socket, config).ok()?);
     let shaking_hands = stream.shake_hands(&worker.receive_buffers);
+    // Who has not asked for anything yet is not waited for by a server that stops.
+    let shaking_hands = worker.phase.unless_draining(shaking_hands);
     match worker.ring.timeout(worker.limits.head_timeout, shaking_hands).await {
-        Ok(Ok(())) => Some(stream),
-        Ok(Err(error)) => {
+        Ok(Some(Ok(()))) => Some(stream),
+        Ok(Some(Err(error))) => {
             tracing::debug!(%error, "a client could not agree on TLS");
             None
         }
-        Err(_) => None,
+        Ok(None) | Err(_) => None,
     }
 }
 
@@ -281,12 +283,26 @@ impl Connection {
     }
 
     /// Sends a range of a buffer. The client must take some of it every so often, and all of it in time.
-    pub(crate) async fn send<B>(&self, buffer: B, range: Range<usize>, more: bool) -> Result<B, Broken>
+    pub(crate) fn send<B>(&self, buffer: B, range: Range<usize>, more: bool) -> impl Future<Output = Result<B, Broken>>
+    where
+        B: IoBuffer + DerefMut<Target = [u8]>,
+    {
+        let pace = Pace::of_reply(&self.worker, range.len());
+        self.send_piece(buffer, range, more, pace)
+    }
+
+    /// As [`Connection::send`], for a piece of a reply that has all of it as much time as `pace` says.
+    pub(crate) async fn send_piece<B>(
+        &self,
+        buffer: B,
+        range: Range<usize>,
+        more: bool,
+        pace: Pace,
+    ) -> Result<B, Broken>
     where
         B: IoBuffer + DerefMut<Target = [u8]>,
     {
         let (mut buffer, mut range) = (buffer, range);
-        let pace = Pace::of_reply(&self.worker, range.len());
         let amount = if range.len() <= WHOLE_SEND_BYTES_MAX { SendAmount::All } else { SendAmount::Some };
         while !range.is_empty() {
             let sending = self.stream.send(buffer, range.clone(), amount, more);

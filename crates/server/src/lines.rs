@@ -3,6 +3,7 @@
 use crate::body::BodyError;
 use crate::connection::{Connection, GoesOn};
 use crate::limits::LINES_PIECE_BYTES;
+use crate::pace::Pace;
 use crate::reply;
 use crate::request::{Head, Method};
 
@@ -19,18 +20,19 @@ pub(crate) async fn send(
     connection.with_context(persistence, Some(head), |context| {
         reply::content_head(&mut piece, context, "text/plain", bytes);
     });
+    let pace = Pace::of_reply(&connection.worker, bytes);
     let count = if head.method == Method::Head { 0 } else { count };
     for number in 0..count {
         write(number, &mut piece);
         if piece.len() >= LINES_PIECE_BYTES {
             let length = piece.len();
-            piece = connection.send(piece, 0..length, number + 1 < count).await?;
+            piece = connection.send_piece(piece, 0..length, number + 1 < count, pace.clone()).await?;
             piece.clear();
         }
     }
     if !piece.is_empty() {
         let length = piece.len();
-        piece = connection.send(piece, 0..length, false).await?;
+        piece = connection.send_piece(piece, 0..length, false, pace).await?;
     }
     connection.worker.give_scratch(piece);
     Ok(persistence.into())

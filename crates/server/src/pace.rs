@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// The limits of one transfer.
+#[derive(Clone)]
 pub(crate) struct Pace {
     ring: Ring,
     /// Time without progress.
@@ -20,7 +21,7 @@ impl Pace {
         Pace::new(worker, worker.limits.body_timeout, bytes)
     }
 
-    /// For a reply, or a piece of one, of so many bytes, from now on.
+    /// For a reply of so many bytes, from now on.
     pub(crate) fn of_reply(worker: &Worker, bytes: usize) -> Pace {
         Pace::new(worker, worker.limits.send_timeout, bytes)
     }
