@@ -59,10 +59,11 @@ pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
     let report = match checked {
         Ok(report) => report,
         // Too much does not agree for a report.
-        Err(OpenError::Recovery(error)) => {
+        Err(OpenError::Recovery(error)) if !error.is_of_the_system() => {
             output::complain(format_args!("{}: {error}", arguments.data.display()));
             return Ok(ExitCode::FAILURE);
         }
+        Err(OpenError::Recovery(error)) => return Err(Failure(format!("{}: {error}", arguments.data.display()))),
         Err(error) => return Err(Failure::from_display(error)),
     };
     if arguments.json { output::print_json(&json(&report)) } else { output::print(&text(arguments, &report)) }?;

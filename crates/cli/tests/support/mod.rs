@@ -16,6 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A process that is to end and has not after this long never will.
@@ -49,6 +50,8 @@ pub struct Server {
     pub addresses: Vec<String>,
     pub data: PathBuf,
     log: Arc<Mutex<String>>,
+    /// Reads the log to its end.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -88,7 +91,7 @@ impl Server {
         let log = Arc::new(Mutex::new(String::new()));
         let (sender, receiver) = std::sync::mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn({
+        let reader = std::thread::spawn({
             let log = Arc::clone(&log);
             move || {
                 for line in stderr.lines().map_while(Result::ok) {
@@ -102,12 +105,13 @@ impl Server {
         match receiver.recv_timeout(Duration::from_secs(60)) {
             Ok(addresses) => {
                 let address = addresses[0].parse().unwrap();
-                Ok(Server { child, address, addresses, data: data.to_owned(), log })
+                Ok(Server { child, address, addresses, data: data.to_owned(), log, reader: Some(reader) })
             }
             Err(_) => {
                 // Where it has ended, as it should have, this changes nothing.
                 let _ = child.kill();
                 let status = child.wait().unwrap();
+                reader.join().unwrap();
                 Err((status, log.lock().unwrap().clone()))
             }
         }
@@ -133,6 +137,10 @@ impl Server {
         let began = Instant::now();
         while began.elapsed() < ENDS_WITHIN {
             if let Some(status) = self.child.try_wait().unwrap() {
+                // The last lines may still be on their way.
+                if let Some(reader) = self.reader.take() {
+                    reader.join().unwrap();
+                }
                 return status;
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -185,9 +185,6 @@ impl DataDirectory {
     }
 }
 
-/// The files of a store.
-const FILES: [&str; 3] = ["data", "journal", "index"];
-
 /// Bytes of the smallest index that libmdbx makes: its three meta pages. It takes a smaller file for one that it may make anew.
 const INDEX_BYTES_MIN: u64 = 3 * 4096;
 
@@ -197,11 +194,18 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Refuses a directory without a store, or with a part of one.
 fn refuse_missing(path: &Path) -> Result<(), OpenDirectoryError> {
-    let missing = |name: &&str| !path.join(name).exists();
-    match FILES.iter().filter(|name| missing(name)).count() {
-        0 => Ok(()),
-        count if count == FILES.len() => Err(OpenDirectoryError::Missing(path.to_owned())),
-        _ => Err(OpenDirectoryError::Lost(path.join(FILES.iter().find(|name| missing(name)).unwrap_or(&"data")))),
+    let length = |name: &str| match std::fs::metadata(path.join(name)) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenDirectoryError::io(&path.join(name))(error)),
+    };
+    match (length("data")?, length("journal")?, length("index")?) {
+        (Some(_), Some(_), Some(_)) => Ok(()),
+        // Where one was being made there is none yet.
+        (None | Some(0), _, None) => Err(OpenDirectoryError::Missing(path.to_owned())),
+        (None, ..) => Err(OpenDirectoryError::Lost(path.join("data"))),
+        (_, None, _) => Err(OpenDirectoryError::Lost(path.join("journal"))),
+        (_, _, None) => Err(OpenDirectoryError::Lost(path.join("index"))),
     }
 }
 
