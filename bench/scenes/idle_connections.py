@@ -40,8 +40,8 @@ def measure(run):
         for operation in ("GET", "PUT"):
             for idle_connections in in_turns((0, options.idle), number_of_round):
                 measured = measure_load(run, operation, names if operation == "GET" else None, idle_connections)
-                measurements.append({"round": number_of_round, "operation": operation, "idle": idle_connections, **measured})
-                run.say(progress(measurements[-1], "operation", "idle"))
+                measurements.append({"round": number_of_round, "operation": operation, "idle_connections": idle_connections, **measured})
+                run.say(progress(measurements[-1], "operation", "idle_connections"))
     return {"measurements": measurements, "server": idle, "connections": options.connections, "seconds": options.idle_seconds}
 
 
@@ -86,8 +86,8 @@ def section(result):
     lines = table("request", "idle connections", "/s", "with : without", "p50 ms", "p99 ms", "server CPU µs", "client busy", "MiB")
     for operation in ("GET", "PUT"):
         rates = {}
-        for _, idle in sorted(kind for kind in series.kinds("operation", "idle") if kind[0] == operation):
-            kind = {"operation": operation, "idle": idle}
+        for _, idle in sorted(kind for kind in series.kinds("operation", "idle_connections") if kind[0] == operation):
+            kind = {"operation": operation, "idle_connections": idle}
             rates[idle] = series.middle("requests_per_second", **kind)
             latency = [series.middle("latency_us", part, **kind) for part in ("p50", "p99")]
             lines.append(row(operation, number(idle), number(rates[idle]), ratio(rates[idle], rates.get(0)) if idle else NONE,
@@ -97,4 +97,4 @@ def section(result):
     for each in result["server"]:
         idle_lines.append(row(f"no connection, {each['seconds']} s, {each['when']}", percent(each["cpu_seconds"] / each["seconds"], 4),
                               number(each["cpu_seconds"], 4), mebibytes(each["memory_bytes"])))
-    return "\n\n".join([text, "\n".join(lines), "\n".join(idle_lines)]), series.notes("operation", "idle")
+    return "\n\n".join([text, "\n".join(lines), "\n".join(idle_lines)]), series.notes("operation", "idle_connections")
