@@ -5,7 +5,7 @@ mod support;
 
 use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::narrow_network;
 use support::{BLOCK_BYTES_MAX, Client, Server, bytes, check, directory, name};
 
@@ -78,7 +78,9 @@ fn a_reply_that_cannot_be_finished_is_cut_off() {
     let mut deaf: Vec<_> = large.iter().map(|_| server.connect()).collect();
     deaf.iter_mut().zip(&large).for_each(|(client, body)| client.send(&get(body).repeat(400)));
     let is_taken = |line: &str| line.starts_with("buddy_buffer_bytes{use=\"replies\"} 655360");
+    let began = Instant::now();
     while !client.request("GET", "/-/metrics", &[], b"").text().lines().any(is_taken) {
+        assert!(began.elapsed() < Duration::from_secs(60), "they have not taken it");
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut slow: Vec<_> = blocks.iter().map(|_| narrow(&server)).collect();
