@@ -192,13 +192,18 @@ fn make_directory(path: &Path) -> io::Result<()> {
     if path.exists() && !path.is_dir() { Err(Errno::NOTDIR.into()) } else { std::fs::create_dir_all(path) }
 }
 
-/// Refuses a directory without a store, or with a part of one.
-fn refuse_missing(path: &Path) -> Result<(), OpenDirectoryError> {
-    let length = |name: &str| match std::fs::metadata(path.join(name)) {
+/// Bytes of a file; `None` where there is none.
+fn length_of(path: &Path) -> Result<Option<u64>, OpenDirectoryError> {
+    match std::fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(OpenDirectoryError::io(&path.join(name))(error)),
-    };
+        Err(error) => Err(OpenDirectoryError::io(path)(error)),
+    }
+}
+
+/// Refuses a directory without a store, or with a part of one.
+fn refuse_missing(path: &Path) -> Result<(), OpenDirectoryError> {
+    let length = |name| length_of(&path.join(name));
     match (length("data")?, length("journal")?, length("index")?) {
         (Some(_), Some(_), Some(_)) => Ok(()),
         // Where one was being made there is none yet.
@@ -212,11 +217,7 @@ fn refuse_missing(path: &Path) -> Result<(), OpenDirectoryError> {
 /// Refuses a directory whose files are somebody else's, before anything is created or changed: a store is made only where none
 /// of its files says anything yet.
 fn refuse_foreign(path: &Path) -> Result<(), OpenDirectoryError> {
-    let length = |name: &str| match std::fs::metadata(path.join(name)) {
-        Ok(metadata) => Ok(metadata.len()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(OpenDirectoryError::io(&path.join(name))(error)),
-    };
+    let length = |name| length_of(&path.join(name)).map(Option::unwrap_or_default);
     let (data, index) = (length("data")?, length("index")?);
     if index == 0 && data > 0 {
         return Err(OpenDirectoryError::IndexLost { path: path.to_owned(), data_bytes: data });

@@ -3,8 +3,9 @@
 use super::creation;
 use super::environment::{Environment, Table};
 use super::kept_snapshot::KeptSnapshot;
-use super::transaction::{ReadTransaction, Sought, WriteTransaction};
-use super::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, codec};
+use super::mdbx_reader::MdbxReader;
+use super::transaction::WriteTransaction;
+use super::{Index, IndexError, IndexSizes, IndexTransaction, Meta, codec};
 use crate::files::{is_no_space, set_aside, write_out};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
@@ -36,11 +37,11 @@ pub struct MdbxIndex {
 }
 
 #[derive(Clone, Copy)]
-struct Tables {
-    blocks: Table,
-    pages: Table,
-    quarantine: Table,
-    meta: Table,
+pub(super) struct Tables {
+    pub(super) blocks: Table,
+    pub(super) pages: Table,
+    pub(super) quarantine: Table,
+    pub(super) meta: Table,
 }
 
 impl Tables {
@@ -143,12 +144,7 @@ impl Index for MdbxIndex {
     type Transaction<'a> = MdbxTransaction<'a>;
 
     fn reader(&self) -> Result<MdbxReader, IndexError> {
-        Ok(MdbxReader {
-            transaction: self.environment.reader()?,
-            kept: Arc::clone(&self.kept),
-            tables: self.tables,
-            generation: 0,
-        })
+        Ok(MdbxReader::new(self.environment.reader()?, Arc::clone(&self.kept), self.tables))
     }
 
     fn begin(&self) -> Result<MdbxTransaction<'_>, IndexError> {
@@ -182,132 +178,6 @@ fn bytes_needed(live: u64, names: u64) -> u64 {
     // after the one that follows it: two of them take new pages.
     let rewritten = names.saturating_mul(BYTES_WRITTEN_PER_NAME).min(grown_twice);
     grown_twice.saturating_add(rewritten.saturating_mul(2)).saturating_add(BYTES_PER_CHANGE)
-}
-
-/// Looks names up in libmdbx.
-pub struct MdbxReader {
-    transaction: ReadTransaction,
-    kept: Arc<KeptSnapshot>,
-    tables: Tables,
-    /// The generation for which the present snapshot was taken.
-    generation: u64,
-}
-
-impl MdbxReader {
-    /// Reads in a snapshot that will do for `generation`: taken after it was first passed.
-    fn read_for<T>(
-        &mut self,
-        generation: u64,
-        read: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
-    ) -> Result<T, IndexError> {
-        if self.transaction.is_live() && self.generation == generation {
-            return read(&self.transaction);
-        }
-        self.generation = generation;
-        self.read_afresh(read)
-    }
-
-    /// Reads what was committed last, or what is kept where that cannot be had any more.
-    fn read_afresh<T>(
-        &mut self,
-        read: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
-    ) -> Result<T, IndexError> {
-        match self.transaction.renew() {
-            Ok(()) => read(&self.transaction),
-            Err(error) => self.kept.read(read).unwrap_or(Err(error)),
-        }
-    }
-}
-
-impl IndexReader for MdbxReader {
-    fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError> {
-        let blocks = self.tables.blocks;
-        self.read_for(generation, |transaction| match transaction.seek(blocks, hash.as_bytes())? {
-            Sought::Found(row) => codec::decode_record(hash, row).map(Some),
-            Sought::Absent { before, after } => codec::check_absence(hash, before, after).map(|()| None),
-        })
-    }
-
-    fn rest(&mut self) {
-        self.transaction.reset();
-    }
-
-    fn meta(&mut self) -> Result<Option<Meta>, IndexError> {
-        let table = self.tables.meta;
-        self.read_afresh(|transaction| codec::decode_meta(|name| transaction.get(table, name.as_bytes())))
-    }
-
-    fn block_count(&mut self) -> Result<u64, IndexError> {
-        let blocks = self.tables.blocks;
-        self.read_afresh(|transaction| transaction.table_rows(blocks))
-    }
-
-    fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {
-        let pages = self.tables.pages;
-        self.read_afresh(|transaction| {
-            transaction.for_each(pages, None, |key, row| {
-                let macroblock = codec::decode_macroblock(key)?;
-                each(macroblock, codec::decode_page_map(macroblock, row)?);
-                Ok(true)
-            })
-        })
-    }
-
-    fn quarantined(&mut self, each: &mut dyn FnMut(Quarantined)) -> Result<(), IndexError> {
-        let quarantine = self.tables.quarantine;
-        self.read_afresh(|transaction| {
-            transaction.for_each(quarantine, None, |key, row| {
-                each(codec::decode_quarantined(key, row)?);
-                Ok(true)
-            })
-        })
-    }
-
-    fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError> {
-        let blocks = self.tables.blocks;
-        let mut names = Vec::with_capacity(count);
-        self.read_afresh(|transaction| {
-            transaction.for_each(blocks, after.map(|hash| &hash.as_bytes()[..]), |key, _| {
-                let hash = codec::decode_hash(key)?;
-                if Some(&hash) != after {
-                    names.push(hash);
-                }
-                Ok(names.len() < count)
-            })
-        })?;
-        self.rest();
-        Ok(names)
-    }
-
-    fn blocks_after(
-        &mut self,
-        after: Option<&Hash>,
-        count: usize,
-        generation: u64,
-    ) -> Result<Vec<(Hash, Record)>, IndexError> {
-        let table = self.tables.blocks;
-        let mut blocks = Vec::with_capacity(count);
-        self.read_for(generation, |transaction| {
-            transaction.for_each(table, after.map(|hash| &hash.as_bytes()[..]), |key, row| {
-                let hash = codec::decode_hash(key)?;
-                if Some(&hash) != after {
-                    blocks.push((hash, codec::decode_record(&hash, row)?));
-                }
-                Ok(blocks.len() < count)
-            })
-        })?;
-        Ok(blocks)
-    }
-
-    fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
-        let blocks = self.tables.blocks;
-        self.read_afresh(|transaction| {
-            transaction.for_each(blocks, None, |key, row| {
-                let hash = codec::decode_hash(key)?;
-                Ok(each(hash, codec::decode_record(&hash, row)))
-            })
-        })
-    }
 }
 
 /// A change to the index in libmdbx.
@@ -379,7 +249,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::{CheckpointJob, checkpoint};
     use crate::extent::{Extent, SizeClass};
-    use crate::index::Totals;
+    use crate::index::{IndexReader, Totals};
     use crate::names::{Generation, NameState};
 
     fn meta() -> Meta {

@@ -13,10 +13,12 @@ pub mod fuzzing;
 mod kept_snapshot;
 mod locks;
 mod mdbx_index;
+mod mdbx_reader;
 mod totals;
 mod transaction;
 
-pub use mdbx_index::{MdbxIndex, MdbxReader};
+pub use mdbx_index::MdbxIndex;
+pub use mdbx_reader::MdbxReader;
 pub use totals::{ClassTotals, Totals};
 
 use crate::hash::Hash;

@@ -1,0 +1,104 @@
+//! Replies to clients that take them slowly: begun, and not to be finished as they began.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr, missing_docs)]
+
+mod support;
+
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+use support::{BLOCK_BYTES_MAX, Client, Server, bytes, directory, name, narrow_network};
+
+fn get(body: &[u8]) -> Vec<u8> {
+    format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", name(body)).into_bytes()
+}
+
+/// A reply that has begun and cannot be finished ends the connection: what was said instead would be taken for bytes of the block.
+/// Only root can have sockets that take less than such a reply at a time.
+#[test]
+fn a_reply_that_cannot_be_finished_is_cut_off() {
+    if let Err(reason) = narrow_network::enter(16 << 10) {
+        return eprintln!("skipped: {reason}");
+    }
+    let directory = directory();
+    let options = ["--workers", "1", "--buffer-memory", "4MiB", "--verify-reads", "all", "--body-timeout", "10min"];
+    let server = Server::start(&directory.path().join("data"), &options);
+    let large = [bytes(1, BLOCK_BYTES_MAX), bytes(2, 100_000)];
+    let blocks: Vec<_> = (0..10).map(|number| bytes(10 + number as u64, 32_700 - 391 * number)).collect();
+    let mut client = server.connect();
+    large.iter().chain(&blocks).for_each(|body| client.put_block(body));
+    // They take more than half of the memory for replies, and read nothing.
+    let mut deaf: Vec<_> = large.iter().map(|_| server.connect()).collect();
+    deaf.iter_mut().zip(&large).for_each(|(client, body)| client.send(&get(body).repeat(400)));
+    let is_taken = |line: &str| line.starts_with("buddy_buffer_bytes{use=\"replies\"} 655360");
+    let began = Instant::now();
+    while !client.request("GET", "/-/metrics", &[], b"").text().lines().any(is_taken) {
+        assert!(began.elapsed() < Duration::from_secs(60), "they have not taken it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut slow: Vec<_> = blocks.iter().map(|_| narrow(&server)).collect();
+    slow.iter_mut().zip(&blocks).for_each(|(client, body)| client.send(&get(body).repeat(400)));
+    slow.iter().for_each(|client| assert!(client.stream.peek(&mut [0]).unwrap() > 0));
+    std::thread::sleep(Duration::from_millis(500));
+    // The bytes change on the disk, so that they are not sent any more.
+    let path = server.data.join("data");
+    let (data, file) = (std::fs::read(&path).unwrap(), std::fs::File::options().write(true).open(&path).unwrap());
+    for body in &blocks {
+        let at = data.windows(64).step_by(4096).position(|window| window == &body[..64]).unwrap() * 4096;
+        file.write_all_at(b"other bytes", at as u64).unwrap();
+    }
+    let cut_off: Vec<_> = slow.iter_mut().zip(&blocks).map(|(client, body)| is_cut_off(client, body)).collect();
+    assert!(cut_off.contains(&true), "each reply was sent as a whole: nothing was tested");
+}
+
+/// A client that takes a part of a long reply every so often is too slow on the whole.
+#[test]
+fn a_reply_made_of_lines_may_not_take_for_ever() {
+    let directory = directory();
+    let limits = ["--workers", "1", "--body-timeout", "2s", "--min-transfer-rate", "1MiB"];
+    let server = Server::start(&directory.path().join("data"), &limits);
+    let mut slow = narrow(&server);
+    let names = bytes(1, 16_384 * 32);
+    let lines: String =
+        names.chunks(32).map(|name| name.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect();
+    let head = format!(
+        "POST /-/missing HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+        lines.len()
+    );
+    slow.send(&[head.as_bytes(), lines.as_bytes()].concat());
+    let (mut piece, mut received) = (vec![0; 32 << 10], 0);
+    while let Ok(count @ 1..) = slow.stream.read(&mut piece) {
+        received += count;
+        std::thread::sleep(Duration::from_millis(count as u64 / 100));
+    }
+    assert!(received > 0 && received < lines.len(), "{received} of {} bytes", lines.len());
+}
+
+/// A client with little room for what it does not read.
+fn narrow(server: &Server) -> Client {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.address.into()).unwrap();
+    Client::new(socket.into())
+}
+
+/// Reads replies to `GET` of a block until there are no more; false where all were whole, or another answer took the place of one.
+fn is_cut_off(client: &mut Client, body: &[u8]) -> bool {
+    client.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut received = Vec::new();
+    let _ = client.stream.read_to_end(&mut received);
+    let mut rest = &received[..];
+    while let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") {
+        if !rest.starts_with(b"HTTP/1.1 200") {
+            assert!(rest.starts_with(b"HTTP/1.1 404"));
+            return false;
+        }
+        let sent = &rest[end + 4..];
+        let bytes = sent.len().min(body.len());
+        assert!(sent[..bytes] == body[..bytes], "something else in the place of bytes of the block");
+        if bytes < body.len() {
+            return true;
+        }
+        rest = &sent[bytes..];
+    }
+    false
+}
