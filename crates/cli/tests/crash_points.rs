@@ -46,7 +46,7 @@ fn dies_under_load(data: &Path, owners: &mut [Owner], more: &[&str], point: &str
     let options = [&OPTIONS[..], more].concat();
     let Ok(mut server) = Server::try_start_dying(data, &options, point, times_before) else { return false };
     verify(owners, &mut server.connect());
-    under_load(owners, server.address, Duration::ZERO, || {
+    under_load(owners, server.address, Duration::ZERO, |_| {
         assert_eq!(server.wait().signal(), Some(SIGABRT), "{point}: {}", server.log());
     });
     true

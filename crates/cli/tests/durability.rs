@@ -19,7 +19,7 @@ fn kill_rounds(durability: &str, rounds: u64, seed: u64) {
         let server = Server::start(&data, &options);
         verify(&mut owners, &mut server.connect());
         let calm = Duration::from_millis(random.u64(20..400));
-        under_load(&mut owners, server.address, calm, || server.kill());
+        under_load(&mut owners, server.address, calm, |_| server.kill());
         if round % 5 == 4 {
             check(&data);
         }

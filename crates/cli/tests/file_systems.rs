@@ -40,8 +40,8 @@ fn power_cuts(kind: Kind) {
         let calm = Duration::from_millis(random.u64(20..400));
         // The process may still answer, and is held to what it says then, too.
         let agony = Duration::from_millis(random.u64(0..20));
-        under_load(&mut owners, server.address, calm, || {
-            disk.cut_power();
+        under_load(&mut owners, server.address, calm, |failure| {
+            failure.shutting_down(|| disk.cut_power());
             std::thread::sleep(agony);
             server.kill();
         });

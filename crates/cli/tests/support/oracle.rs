@@ -3,7 +3,7 @@
 use super::{Client, bytes, name};
 use std::net::SocketAddr;
 use std::ops::AddAssign;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 /// Long runs go on with the blocks that they have, so that they end up with a bounded store.
@@ -18,7 +18,7 @@ pub struct Owner {
 
 struct Block {
     body: Vec<u8>,
-    /// What the store must say: stored, absent, or (after an operation that was cut off) either.
+    /// What the store must say: stored, absent, or (after an operation whose answer did not come, or does not hold) either.
     stored: Option<bool>,
 }
 
@@ -29,16 +29,46 @@ pub fn owners(count: u64, seed: u64) -> Vec<Owner> {
 }
 
 /// Every owner at work, each on a connection of its own, for some calm time and until `fail` has made the server end.
-pub fn under_load(owners: &mut [Owner], address: SocketAddr, calm: Duration, fail: impl FnOnce()) {
-    let failing = AtomicBool::new(false);
+pub fn under_load(owners: &mut [Owner], address: SocketAddr, calm: Duration, fail: impl FnOnce(&Failure)) {
+    let failure = Failure(AtomicU8::new(CALM));
     std::thread::scope(|scope| {
         for owner in owners {
-            scope.spawn(|| owner.work(address, &failing));
+            scope.spawn(|| owner.work(address, &failure));
         }
         std::thread::sleep(calm);
-        failing.store(true, Ordering::SeqCst);
-        fail();
+        failure.0.store(FAILING, Ordering::SeqCst);
+        fail(&failure);
     });
+}
+
+/// How far the failure of a server has come.
+pub struct Failure(AtomicU8);
+
+const CALM: u8 = 0;
+/// It may refuse and break off; what it answers holds.
+const FAILING: u8 = 1;
+/// Its file system is being shut down: what it answers may rest on what the kernel says, and the kernel may be wrong.
+const SHUTTING_DOWN: u8 = 2;
+/// The file system is shut down: what is asked from here on holds again.
+const SHUT_DOWN: u8 = 3;
+
+impl Failure {
+    /// While `shut_down` runs, a file system confirms writes that it does not keep. Linux 6.18 does that with xfs: a durable write whose
+    /// extents were converted just before the log is aborted finds nothing to wait for, and returns as if it were durable.
+    pub fn shutting_down(&self, shut_down: impl FnOnce()) {
+        self.0.store(SHUTTING_DOWN, Ordering::SeqCst);
+        shut_down();
+        self.0.store(SHUT_DOWN, Ordering::SeqCst);
+    }
+
+    fn stage(&self) -> u8 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Whether an operation that was begun at one stage and answered at another met no file system that was being shut down.
+fn holds(begun: u8, answered: u8) -> bool {
+    answered < SHUTTING_DOWN || begun == SHUT_DOWN
 }
 
 /// What a verification found, in blocks.
@@ -48,7 +78,7 @@ pub struct Found {
     pub kept: u64,
     /// Acknowledged as deleted, or never stored: they are not there.
     pub absent: u64,
-    /// Of operations that were not answered: there, with their bytes, or not.
+    /// Of operations that were not answered, or while the file system was being shut down: there, with their bytes, or not.
     pub either: u64,
     /// All that are there.
     pub stored: u64,
@@ -81,8 +111,8 @@ impl Owner {
         self.blocks.len() - 1
     }
 
-    /// Puts, puts again, reads and deletes until the connection breaks or, once it is `failing`, the server refuses.
-    fn work(&mut self, address: SocketAddr, failing: &AtomicBool) {
+    /// Puts, puts again, reads and deletes until the connection breaks or, once it is failing, the server refuses.
+    fn work(&mut self, address: SocketAddr, failure: &Failure) {
         let mut client = Client::connect(address);
         loop {
             let wants_new = self.random.u8(0..3) == 0 && self.blocks.len() < BLOCKS_MAX;
@@ -91,14 +121,14 @@ impl Owner {
             } else {
                 self.random.usize(..self.blocks.len())
             };
-            if !self.step(&mut client, number, failing) {
+            if !self.step(&mut client, number, failure) {
                 return;
             }
         }
     }
 
-    /// One operation. False where it was not answered, or refused by a server that is `failing`.
-    fn step(&mut self, client: &mut Client, number: usize, failing: &AtomicBool) -> bool {
+    /// One operation. False where it was not answered, or refused by a server that is failing.
+    fn step(&mut self, client: &mut Client, number: usize, failure: &Failure) -> bool {
         let choice = self.random.u8(0..10);
         let block = &mut self.blocks[number];
         let path = format!("/{}", name(&block.body));
@@ -112,6 +142,7 @@ impl Owner {
             block.stored = None;
         }
         let body = if method == "PUT" { &block.body[..] } else { b"" };
+        let begun = failure.stage();
         let Some(reply) = client.try_request(method, &path, &[], body) else { return false };
         match (method, reply.status) {
             ("PUT", 200 | 201) => assert!(before.is_none() || (reply.status == 201) == (before == Some(false))),
@@ -119,13 +150,12 @@ impl Owner {
             ("DELETE", 404) => assert_ne!(before, Some(true)),
             ("GET", 200) => assert!(before != Some(false) && reply.body == block.body, "{path}"),
             ("GET", 404) => assert_ne!(before, Some(true), "{path} is lost"),
-            (_, 500..) if failing.load(Ordering::SeqCst) => return false,
+            (_, 500..) if failure.stage() != CALM => return false,
             other => panic!("{other:?}: {}", reply.text()),
         }
-        block.stored = Some(match method {
-            "GET" => reply.status == 200,
-            _ => expected,
-        });
+        if method != "GET" && before.is_some() && holds(begun, failure.stage()) {
+            block.stored = Some(expected);
+        }
         true
     }
 
