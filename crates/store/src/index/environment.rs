@@ -19,6 +19,9 @@ use std::sync::Arc;
 const DIRTY_PAGES_MAX: u64 = 2048;
 /// The file grows in steps of this many bytes.
 const GROWTH_STEP_BYTES: isize = 16 << 20;
+/// Its length is a multiple of this one: libmdbx mends every other length, or says where it may not write that the file is damaged. After
+/// a power cut the length may be an earlier one than the meta page says.
+const LENGTH_STEP_BYTES: u64 = 64 << 10;
 const INDEX_PAGE_BYTES: isize = 4096;
 
 /// Read at once of a file that is read as a whole.
@@ -196,6 +199,7 @@ impl Environment {
 
     /// Makes the file at least `bytes` long.
     pub(super) fn extend_to(&self, bytes: u64) -> Result<(), IndexError> {
+        let bytes = bytes.next_multiple_of(LENGTH_STEP_BYTES);
         let bytes = isize::try_from(bytes.min(self.size_max_bytes)).unwrap_or(isize::MAX);
         // SAFETY: the environment is open, no transaction of this thread is under way; -1 keeps what is.
         let code = unsafe { ffi::mdbx_env_set_geometry(self.pointer, -1, bytes, -1, -1, -1, -1) };

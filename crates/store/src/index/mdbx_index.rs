@@ -335,6 +335,31 @@ mod tests {
         assert!(index.sizes().file_bytes >= 100_000 * BYTES_PER_NAME);
     }
 
+    /// A power cut may leave the file as long as it was, and the meta page that says how long it is to be.
+    #[test]
+    fn a_file_that_was_to_grow_can_be_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("index");
+        let mut length = 0;
+        for names in [1, 1000, 30_000, 100_000] {
+            let index = MdbxIndex::open(&path).unwrap();
+            let mut transaction = index.begin().unwrap();
+            transaction.set_meta(&meta()).unwrap();
+            transaction.commit().unwrap();
+            index.reserve(names).unwrap();
+            drop(index);
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            let grown = file.metadata().unwrap().len();
+            assert!(grown > length, "{names} names: it did not grow");
+            if length > 0 {
+                file.set_len(length).unwrap();
+            }
+            let mut reader = MdbxIndex::open_read_only(&path).unwrap().reader().unwrap();
+            assert_eq!(reader.meta().unwrap(), Some(meta()), "{names} names");
+            length = grown;
+        }
+    }
+
     fn job(names: std::ops::Range<u64>, removed: bool) -> CheckpointJob {
         let generation = Generation::new(100_000);
         for name in names {
