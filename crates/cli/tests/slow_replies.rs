@@ -3,9 +3,11 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
+use support::tls::{self, Identity, exchange};
 use support::{BLOCK_BYTES_MAX, Client, Server, bytes, directory, name, narrow_network};
 
 fn get(body: &[u8]) -> Vec<u8> {
@@ -22,20 +24,16 @@ fn a_reply_that_cannot_be_finished_is_cut_off() {
     let directory = directory();
     let options = ["--workers", "1", "--buffer-memory", "4MiB", "--verify-reads", "all", "--body-timeout", "10min"];
     let server = Server::start(&directory.path().join("data"), &options);
-    let large = [bytes(1, BLOCK_BYTES_MAX), bytes(2, 100_000)];
+    let large = bytes(1, BLOCK_BYTES_MAX);
     let blocks: Vec<_> = (0..10).map(|number| bytes(10 + number as u64, 32_700 - 391 * number)).collect();
     let mut client = server.connect();
-    large.iter().chain(&blocks).for_each(|body| client.put_block(body));
-    // They take more than half of the memory for replies, and read nothing.
-    let mut deaf: Vec<_> = large.iter().map(|_| server.connect()).collect();
-    deaf.iter_mut().zip(&large).for_each(|(client, body)| client.send(&get(body).repeat(400)));
-    let is_taken = |line: &str| line.starts_with("buddy_buffer_bytes{use=\"replies\"} 655360");
-    let began = Instant::now();
-    while !client.request("GET", "/-/metrics", &[], b"").text().lines().any(is_taken) {
-        assert!(began.elapsed() < Duration::from_secs(60), "they have not taken it");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let mut slow: Vec<_> = blocks.iter().map(|_| narrow(&server)).collect();
+    client.put_block(&large);
+    blocks.iter().for_each(|body| client.put_block(body));
+    // It takes half of the memory for replies, and reads nothing.
+    let mut deaf = Client::new(narrow(server.address));
+    deaf.send(&get(&large));
+    wait_until_taken(&mut client, BLOCK_BYTES_MAX);
+    let mut slow: Vec<_> = blocks.iter().map(|_| Client::new(narrow(server.address))).collect();
     slow.iter_mut().zip(&blocks).for_each(|(client, body)| client.send(&get(body).repeat(400)));
     slow.iter().for_each(|client| assert!(client.stream.peek(&mut [0]).unwrap() > 0));
     std::thread::sleep(Duration::from_millis(500));
@@ -50,13 +48,72 @@ fn a_reply_that_cannot_be_finished_is_cut_off() {
     assert!(cut_off.contains(&true), "each reply was sent as a whole: nothing was tested");
 }
 
+/// Waits until replies have at least so much memory.
+fn wait_until_taken(client: &mut Client, bytes: usize) {
+    let began = Instant::now();
+    loop {
+        let metrics = client.request("GET", "/-/metrics", &[], b"").text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("buddy_buffer_bytes{use=\"replies\"} ")).unwrap();
+        if line.parse::<usize>().unwrap() >= bytes {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "they have not taken it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Clients that ask for large blocks and read nothing have half of the memory for replies at most: others get theirs.
+fn clients_that_do_not_read_leave_memory_for_others<C: Read + Write>(
+    address: SocketAddr,
+    connect: impl Fn(TcpStream) -> C,
+) {
+    let blocks = [BLOCK_BYTES_MAX, 300_000, 40_000, 5000].map(|length| bytes(length as u64, length));
+    let mut client = connect(TcpStream::connect(address).unwrap());
+    for body in &blocks {
+        assert_eq!(exchange(&mut client, "PUT", "/", body).unwrap().0, 200);
+    }
+    let mut deaf: Vec<_> = (0..20).map(|_| connect(narrow(address))).collect();
+    deaf.iter_mut().for_each(|client| client.write_all(&get(&blocks[0])).unwrap());
+    std::thread::sleep(Duration::from_millis(500));
+    let read = |client: &mut C, body: &Vec<u8>| {
+        let (status, reply) = exchange(client, "GET", &format!("/{}", name(body)), b"").unwrap();
+        assert!(status == 200 && reply == *body, "{status}, {} bytes", reply.len());
+    };
+    blocks.iter().cycle().take(20).for_each(|body| read(&mut client, body));
+    // They listen at last, and get what they asked for first.
+    deaf.iter_mut().for_each(|client| read(client, &blocks[0]));
+}
+
+const LITTLE_MEMORY: [&str; 6] = ["--workers", "1", "--buffer-memory", "4MiB", "--body-timeout", "10min"];
+
+#[test]
+fn clients_that_do_not_read_leave_memory_for_others_where_blocks_are_verified() {
+    let directory = directory();
+    let options = [&LITTLE_MEMORY[..], &["--verify-reads", "all"]].concat();
+    let server = Server::start(&directory.path().join("data"), &options);
+    clients_that_do_not_read_leave_memory_for_others(server.address, |stream| stream);
+}
+
+#[test]
+fn clients_that_do_not_read_leave_memory_for_others_through_tls() {
+    let directory = directory();
+    let identity = Identity::new();
+    let (certificate, key) = identity.write_to(directory.path());
+    let files = ["--tls-certificate", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let options = [&LITTLE_MEMORY[..], &["--listen-tls", "127.0.0.1:0"], &files].concat();
+    let server = Server::start(&directory.path().join("data"), &options);
+    let address = server.addresses[1].strip_suffix(" (TLS)").unwrap().parse().unwrap();
+    let config = identity.client_config();
+    clients_that_do_not_read_leave_memory_for_others(address, |stream| tls::over(stream, &config));
+}
+
 /// A client that takes a part of a long reply every so often is too slow on the whole.
 #[test]
 fn a_reply_made_of_lines_may_not_take_for_ever() {
     let directory = directory();
     let limits = ["--workers", "1", "--body-timeout", "2s", "--min-transfer-rate", "1MiB"];
     let server = Server::start(&directory.path().join("data"), &limits);
-    let mut slow = narrow(&server);
+    let mut slow = Client::new(narrow(server.address));
     let names = bytes(1, 16_384 * 32);
     let lines: String =
         names.chunks(32).map(|name| name.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect();
@@ -74,11 +131,12 @@ fn a_reply_made_of_lines_may_not_take_for_ever() {
 }
 
 /// A client with little room for what it does not read.
-fn narrow(server: &Server) -> Client {
+fn narrow(address: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.address.into()).unwrap();
-    Client::new(socket.into())
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    socket.into()
 }
 
 /// Reads replies to `GET` of a block until there are no more; false where all were whole, or another answer took the place of one.

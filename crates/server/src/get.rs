@@ -1,13 +1,15 @@
 //! Serving a block's bytes, or a range of them, in one of two ways.
 //!
 //! *Memory*: small pieces, and large ones that are not cached: one read (without waiting, where the bytes are cached), then head
-//! and bytes in one send, or two. *Page cache*: large pieces whose pages are cached go to the socket without being copied. What is not
+//! and bytes in one send, or two; in many while memory is scarce. *Page cache*: large pieces whose pages are cached go to the socket without being copied. What is not
 //! cached gets there when it is asked for again. Only what is asked for is read, except where a block is verified: that takes all of it.
 
 use crate::body::BodyError;
 use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
-use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
+use crate::limits::{
+    COPIED_BYTES_MAX, COPIED_THROUGH_TLS, FRUGAL_BYTES_MAX, PATIENCE_WHILE_SCARCE, PIN_AFTER, REPLY_HEAD_BYTES_MAX,
+};
 use crate::pace::Pace;
 use crate::page_sender::PageSender;
 use crate::range::Selected;
@@ -45,12 +47,14 @@ pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> 
     let reply = BlockReply { connection, head, persistence, block };
     match found.record().extent() {
         Some(extent) if head.method == Method::Get => {
-            // A small part of a block that is verified takes all of it into memory.
-            if found.must_read(block.range()).len() <= COPIED_BYTES_MAX as usize {
-                reply.send_small(found).await?;
-            } else {
-                // In a box, so that an idle connection has no room for it.
+            // A small part of a block that is verified takes all of it into memory. What is rare is in a box, so that an idle connection
+            // has no room for it.
+            if found.must_read(block.range()).len() > COPIED_BYTES_MAX as usize {
                 Box::pin(reply.send_large(found, extent)).await?;
+            } else if reply.must_be_frugal(&found) {
+                Box::pin(reply.send_frugally(found)).await?;
+            } else {
+                reply.send_small(found).await?;
             }
         }
         _ => {
@@ -108,19 +112,18 @@ impl BlockReply<'_> {
         Ok(())
     }
 
-    /// A buffer for the bytes that must be read, behind `room` more. Where there is none now, the block is let go before the wait, and
-    /// found again after it: what waits must not hold up the reuse of extents.
-    async fn take_buffer(&self, mut found: Found, room: usize) -> Result<(Found, Range<u32>, Buffer), BodyError> {
+    /// A buffer for the bytes that must be read for those of `part`, behind `room` more. Where there is none now, the block is let go
+    /// before the wait, and found again after it: what waits must not hold up the reuse of extents.
+    async fn take_buffer(
+        &self,
+        mut found: Found,
+        part: &Range<u32>,
+        room: usize,
+    ) -> Result<(Found, Range<u32>, Buffer), BodyError> {
         let worker = &self.connection.worker;
         worker.trim_later();
-        if worker.reply_memory_is_scarce() {
-            // Not for a client that still has replies to read: it would keep the buffer for as long.
-            drop(found);
-            self.wait_until_writable().await?;
-            found = find(self.connection, self.block.hash).await?;
-        }
         loop {
-            let reading = found.must_read(self.block.range());
+            let reading = found.must_read(part.clone());
             let bytes = room + reading.len();
             match worker.reply_buffers.try_take(bytes) {
                 Ok(Some(buffer)) => return Ok((found, reading, buffer)),
@@ -130,48 +133,97 @@ impl BlockReply<'_> {
             let buffer = reply_buffer(self.connection, bytes).await?;
             found = find(self.connection, self.block.hash).await?;
             // Found anew it may have to be verified, and all of it read.
-            let reading = found.must_read(self.block.range());
+            let reading = found.must_read(part.clone());
             if room + reading.len() <= buffer.len() {
                 return Ok((found, reading, buffer));
             }
         }
     }
 
+    /// Half of the memory for replies is not for clients that may be slow to read them.
+    fn must_be_frugal(&self, found: &Found) -> bool {
+        self.connection.worker.reply_memory_is_scarce(found.must_read(self.block.range()).len())
+    }
+
+    /// Only what is ready to be taken has memory: a client that takes nothing for a moment loses its buffer, and gets the rest a little at
+    /// a time, each read when it is ready again.
+    async fn send_frugally(&self, found: Found) -> Result<(), BodyError> {
+        drop(found);
+        let part = self.block.range();
+        let pace = Pace::of_reply(&self.connection.worker, part.len());
+        let (mut left, mut bytes_max) = (part.clone(), part.len());
+        while !left.is_empty() {
+            let writable = pin!(self.connection.stream.writable());
+            self.connection.while_client_takes(&pace, writable).await?.map_err(|_| Broken)?;
+            let loaded = self.load_first(&left, bytes_max).await;
+            // A reply that has begun cannot become a refusal: the client would take it for the block's bytes.
+            let (buffer, range) = loaded.map_err(|error| if left == part { error } else { BodyError::Broken })?;
+            if left == part {
+                self.send_head(true).await?;
+            }
+            left.start += self.send_while_ready(buffer, range, &pace).await?;
+            bytes_max = FRUGAL_BYTES_MAX;
+        }
+        Ok(())
+    }
+
+    /// The first bytes of a part of the block, up to so many or all that had to be read with them, and where they lie.
+    async fn load_first(&self, part: &Range<u32>, bytes_max: usize) -> Result<(Buffer, Range<usize>), BodyError> {
+        let found = find(self.connection, self.block.hash).await?;
+        let first = part.start..part.end.min(part.start.saturating_add(u32::try_from(bytes_max).unwrap_or(u32::MAX)));
+        let (found, reading, buffer) = self.take_buffer(found, &first, 0).await?;
+        let loaded = (part.start - reading.start) as usize..(part.end.min(reading.end) - reading.start) as usize;
+        let buffer = self.read(found, reading, buffer, 0).await?;
+        Ok((buffer, loaded))
+    }
+
+    /// Sends for as long as the client takes bytes without a break. How many it took.
+    async fn send_while_ready(&self, buffer: Buffer, range: Range<usize>, pace: &Pace) -> Result<u32, Broken> {
+        let Connection { worker, stream, .. } = self.connection;
+        let mut left = range.clone();
+        while !left.is_empty() {
+            match stream.try_send(buffer.get(left.clone()).unwrap_or_default(), false) {
+                Ok(sent) => left.start += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let writable = pin!(stream.writable());
+                    if worker.ring.timeout(PATIENCE_WHILE_SCARCE, writable).await.is_err() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    // What TLS has encrypted cannot be taken back: a copy of a little is sent on when the buffer is gone.
+                    let first = left.start..left.end.min(left.start + COPIED_THROUGH_TLS);
+                    left.start = first.end;
+                    let mut copy = worker.take_scratch();
+                    copy.extend_from_slice(buffer.get(first).unwrap_or_default());
+                    let length = copy.len();
+                    let mut sending = pin!(self.connection.send_piece(copy, 0..length, false, pace.clone()));
+                    let Ok(sent) = worker.ring.timeout(PATIENCE_WHILE_SCARCE, sending.as_mut()).await else {
+                        drop(buffer);
+                        worker.give_scratch(sending.await?);
+                        break;
+                    };
+                    worker.give_scratch(sent?);
+                }
+                Err(_) => return Err(Broken),
+            }
+        }
+        Ok(u32::try_from(left.start - range.start).unwrap_or(0))
+    }
+
     /// Head and bytes in one buffer and one send.
     async fn send_small(&self, found: Found) -> Result<(), BodyError> {
         let mut head = self.connection.worker.take_scratch();
         self.write_head(&mut head);
-        let (mut found, mut sent) = (found, 0);
-        loop {
-            let (buffer, reply) = self.load_small(found, &head).await.map_err(|error| begun(sent, error))?;
-            let left = reply.start + sent..reply.end;
-            if !self.connection.worker.reply_memory_is_scarce() {
-                self.connection.send(buffer, left, false).await?;
-                break;
-            }
-            // Others need the memory: it is not kept for a client that does not take all of its reply at once.
-            let bytes = buffer.get(left.clone()).unwrap_or_default();
-            match self.connection.stream.try_send(bytes, false) {
-                Ok(taken) if taken == bytes.len() => break,
-                Ok(taken) => sent += taken,
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    self.connection.send(buffer, left, false).await?;
-                    break;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(BodyError::Broken),
-            }
-            drop(buffer);
-            self.wait_until_writable().await?;
-            found = find(self.connection, self.block.hash).await.map_err(|gone| begun(sent, gone))?;
-        }
+        let (buffer, reply) = self.load_small(found, &head).await?;
         self.connection.worker.give_scratch(head);
+        self.connection.send(buffer, reply, false).await?;
         Ok(())
     }
 
     /// The bytes with `head` before them, and where both lie. The block is let go as soon as its bytes are in memory.
     async fn load_small(&self, found: Found, head: &[u8]) -> Result<(Buffer, Range<usize>), BodyError> {
-        let (found, reading, mut buffer) = self.take_buffer(found, HEAD_ROOM_BYTES).await?;
+        let (found, reading, mut buffer) = self.take_buffer(found, &self.block.range(), HEAD_ROOM_BYTES).await?;
         let target = buffer.get_mut(HEAD_ROOM_BYTES..).unwrap_or_default();
         if self.connection.worker.session.read_cached(&found, &reading, target) {
             drop(found);
@@ -189,12 +241,6 @@ impl BlockReply<'_> {
         Ok((buffer, head_start..start + part.len()))
     }
 
-    async fn wait_until_writable(&self) -> Result<(), Broken> {
-        let pace = Pace::of_reply(&self.connection.worker, 0);
-        let writable = pin!(self.connection.stream.writable());
-        self.connection.while_client_takes(&pace, writable).await?.map_err(|_| Broken)
-    }
-
     async fn read(&self, found: Found, range: Range<u32>, buffer: Buffer, at: usize) -> Result<Buffer, BodyError> {
         let (result, buffer) = self.connection.worker.session.read(found, range, buffer, at).await;
         result.map_err(|error| BodyError::read(error.into()))?;
@@ -210,7 +256,10 @@ impl BlockReply<'_> {
         {
             return Ok(self.send_pages(found, offset, file).await?);
         }
-        let (found, reading, buffer) = self.take_buffer(found, 0).await?;
+        if self.must_be_frugal(&found) {
+            return self.send_frugally(found).await;
+        }
+        let (found, reading, buffer) = self.take_buffer(found, &part, 0).await?;
         let start = (part.start - reading.start) as usize;
         let buffer = self.read(found, reading, buffer, 0).await?;
         self.send_head(true).await?;
@@ -267,11 +316,6 @@ impl BlockReply<'_> {
         found.pin();
         operation.await
     }
-}
-
-/// A reply that has begun cannot become a refusal: the client would take it for the block's bytes.
-fn begun(sent: usize, error: BodyError) -> BodyError {
-    if sent > 0 { BodyError::Broken } else { error }
 }
 
 /// A buffer for a reply. Waits for those that other replies have.

@@ -81,6 +81,12 @@ pub(crate) const BIND_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) const BIND_PAUSE: Duration = Duration::from_millis(20);
 /// Blocks up to this size are copied into one send with their head; larger ones are sent from the page cache where possible.
 pub(crate) const COPIED_BYTES_MAX: u32 = 32 * 1024;
+/// While memory for replies is scarce a client that takes nothing for this long loses the memory of its reply …
+pub(crate) const PATIENCE_WHILE_SCARCE: Duration = Duration::from_millis(20);
+/// … and gets this much at a time: less than a socket has room for when it is writable.
+pub(crate) const FRUGAL_BYTES_MAX: usize = 32 * 1024;
+/// What goes through TLS is copied this much at a time then, one record (RFC 8446 section 5.1).
+pub(crate) const COPIED_THROUGH_TLS: usize = 16 * 1024;
 /// Replies up to this size are one send operation, whatever the client takes at a time.
 pub(crate) const WHOLE_SEND_BYTES_MAX: usize = 64 * 1024;
 /// A chunked body begins in a buffer of this size, and moves to one for the largest block when it outgrows it.

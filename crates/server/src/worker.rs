@@ -326,9 +326,9 @@ impl Worker {
         work(&date.text)
     }
 
-    /// Half of the memory for replies is taken.
-    pub(crate) fn reply_memory_is_scarce(&self) -> bool {
-        self.reply_buffers.in_use_bytes() > self.limits.buffer_bytes_max / REPLY_MEMORY_SHARE / 2
+    /// With so many bytes more, more than half of the memory for replies would be taken.
+    pub(crate) fn reply_memory_is_scarce(&self, bytes: usize) -> bool {
+        self.reply_buffers.in_use_bytes() + bytes > self.limits.buffer_bytes_max / REPLY_MEMORY_SHARE / 2
     }
 
     /// An empty vector for a small reply.

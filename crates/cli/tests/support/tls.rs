@@ -59,7 +59,11 @@ impl Identity {
 }
 
 pub fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsClient {
-    let socket = TcpStream::connect(address).unwrap();
+    over(TcpStream::connect(address).unwrap(), config)
+}
+
+/// TLS over a connection.
+pub fn over(socket: TcpStream, config: &Arc<ClientConfig>) -> TlsClient {
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
