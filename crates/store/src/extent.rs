@@ -11,6 +11,8 @@ pub const PAGE_BYTES: u64 = 4096;
 pub const SIZE_CLASSES: usize = 8;
 /// Bytes of a macroblock, the unit in which the data file grows.
 pub const MACROBLOCK_BYTES: u64 = 1 << 20;
+/// The largest data file has so many macroblocks, 4 PiB: the index numbers them in 32 bits.
+pub const MACROBLOCKS_MAX: u64 = 1 << 32;
 /// Pages of a macroblock.
 pub const MACROBLOCK_PAGES: u64 = MACROBLOCK_BYTES / PAGE_BYTES;
 /// Bytes of the largest block.

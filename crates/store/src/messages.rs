@@ -209,7 +209,8 @@ pub(crate) fn request_queue_length(requests_max: usize) -> usize {
     3 * requests_max + RECALL_SLOTS + 1
 }
 
-/// Room in the queue of replies: those, and the recalls.
+/// Room in the queue of replies: those, and the recalls. A worker answers recalls before the places of the replies that it has taken are free
+/// again: the replies to these answers may find those of the recalls before there still.
 pub(crate) fn reply_queue_length(requests_max: usize) -> usize {
-    requests_max + RECALL_SLOTS + RECALL_SLOTS
+    requests_max + RECALL_SLOTS + RECALL_SLOTS + RECALL_SLOTS
 }

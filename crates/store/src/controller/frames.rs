@@ -26,6 +26,8 @@ pub(crate) struct JournalWriter {
     /// Changes of no frame yet; the first has `next_sequence`.
     gathered: Vec<Change>,
     gathered_records: Vec<JournalRecord>,
+    /// Of those records: each change that is to be gathered asks whether there is room.
+    gathered_bytes: usize,
     gathered_answers: Vec<Answer>,
     next_sequence: u64,
     in_flight: Option<InFlight>,
@@ -56,6 +58,7 @@ impl JournalWriter {
             crc: meta.journal_crc,
             gathered: Vec::new(),
             gathered_records: Vec::new(),
+            gathered_bytes: 0,
             gathered_answers: Vec::new(),
             next_sequence: meta.sequence + 1,
             in_flight: None,
@@ -66,7 +69,9 @@ impl JournalWriter {
     /// Adds a change; returns its sequence number.
     pub(crate) fn gather(&mut self, change: Change) -> u64 {
         let sequence = self.next_sequence + self.gathered.len() as u64;
-        self.gathered_records.push(change.journal_record());
+        let record = change.journal_record();
+        self.gathered_bytes += record.encoded_bytes();
+        self.gathered_records.push(record);
         self.gathered.push(change);
         sequence
     }
@@ -105,6 +110,12 @@ impl JournalWriter {
             previous_crc: self.crc,
         };
         let records = take_first(&mut self.gathered_records, count);
+        self.gathered_bytes -= records.iter().map(JournalRecord::encoded_bytes).sum::<usize>();
+        debug_assert_eq!(
+            self.gathered_bytes == 0,
+            self.gathered_records.is_empty(),
+            "none is counted twice or not at all"
+        );
         let changes = take_first(&mut self.gathered, count);
         let next = self.next_sequence;
         let (answers, later) =
@@ -169,6 +180,7 @@ impl JournalWriter {
         let answers = answers.map(|answer| (answer.worker, answer.reply)).collect();
         self.gathered.clear();
         self.gathered_records.clear();
+        self.gathered_bytes = 0;
         answers
     }
 
@@ -240,7 +252,7 @@ impl JournalWriter {
     /// Room for one more change, with `reserve` bytes left over: what was gathered, one frame more, and what a frame may leave
     /// unused at the end of the file.
     pub(crate) fn has_room(&self, reserve: u64) -> bool {
-        let gathered = journal::frame_bytes(&self.gathered_records) as u64;
+        let gathered = journal::frame_bytes_of(self.gathered_bytes) as u64;
         self.circle.used() + gathered + 2 * FRAME_BYTES_MAX as u64 + reserve <= self.circle.capacity()
     }
 }

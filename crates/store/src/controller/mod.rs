@@ -161,6 +161,7 @@ struct Timers {
     gather: bool,
     deferred: bool,
     starved: bool,
+    index_space: bool,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]

@@ -151,11 +151,14 @@ impl<F: BlockFile> Controller<F> {
                 tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
             }
             // The next checkpoint, be it an empty one, tries again.
-            let controller = Rc::clone(self);
-            self.after(CHECKPOINT_RETRY, move |state| {
-                state.index_space_is_due = true;
-                controller.settle(state);
-            });
+            if !std::mem::replace(&mut state.timers.index_space, true) {
+                let controller = Rc::clone(self);
+                self.after(CHECKPOINT_RETRY, move |state| {
+                    state.timers.index_space = false;
+                    state.index_space_is_due = true;
+                    controller.settle(state);
+                });
+            }
         }
         state.index_has_space = done.space_ahead.is_ok();
         self.tell_oldest_change(state);

@@ -55,7 +55,7 @@ pub enum JournalRecord {
 }
 
 impl JournalRecord {
-    fn encoded_bytes(&self) -> usize {
+    pub(crate) fn encoded_bytes(&self) -> usize {
         RECORD_HEADER_BYTES
             + match self {
                 JournalRecord::Occupied { .. } => OCCUPIED_BYTES,
@@ -111,8 +111,12 @@ pub struct UnknownContent(String);
 /// Length in the file of a frame with these records.
 #[must_use]
 pub fn frame_bytes(records: &[JournalRecord]) -> usize {
-    let records: usize = records.iter().map(JournalRecord::encoded_bytes).sum();
-    (HEADER_BYTES + records).next_multiple_of(PAGE)
+    frame_bytes_of(records.iter().map(JournalRecord::encoded_bytes).sum())
+}
+
+/// As [`frame_bytes`], of records of so many bytes.
+pub(crate) fn frame_bytes_of(records_bytes: usize) -> usize {
+    (HEADER_BYTES + records_bytes).next_multiple_of(PAGE)
 }
 
 /// How many of `records`, from the first, fit into one frame.

@@ -15,4 +15,4 @@ pub use frame::{
     FRAME_BYTES_MAX, Frame, FrameError, FrameHeader, JournalRecord, UnknownContent, decode_frame, encode_frame,
     frame_bytes,
 };
-pub(crate) use frame::{REMOVAL_BYTES, fitting};
+pub(crate) use frame::{REMOVAL_BYTES, fitting, frame_bytes_of};

@@ -73,7 +73,9 @@ pub struct Session<F, R> {
     writes: Rc<WriteQueue<F>>,
     /// Blocks that are being stored.
     storing: Cell<usize>,
-    reads_until_sample: Cell<u32>,
+    look_ups_until_sample: Cell<u32>,
+    /// Samples so far.
+    samples: Cell<u32>,
     /// Reads until the next is expected to be cached.
     misses_expected: Cell<u32>,
     /// Blocks that were marked as read: see [`Session::note_read`].
@@ -142,7 +144,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             exchange,
             pools,
             storing: Cell::new(0),
-            reads_until_sample: Cell::new(0),
+            look_ups_until_sample: Cell::new(0),
+            samples: Cell::new(0),
             misses_expected: Cell::new(0),
             reads_noted: Cell::new(0),
             closed: Cell::new(false),

@@ -44,11 +44,19 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             VerifyReads::Off => false,
             VerifyReads::All => true,
             VerifyReads::Sampled => {
-                let count = self.reads_until_sample.get();
-                self.reads_until_sample.set(if count == 0 { SAMPLE - 1 } else { count - 1 });
-                count == 0
+                let left = self.look_ups_until_sample.get();
+                self.look_ups_until_sample.set(if left == 0 { self.next_interval() } else { left - 1 });
+                left == 0
             }
         }
+    }
+
+    /// How many look-ups to pass over: [`SAMPLE`] on average, and each time another number. Not each look-up is followed by a read, and
+    /// those that are may come at regular intervals.
+    fn next_interval(&self) -> u32 {
+        let count = self.samples.get().wrapping_add(1);
+        self.samples.set(count);
+        scattered(count) % (2 * SAMPLE - 1)
     }
 
     /// Reads a range of a block, which [`Found::must_read`] has named, into the start of `target` where that needs no waiting. False
@@ -85,8 +93,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     fn note_read(&self, hash: &Hash) -> bool {
         let count = self.reads_noted.get().wrapping_add(1);
         self.reads_noted.set(count);
-        // Multiples of the golden ratio: all numbers in turn, in an order that has nothing to do with that of reads.
-        self.shared.recent_reads.insert(hash, count.wrapping_mul(0x9E37_79B9) >> 16)
+        self.shared.recent_reads.insert(hash, scattered(count))
     }
 
     /// Reads a range of a block, which [`Found::must_read`] has named, to `at` of `buffer`, which may be filled up to the end of a page. The
@@ -123,11 +130,13 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         if !verify || hashes_to(&hash, &buffer, range.clone()) {
             return (Ok(()), buffer);
         }
-        // The copy in memory may be what is wrong: the disk has the last word.
+        // The copy in memory may be what is wrong, and may be kept there by others: the disk has the last word.
         self.data.drop_cached(extent.offset(), extent.bytes());
         let result;
-        (result, buffer, guard) = read_fully(&self.data, buffer, range.clone(), offset, guard).await;
-        drop(guard);
+        (result, buffer, guard) = match whole_pages(&range, offset, &buffer) {
+            Some(pages) => read_fully(&self.uncached, buffer, pages, offset, guard).await,
+            None => read_fully(&self.data, buffer, range.clone(), offset, guard).await,
+        };
         if let Err(source) = result {
             return (Err(self.read_failed(source)), buffer);
         }
@@ -135,7 +144,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             tracing::warn!(%hash, "a block was wrong in the page cache and right on the disk");
             return (Ok(()), buffer);
         }
-        self.take_out_of_service(hash, record, seen).await;
+        self.take_out_of_service(hash, record, seen, guard).await;
         let error = StoreError::Corrupt(hash);
         self.counted.count_error(&error);
         (Err(error), buffer)
@@ -150,11 +159,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         offset: u64,
         buffer: &Buffer,
     ) -> Option<Range<usize>> {
-        // The rest of the last page is the block's own, too, and an extent's pages are all in the file.
-        let end = range.end.next_multiple_of(PAGE);
-        let is_aligned = range.start.is_multiple_of(PAGE) && offset.is_multiple_of(PAGE_BYTES) && end <= buffer.len();
-        let passes = self.may_pass_cache && is_aligned && !self.note_read(hash);
-        passes.then_some(range.start..end)
+        let pages = whole_pages(range, offset, buffer).filter(|_| self.may_pass_cache)?;
+        (!self.note_read(hash)).then_some(pages)
     }
 
     /// Reads `pages` of a buffer past the cache, of which the first `wanted` bytes are needed.
@@ -184,13 +190,15 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     }
 
     /// Removes the name of a damaged block, so that it can be stored again, and sees to it that its extent is not used again.
-    async fn take_out_of_service(&self, hash: Hash, record: Record, seen: u64) {
+    /// Its extent is held until then: the same name might have been stored there anew, sound.
+    async fn take_out_of_service(&self, hash: Hash, record: Record, seen: u64, guard: ReadGuard) {
         self.shared.statistics.corrupt_reads.add(1);
         // Told to look again, it leaves that to the next read.
         let reply = self.exchange.request(|id| Request::Quarantine { id, hash, record, seen }).await;
         if let Reply::Failed { refusal, .. } = reply {
             tracing::error!(%hash, %refusal, "a block is damaged and cannot be taken out of service now");
         }
+        drop(guard);
     }
 
     /// Reads a block past the cache, as the disk has it, and hashes it.
@@ -211,8 +219,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 return (Verdict::Sound, buffer);
             }
         }
-        drop(guard);
-        self.take_out_of_service(*hash, record, seen).await;
+        self.take_out_of_service(*hash, record, seen, guard).await;
         (Verdict::Corrupt, buffer)
     }
 
@@ -231,6 +238,19 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         }
         (result.is_ok(), buffer, guard)
     }
+}
+
+/// The pages of `buffer` that a read past the cache fills to have the bytes of `offset` in `range`, where there are such.
+fn whole_pages(range: &Range<usize>, offset: u64, buffer: &Buffer) -> Option<Range<usize>> {
+    // The rest of the last page is the block's own, too, and an extent's pages are all in the file.
+    let end = range.end.next_multiple_of(PAGE);
+    let is_aligned = range.start.is_multiple_of(PAGE) && offset.is_multiple_of(PAGE_BYTES) && end <= buffer.len();
+    is_aligned.then_some(range.start..end)
+}
+
+/// Multiples of the golden ratio, 16 bits: all numbers in turn, in an order that has nothing to do with what is counted.
+fn scattered(count: u32) -> u32 {
+    count.wrapping_mul(0x9E37_79B9) >> 16
 }
 
 fn hashes_to(hash: &Hash, buffer: &Buffer, range: Range<usize>) -> bool {

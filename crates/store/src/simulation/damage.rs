@@ -328,3 +328,43 @@ fn the_scrub_finds_a_damaged_block_before_anybody_asks_for_it() {
     });
     assert_eq!(world.check().unwrap().faults, Vec::<String>::new());
 }
+
+/// What the disk has is right, and the page cache keeps something else: nothing is taken out of service.
+#[test]
+fn a_block_that_is_wrong_in_the_page_cache_alone_is_read_from_the_disk() {
+    let mut world = World::new(20, 12, Settings { verify_reads: VerifyReads::All, ..small_settings(2) });
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        world.disk.spoil_cache();
+        // The second time each is read through the cache.
+        for block in world.blocks.iter().chain(&world.blocks) {
+            assert_eq!(outcome(&open, block).await, "there");
+        }
+        assert_eq!(open.shared.statistics.corrupt_reads.get(), 0);
+    });
+}
+
+/// Samples find a damaged block, whatever the client does between its reads.
+#[test]
+fn samples_are_not_in_step_with_clients() {
+    for look_ups in 0..4 {
+        let (mut world, victim) = damaged(21, VerifyReads::Sampled);
+        boot(&mut world, async |world, open| {
+            let block = &world.blocks[victim];
+            let mut reads = 0;
+            loop {
+                for _ in 0..look_ups {
+                    drop(open.sessions[0].find(&block.hash).await.unwrap());
+                }
+                let read = outcome(&open, block).await;
+                if read == "refused" {
+                    break;
+                }
+                assert_eq!(read, "another block's bytes");
+                reads += 1;
+                assert!(reads < 10_000, "never verified, with {look_ups} look-ups between");
+            }
+            is_out_of_service(world, &open, victim).await;
+        });
+    }
+}

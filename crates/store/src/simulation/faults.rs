@@ -243,6 +243,24 @@ fn a_full_index_refuses_names_and_takes_removals() {
     assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
 }
 
+/// Whatever was removed meanwhile: the disk is asked for space once a second, not more often.
+#[test]
+fn a_full_index_is_asked_for_space_once_a_second() {
+    let mut world = World::new(4, 60, Settings { checkpoint_names: 4, ..small_settings(2) });
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        world.index.exhaust();
+        for block in &world.blocks[..50] {
+            assert!(open.sessions[0].delete(&block.hash).await.unwrap());
+            open.ring.sleep(Duration::from_millis(50)).await;
+        }
+        let before = open.shared.statistics.checkpoints.get();
+        open.ring.sleep(Duration::from_secs(20)).await;
+        let tried = open.shared.statistics.checkpoints.get() - before;
+        assert!((18..=21).contains(&tried), "{tried} checkpoints in 20 s");
+    });
+}
+
 /// Under load there is always something gathered for the next frame: a generation is sealed at its target all the same.
 #[test]
 fn generations_are_sealed_at_their_target_under_load() {

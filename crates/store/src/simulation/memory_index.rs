@@ -24,6 +24,8 @@ struct Tables {
 pub(crate) struct MemoryIndex {
     committed: Arc<Mutex<Arc<Tables>>>,
     full: Arc<AtomicBool>,
+    /// Only what was reserved before can be had.
+    exhausted: Arc<AtomicBool>,
 }
 
 impl MemoryIndex {
@@ -32,6 +34,10 @@ impl MemoryIndex {
     }
 
     /// Lets commits and reservations fail for want of space, or work again.
+    pub(crate) fn exhaust(&self) {
+        self.exhausted.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::Relaxed);
     }
@@ -70,7 +76,8 @@ impl Index for MemoryIndex {
     }
 
     fn reserve(&self, _names: u64) -> Result<(), IndexError> {
-        self.check_space()
+        self.check_space()?;
+        if self.exhausted.load(Ordering::Relaxed) { Err(IndexError::Full("simulated".to_owned())) } else { Ok(()) }
     }
 
     fn sizes(&self) -> IndexSizes {

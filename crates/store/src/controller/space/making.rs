@@ -4,7 +4,7 @@
 use super::Space;
 use crate::controller::ledger::Owner;
 use crate::controller::recall::Search;
-use crate::extent::{Extent, MACROBLOCK_BYTES};
+use crate::extent::Extent;
 use std::time::Instant;
 
 /// The file grows by up to this many macroblocks at a time while it is asked for again and again …
@@ -72,7 +72,7 @@ impl Space {
     /// How many macroblocks the file can grow by now; `None` where it cannot.
     fn growth(&mut self, now: Instant) -> Option<u64> {
         let file = self.allocator.macroblocks();
-        let room = self.capacity_bytes.map_or(u64::MAX, |capacity| (capacity / MACROBLOCK_BYTES).saturating_sub(file));
+        let room = self.macroblocks_max.saturating_sub(file);
         let at_most = (file / GROWTH_PART).clamp(GROWTH_MACROBLOCKS_MAX, GROWTH_MACROBLOCKS_LIMIT);
         self.growth.next(at_most.min(room), now)
     }

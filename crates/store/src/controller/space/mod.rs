@@ -18,7 +18,7 @@ use super::recall::Recall;
 use super::zeros::Zeros;
 use crate::allocator::Allocator;
 use crate::clock::{Clock, Held};
-use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, SIZE_CLASSES, SizeClass};
+use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, MACROBLOCKS_MAX, SIZE_CLASSES, SizeClass};
 use crate::free_set::FreeSet;
 use crate::messages::RequestId;
 use std::collections::VecDeque;
@@ -46,12 +46,17 @@ pub(crate) struct Space {
     undurable: VecDeque<(u64, Extent)>,
     pub(crate) starved: VecDeque<Starved>,
     pub(super) recall: Recall,
-    capacity_bytes: Option<u64>,
+    macroblocks_max: u64,
     growth: Ahead,
     zeros: Zeros,
     /// Of the largest class: handed out unwritten, and neither named nor given back since.
     held_unwritten: FreeSet,
     ledger: Ledger,
+}
+
+/// How many macroblocks the data file may have, with a capacity or without.
+fn macroblocks_max(capacity_bytes: Option<u64>) -> u64 {
+    capacity_bytes.map_or(MACROBLOCKS_MAX, |capacity| (capacity / MACROBLOCK_BYTES).min(MACROBLOCKS_MAX))
 }
 
 impl Space {
@@ -63,7 +68,7 @@ impl Space {
             undurable: VecDeque::new(),
             starved: VecDeque::new(),
             recall: Recall::default(),
-            capacity_bytes,
+            macroblocks_max: macroblocks_max(capacity_bytes),
             growth: Ahead::default(),
             zeros: Zeros::default(),
             held_unwritten: FreeSet::default(),
@@ -215,9 +220,7 @@ impl Space {
 
     /// True where the capacity is reached, or the disk gave less than was asked when the file was to grow.
     fn cannot_grow(&self) -> bool {
-        let full =
-            self.capacity_bytes.is_some_and(|capacity| self.allocator.file_bytes() + MACROBLOCK_BYTES > capacity);
-        full || self.growth.was_refused()
+        self.allocator.macroblocks() >= self.macroblocks_max || self.growth.was_refused()
     }
 
     /// Debug builds: free, held, occupied and draining pages tile the file.

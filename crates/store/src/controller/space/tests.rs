@@ -168,3 +168,14 @@ fn nobody_waits_for_zeros_that_come_slowly() {
     assert_eq!(space.zeroing_ahead(now), Some(16));
     space.check();
 }
+
+#[test]
+fn no_file_has_more_macroblocks_than_the_index_can_number() {
+    let (max, mib) = (MACROBLOCKS_MAX, MACROBLOCK_BYTES);
+    for (capacity, most) in [(None, max), (Some(u64::MAX), max), (Some(max * mib), max), (Some(3 * mib - 1), 2)] {
+        assert_eq!(macroblocks_max(capacity), most);
+    }
+    assert_eq!(u32::try_from(MACROBLOCKS_MAX - 1), Ok(u32::MAX));
+    let mut space = Space::new(Allocator::new(), Some(2 * mib));
+    assert_eq!(space.growth_ahead(Instant::now()), Some(2));
+}

@@ -159,6 +159,9 @@ impl BlockFile for SimulatedFile {
                             let half = if file.is_uncached { there / 2 / SECTOR * SECTOR } else { there.div_ceil(2) };
                             let wanted = if fault == Some(Fault::Short) { half } else { there };
                             state.read(offset, &mut buffer[range.start..range.start + wanted]);
+                            if file.disk.inner.cache_is_wrong.get() && !file.is_uncached {
+                                buffer[range.start] ^= 0x10;
+                            }
                             Ok(wanted)
                         }
                     }

@@ -60,6 +60,8 @@ struct Inner {
     faults: RefCell<Vec<PlannedFault>>,
     /// All files together hold at most this many bytes.
     capacity_bytes: Cell<u64>,
+    /// The page cache has wrong bytes, and keeps them.
+    cache_is_wrong: Cell<bool>,
     /// Now and then an operation takes much longer than others.
     stalls: Cell<bool>,
     /// Whether space can be set aside: by one disk in three it cannot.
@@ -77,6 +79,7 @@ impl Disk {
                 is_cut: Cell::new(false),
                 faults: RefCell::default(),
                 capacity_bytes: Cell::new(u64::MAX),
+                cache_is_wrong: Cell::new(false),
                 stalls: Cell::new(false),
                 preallocates: !seed.is_multiple_of(3),
             }),
@@ -111,6 +114,11 @@ impl Disk {
     /// Limits what all files together may hold.
     pub(crate) fn set_capacity(&self, bytes: u64) {
         self.inner.capacity_bytes.set(bytes);
+    }
+
+    /// From now on a bit is wrong in all that is read through the page cache.
+    pub(crate) fn spoil_cache(&self) {
+        self.inner.cache_is_wrong.set(true);
     }
 
     /// From now on an operation in sixteen takes up to [`STALL_MAX`].
