@@ -135,7 +135,7 @@ serve_options! {
     /// requests take longer [default: 50us]
     #[arg(long, env = "BUDDY_BUSY_POLL", value_name = "TIME")]
     busy_poll: Span,
-    /// Buffers of 8 KiB into which each worker receives requests [default: 64]
+    /// Buffers of 8 KiB into which each worker receives requests, rounded up to a power of two [default: 64]
     #[arg(long, env = "BUDDY_RECEIVE_BUFFERS", value_name = "N")]
     receive_buffers: u16,
     /// Connections at a time [default: 16384]

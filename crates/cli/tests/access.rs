@@ -253,10 +253,24 @@ fn anonymous_rights_and_append_only() {
     assert_eq!(ask(&mut client, "PUT", "/", Some(&all), b"kept").status, 200);
     assert_eq!(ask(&mut client, "GET", &block, None, b"").body, b"kept");
     assert_eq!(ask(&mut client, "GET", &block, Some(UNKNOWN), b"").status, 401, "a bad token is never overlooked");
+    assert!(ask(&mut client, "GET", &block, None, b"").header("cache-control").starts_with("public, "));
     let refused = ask(&mut client, "DELETE", &block, Some(&all), b"");
     assert_eq!(refused.status, 403);
     assert!(refused.text().contains("append-only"), "{}", refused.text());
     assert_eq!(ask(&mut client, "GET", &block, None, b"").status, 200);
+    server.stop();
+    let server = start(directory.path(), &path, &[]);
+    let mut client = server.connect();
+    for headers in ["", "Range: bytes=1-", &format!("If-None-Match: \"{}\"", &block[1..])] {
+        let bearer = format!("Authorization: Bearer {all}");
+        let headers = [&*bearer, headers].into_iter().filter(|header| !header.is_empty()).collect::<Vec<_>>();
+        let reply = client.request("GET", &block, &headers, b"");
+        assert_eq!(
+            reply.header("cache-control"),
+            "private, max-age=31536000, immutable",
+            "no shared cache may keep it"
+        );
+    }
     server.stop();
     // Without tokens as well.
     let server = Server::start(&directory.path().join("data"), &["--append-only", "--workers", "1"]);

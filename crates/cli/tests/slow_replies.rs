@@ -107,6 +107,34 @@ fn clients_that_do_not_read_leave_memory_for_others_through_tls() {
     clients_that_do_not_read_leave_memory_for_others(address, |stream| tls::over(stream, &config));
 }
 
+/// A refusal that is not taken keeps no buffer that heads are received in. Which of many replies leaves room for none of it, and is no longer
+/// waited for, depends on the system: one will.
+#[test]
+fn refusals_that_are_not_read_leave_buffers_for_others() {
+    if let Err(reason) = narrow_network::enter(16 << 10) {
+        return eprintln!("skipped: {reason}");
+    }
+    let directory = directory();
+    let options = ["--workers", "1", "--receive-buffers", "1", "--body-timeout", "10min", "--idle-timeout", "10min"];
+    let server = Server::start(&directory.path().join("data"), &options);
+    let mut deaf: Vec<_> = (0..250).map(|_| narrow(server.address)).collect();
+    deaf.iter().for_each(|client| client.set_nonblocking(true).unwrap());
+    // One after the other, so that each reply finds what is left of the room.
+    for number in 0..deaf.len() {
+        for client in &mut deaf[number..] {
+            let _ = client.write(b"GET /-/health HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    for client in &mut deaf {
+        let _ = client.write(b"GET / HTTP/1.1\r\n\r\n");
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let mut client = server.connect();
+    client.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert_eq!(client.request("GET", "/-/health", &[], b"").status, 200);
+}
+
 /// A client that takes a part of a long reply every so often is too slow on the whole.
 #[test]
 fn a_reply_made_of_lines_may_not_take_for_ever() {

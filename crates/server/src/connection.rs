@@ -277,9 +277,11 @@ impl Connection {
         work: impl FnOnce(ReplyContext<'_>) -> T,
     ) -> T {
         let is_head = head.is_some_and(|head| head.method == Method::Head);
+        let is_private = self.worker.state.access().keeps_blocks_private();
         let cors = self.worker.limits.cors.fields(head.and_then(|head| head.origin.as_deref()));
-        self.worker
-            .with_date(|date| work(ReplyContext { date, persistence, is_head, cors, replied: Some(&self.replied) }))
+        self.worker.with_date(|date| {
+            work(ReplyContext { date, persistence, is_head, cors, is_private, replied: Some(&self.replied) })
+        })
     }
 
     /// Sends a range of a buffer. The client must take some of it every so often, and all of it in time.
@@ -341,12 +343,15 @@ impl Connection {
         let read = body_read || (!problem.ends_connection && self.discard_body(head).await?);
         let ends = !read || problem.ends_connection;
         let persistence = if ends { Persistence::Close } else { self.persistence(head) };
+        // Who does not read the refusal must not keep a buffer that others need.
+        self.input.release_buffer();
         self.reply_with(persistence, Some(head), |target, context| reply::problem(target, context, problem)).await?;
         Ok(persistence.into())
     }
 
     /// Refuses what could not be read as a request.
     async fn refuse_unread(&mut self, problem: &Problem) -> Result<GoesOn, Broken> {
+        self.input.release_buffer();
         self.reply_with(Persistence::Close, None, |target, context| reply::problem(target, context, problem)).await?;
         Ok(GoesOn::No)
     }

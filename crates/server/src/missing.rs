@@ -20,6 +20,8 @@ use buddy_store::Hash;
 
 /// Bytes of a body that has as many names as there may be, and no empty lines.
 const BODY_BYTES_MAX: usize = (Hash::HEX_DIGITS + 2) * NAMES_MAX;
+/// The same of names as they are.
+const RAW_BODY_BYTES_MAX: usize = Hash::BYTES * NAMES_MAX;
 
 /// Answers with the names that are not stored, in the order and form in which they were asked for.
 pub(crate) async fn answer(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
@@ -70,12 +72,13 @@ fn refusal(error: &NameError) -> Problem {
 
 /// Receives the names; returns how many.
 async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Result<(Buffer, usize), BodyError> {
+    let bytes_max = if form == NameForm::Raw { RAW_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
     let length = match head.body {
         BodyFraming::None => {
             let detail = "names need Content-Length or Transfer-Encoding: chunked";
             return Err(BodyError::unread(Problem::fatal(Status::LENGTH_REQUIRED, detail)));
         }
-        BodyFraming::Length(length) if length <= BODY_BYTES_MAX as u64 => usize::try_from(length).unwrap_or(0),
+        BodyFraming::Length(length) if length <= bytes_max as u64 => usize::try_from(length).unwrap_or(0),
         BodyFraming::Length(length) => {
             let detail = format!("a body of {length} bytes has more than {NAMES_MAX} names");
             return Err(BodyError::unread(Problem::fatal(Status::CONTENT_TOO_LARGE, detail)));

@@ -82,12 +82,19 @@ pub(crate) struct ReplyContext<'a> {
     pub(crate) is_head: bool,
     /// What is said about origins, as lines.
     pub(crate) cors: &'a str,
+    /// Blocks are for those only who bring a token, so caches that others share must not keep them (RFC 9111 section 3.5).
+    pub(crate) is_private: bool,
     /// Where the status is noted.
     pub(crate) replied: Option<&'a Cell<u16>>,
 }
 
 /// What is true of a block's bytes for ever, for whoever keeps them.
-const IMMUTABLE: &str = "Cache-Control: public, max-age=31536000, immutable\r\n";
+const IMMUTABLE: &str = ", max-age=31536000, immutable\r\n";
+
+fn immutable(head: &mut HeadWriter<'_>, context: ReplyContext<'_>) {
+    head.raw(if context.is_private { "Cache-Control: private" } else { "Cache-Control: public" });
+    head.raw(IMMUTABLE);
+}
 
 /// A block, or a part of it, as the head of a reply has it.
 #[derive(Clone, Copy)]
@@ -111,7 +118,7 @@ pub(crate) fn block_head(target: &mut Vec<u8>, context: ReplyContext<'_>, block:
     let status = if block.part.is_some() { Status::PARTIAL_CONTENT } else { Status::OK };
     let mut head = HeadWriter::new(target, status, context);
     head.raw("Content-Type: application/octet-stream\r\nAccept-Ranges: bytes\r\n");
-    head.raw(IMMUTABLE);
+    immutable(&mut head, context);
     head.tag(block.hash);
     // Of the whole block, also where this is a part of it (RFC 9530 section 3).
     head.raw("Repr-Digest: sha-256=:");
@@ -134,7 +141,7 @@ pub(crate) fn block_head(target: &mut Vec<u8>, context: ReplyContext<'_>, block:
 /// The reply to a client that has the block already (RFC 9110 section 15.4.5).
 pub(crate) fn not_modified(target: &mut Vec<u8>, context: ReplyContext<'_>, hash: &Hash) {
     let mut head = HeadWriter::new(target, Status::NOT_MODIFIED, context);
-    head.raw(IMMUTABLE);
+    immutable(&mut head, context);
     head.tag(hash);
     head.end();
 }
@@ -227,6 +234,7 @@ mod tests {
         persistence: Persistence::KeepAliveConfirmed,
         is_head: false,
         cors: "",
+        is_private: false,
         replied: None,
     };
 

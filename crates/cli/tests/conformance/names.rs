@@ -68,6 +68,12 @@ fn missing(fixture: &Fixture) -> Vec<Case> {
         )
         .body(text(&[absent])),
         case("16,384 names may be asked for at once", post(&[TEXT], text(&many).as_bytes()), 200).body(text(&many)),
+        case(
+            "raw ones from the head too",
+            ask("POST", "/-/missing", &[RAW, "Content-Length: 524320", "Expect: 100-continue"]),
+            413,
+        )
+        .closes(),
         case("raw too", post(&[RAW], &raw(&many)), 200).body(raw(&many)),
         case(
             "who waits for 100 Continue gets it",

@@ -44,6 +44,11 @@ impl Access {
         self.policy.store(std::sync::Arc::new(policy));
     }
 
+    /// Whether blocks are for those only who bring a token.
+    pub(crate) fn keeps_blocks_private(&self) -> bool {
+        self.policy.load().keeps_blocks_private()
+    }
+
     fn check(&self, head: &Head) -> Result<(), Refusal> {
         self.policy.load().check(&head.credentials, Need::of(head.method, &head.target))
     }

@@ -96,6 +96,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Whether blocks are for those only who bring a token.
+    pub(crate) fn keeps_blocks_private(&self) -> bool {
+        !self.anonymous.meet(Need::One(Right::Read))
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         let need = match refusal.need {
