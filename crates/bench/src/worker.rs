@@ -193,6 +193,10 @@ impl Worker {
     pub(crate) async fn wait_until(&self, due: Instant) {
         // From this very moment, as the ring does: the turn may have begun a while ago.
         let duration = due.saturating_duration_since(Instant::now());
+        if duration <= STOP_LOOK_INTERVAL {
+            // Whom nobody would tell any earlier need not stand in line.
+            return self.ring.sleep(duration).await;
+        }
         let stopped = self.waiting.wait_for(|| self.is_stopped().then_some(()));
         // Which of the two it was is looked up by who goes on.
         let _ = self.ring.timeout(duration, stopped).await;
