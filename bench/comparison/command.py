@@ -32,6 +32,15 @@ def interrupted(_number, _frame):
     raise KeyboardInterrupt
 
 
+def finish(work):
+    """Does to its end what must not be left half done, and can be done again. Only the first signal interrupts: see `interrupted`."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        work()
+        raise
+
+
 def parser(name, description, rounds, seconds):
     """With the options that all have."""
     made = argparse.ArgumentParser(prog=name, description=description)

@@ -9,6 +9,7 @@ import time
 from . import Failure, counters, process
 
 WARM_UP_SECONDS = 1
+LOST = "lost process"  # the error of a round in which the server has ended
 KEYS_OF_REDIS_MAX = 1_000_000
 CALIBRATION_REQUESTS = 20_000
 DELETING_SECONDS_MAX = 3600
@@ -27,7 +28,12 @@ class Generator:
         self.binary, self.connections = binary, connections
 
     def run(self, server, *arguments, every_second=lambda: None):
-        return json.loads(process.run(self.command(server, *arguments), every_second, accepted=(0, 1)))
+        output = process.run(self.command(server, *arguments), every_second, accepted=(0, 1))
+        try:
+            return json.loads(output)
+        except ValueError:
+            # It could not measure, and says why.
+            raise Failure(f"{server.name}: {(output.strip() or 'the generator said nothing').splitlines()[0]}") from None
 
     def command(self, server, *arguments):
         command = [self.binary, "bench", "--target", f"http://127.0.0.1:{server.port}", "--json", *map(str, arguments)]
@@ -87,7 +93,7 @@ def said_errors(result, used):
     """Counts by kind, of what was answered otherwise than with a success, and of what was not answered."""
     found = {**{f"status {status}": count for status, count in result["errors"]["status"].items()}, **result["errors"]["kinds"]}
     if used["cpu_us_per_request"] is None:
-        found["lost process"] = 1
+        found[LOST] = 1
     return found
 
 
@@ -95,7 +101,10 @@ def errors(result, used, server, operation, size, stored_before):
     """The same, and answers that promise what is not there, whatever their status."""
     found = said_errors(result, used)
     if operation == "PUT":
-        there = server.stored() - stored_before
+        try:
+            there = server.stored() - stored_before
+        except Failure:
+            return {**found, LOST: 1}
     else:
         there = round(result["bytes_per_second"] * result["seconds"] / size)
     if there < result["requests"]:

@@ -3,29 +3,42 @@
 import os
 import signal
 import subprocess
+import time
 
-from . import Failure
+from . import Failure, command
 
 STOP_TIMEOUT_S = 60
+KILLED_TIMEOUT_S = 10  # until what was killed is gone
+KILLED_INTERVAL_S = 0.01
 
 
-def start(command, output, variables=None):
-    """Starts `command`, with further environment variables. Those that would change the server's options are not handed on."""
+def start(command_line, output, variables=None):
+    """Starts `command_line`, with further environment variables. Those that would change the server's options are not handed on."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BUDDY_")} | (variables or {})
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
+    return subprocess.Popen(command_line, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
                             start_new_session=True, text=True)
 
 
 def stop(process):
-    """Ends `process`, and what it started if it does not end by itself."""
-    if process.poll() is not None:
-        return
-    process.terminate()
+    """Ends `process`, and what it started if that does not end by itself, or has outlived it."""
+    command.finish(lambda: end(process))
+
+
+def end(process):
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            pass
+    deadline = time.monotonic() + KILLED_TIMEOUT_S
     try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.poll()
+            time.sleep(KILLED_INTERVAL_S)
+    except ProcessLookupError:
+        pass  # The group is empty.
 
 
 def kill(process):
@@ -34,9 +47,9 @@ def kill(process):
     process.wait()
 
 
-def run(command, every_second=lambda: None, accepted=(0,), variables=None):
-    """Runs `command` to its end and returns what it printed. Its exit status must be one of `accepted`."""
-    process = start(command, subprocess.PIPE, variables)
+def run(command_line, every_second=lambda: None, accepted=(0,), variables=None):
+    """Runs `command_line` to its end and returns what it printed. Its exit status must be one of `accepted`."""
+    process = start(command_line, subprocess.PIPE, variables)
     try:
         while True:
             try:
@@ -47,5 +60,5 @@ def run(command, every_second=lambda: None, accepted=(0,), variables=None):
     finally:
         stop(process)
     if process.returncode not in accepted:
-        raise Failure(f"{command[0]} ended with {process.returncode}: {' '.join(output.split())[:500]}")
+        raise Failure(f"{command_line[0]} ended with {process.returncode}: {' '.join(output.split())[:500]}")
     return output

@@ -116,5 +116,5 @@ def machine_line(machine):
 
 def progress(measurement):
     line = ("round {round}: {operation} of {size}, {server}, {connections} connections: {requests_per_second:.0f}/s, p50 {p50:.0f} µs, "
-            "{cpu_us_per_request:.1f} µs CPU").format(p50=measurement["latency_us"]["p50"], **measurement)
+            "{cpu} µs CPU").format(p50=measurement["latency_us"]["p50"], cpu=number(measurement["cpu_us_per_request"], 1), **measurement)
     return line + (f", ERRORS {measurement['errors']}" if failed(measurement) else "")

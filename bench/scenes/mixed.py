@@ -50,20 +50,23 @@ def measure(run):
         run.say(f"storing {blocks:,} blocks of all sizes")
         run.generator.fill(server, "mix", blocks, names)
         grow(run, server, budget)
-        before, slices = server.settle(), []
+        before, after, slices = server.settle(), None, []
         seconds = FIRST_SLICE_S
         while (left := options.mixed_seconds - sum(each["seconds"] for each in slices)) >= SHORTEST_SLICE_S:
             measured = measure_slice(run, server, names, min(seconds, left), blocks)
             slices.append({"round": len(slices) + 1, "load": "mixed", **measured})
-            run.say("{begin_s:.0f} s: {requests_per_second:,.0f}/s for {seconds:.0f} s, {cpu_us_per_request:.1f} µs CPU, "
-                    "{mib:.1f} MiB{errors}".format(mib=slices[-1]["memory_bytes"] / (1 << 20), **{
-                        **slices[-1], "errors": f", {slices[-1]['errors']}" if any(slices[-1]["errors"].values()) else "",
-                        "begin_s": options.mixed_seconds - left}))
+            run.say("{begin_s:.0f} s: {requests_per_second:,.0f}/s for {seconds:.0f} s, {cpu} µs CPU, {mib:.1f} MiB{errors}".format(
+                mib=slices[-1]["memory_bytes"] / (1 << 20), cpu=number(slices[-1]["cpu_us_per_request"], 1), **{
+                    **slices[-1], "errors": f", {slices[-1]['errors']}" if any(slices[-1]["errors"].values()) else "",
+                    "begin_s": options.mixed_seconds - left}))
+            if load.LOST in slices[-1]["errors"]:
+                break
             # Of what was stored a second, the most there was: a slice that is too long ends in a full store.
             grown = max(each["grown_bytes"] / each["seconds"] for each in slices)
             seconds = room_of(budget, before) / grown if grown > 0 else LONGEST_SLICE_S
             seconds = max(SHORTEST_SLICE_S, min(seconds, LONGEST_SLICE_S))
-        after = server.settle()
+        else:
+            after = server.settle()
     return {"seconds": options.mixed_seconds, "budget_bytes": budget, "blocks": blocks, "connections": options.connections,
             "before": before, "after": after, "measurements": slices}
 
@@ -90,8 +93,10 @@ def measure_slice(run, server, names, seconds, blocks):
     full = errors.pop(FULL, 0)
     measured = {"seconds": result["seconds"], **load.figures(result), "errors": errors, "full": full,
                 "operations": {name: {part: figures[part] for part in ("requests", "latency_us")}
-                               for name, figures in result["operations"].items()},
-                "grown_bytes": server.stats()["bytes_allocated"] - allocated}
+                               for name, figures in result["operations"].items()}}
+    if load.LOST in errors:
+        return measured
+    measured["grown_bytes"] = server.stats()["bytes_allocated"] - allocated
     trim(run, server, left, names, blocks)
     stats = server.stats()
     if stats["blocks"] != blocks:
@@ -116,14 +121,15 @@ def trim(run, server, left, names, blocks):
 
 
 def section(result):
-    slices = result["measurements"]
+    series = Series(result["measurements"])
+    slices = series.rounds()
     requests, full = sum(each["requests"] for each in slices), sum(each["full"] for each in slices)
     text = (f"GET, PUT and DELETE as {MIX}, every size class equally often, {result['connections']} connections, "
             f"{seconds_of(slices):,.0f} s in {len(slices)} slices: {requests:,} requests succeeded, {full:,} PUTs were refused because the "
             f"store was full (507). Between slices blocks drawn by chance were deleted until {result['blocks']:,} were left, as at the "
             f"beginning; the store may have {result['budget_bytes'] >> 30} GiB, to which its file was let grow before. Times and processor use are of the mix alone.")
-    parts = [text, load_table(slices), space_table(result["before"], result["after"])]
-    return "\n\n".join(parts), Series(slices).notes("load")
+    parts = [text, load_table(slices) if slices else "There is no slice without errors.", space_table(result["before"], result["after"])]
+    return "\n\n".join(parts), series.notes("load")
 
 
 def load_table(slices):
@@ -167,6 +173,8 @@ def space_table(before, after):
     lines = table("what", "blocks", "stored MiB", "allocated MiB", "free MiB", "data file MiB", "free of the file", "free in 512 KiB",
                   *(f"free of {name}" for name in CLASSES))
     for title, stats in (("before", before), ("after", after)):
+        if stats is None:
+            continue  # The server has ended.
         largest = stats["free_extents"][-1] * (512 << 10)
         lines.append(row(title, number(stats["blocks"]), *(mebibytes(stats[name]) for name in
                                                            ("bytes_stored", "bytes_allocated", "bytes_free", "file_bytes")),

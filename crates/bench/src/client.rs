@@ -22,6 +22,8 @@ type Failed = (FailureKind, Option<String>);
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     pub(crate) connection: Option<Connection>,
+    /// Whether what it does counts: the load has come so far.
+    pub(crate) is_measured: bool,
 }
 
 impl Client {
@@ -29,13 +31,21 @@ impl Client {
     pub(crate) async fn load(mut self, pace: Rc<Pace>, measure: Instant) {
         let worker = Rc::clone(&self.worker);
         while !worker.is_stopped() {
-            let Some(due) = pace.next(worker.ring.now()) else { break };
+            let Some(due) = pace.next(worker.ring.now()) else {
+                // That nothing more is due until then is part of what is measured.
+                worker.wait_until(pace.end()).await;
+                break;
+            };
+            self.is_measured = due >= measure;
             self.wait_until(due).await;
+            if worker.is_stopped() {
+                break;
+            }
             let Some(request) = worker.next_request() else { break };
             let outcome = self.attempt(request).await;
             let latency = worker.ring.now().saturating_duration_since(due);
             let is_unconnected = matches!(outcome, Err((FailureKind::Connect, _)));
-            worker.record(request, outcome, (due >= measure).then_some(latency));
+            worker.record(request, outcome, self.is_measured.then_some(latency));
             if is_unconnected {
                 worker.ring.sleep(RECONNECT_DELAY).await;
             }
@@ -43,13 +53,13 @@ impl Client {
         worker.note_end();
     }
 
+    /// Waits until `due`, or until it is told to stop.
     async fn wait_until(&mut self, due: Instant) {
-        let ring = &self.worker.ring;
-        let wait = due.saturating_duration_since(ring.now());
+        let wait = due.saturating_duration_since(self.worker.ring.now());
         if wait.is_zero() {
             return;
         }
-        ring.sleep(wait).await;
+        self.worker.wait_until(due).await;
         if wait >= IDLE_LOOK && self.connection.as_ref().is_some_and(Connection::is_over) {
             self.hang_up();
         }
@@ -67,7 +77,10 @@ impl Client {
             let request = worker.stock.borrow_mut().put(&worker.noise);
             match self.attempt(request).await {
                 Ok(answer) => worker.settle_stored(request, answer),
-                Err(failed) => return Err(worker.describe(request, &failed)),
+                Err(failed) => {
+                    worker.give_up();
+                    return Err(worker.describe(request, &failed));
+                }
             }
         }
         Ok(())
@@ -111,7 +124,7 @@ impl Client {
     /// The next request finds a new connection.
     fn hang_up(&mut self) {
         self.connection = None;
-        self.worker.tally.borrow_mut().reconnects += 1;
+        self.worker.tally.borrow_mut().reconnects += u64::from(self.is_measured);
     }
 }
 

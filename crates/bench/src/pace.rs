@@ -64,6 +64,11 @@ impl Pace {
         None
     }
 
+    /// When the last phase ends, whatever is due until then.
+    pub(crate) fn end(&self) -> Instant {
+        self.schedule.end
+    }
+
     /// Requests that were due and that no connection was free for.
     pub(crate) fn unsent(&self) -> u64 {
         let Some(rate) = &self.rate else { return 0 };

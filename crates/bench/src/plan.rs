@@ -182,6 +182,18 @@ impl Plan {
         if self.workload == Workload::Only(Operation::Put) || !self.names.is_empty() { 0 } else { self.blocks }
     }
 
+    /// Whether the load has replies that are compared with something.
+    pub(crate) fn compares(&self) -> bool {
+        let names_are_answers = self.naming() == Naming::Server;
+        self.verify
+            && match self.workload {
+                Workload::Only(Operation::Get) => true,
+                Workload::Only(Operation::Put) => names_are_answers,
+                Workload::Only(Operation::Head | Operation::Delete) => false,
+                Workload::Mixed(shares) => shares.get > 0 || names_are_answers,
+            }
+    }
+
     pub(crate) fn naming(&self) -> Naming {
         match &self.template {
             None => Naming::Server,

@@ -143,7 +143,7 @@ impl Report {
             idle_closed: tally.idle_closed,
             threads: plan.threads,
             rate: plan.rate,
-            verified: plan.verify,
+            verified: plan.compares(),
             seed: plan.seed,
             warm_up_s: plan.warm_up.as_secs_f64(),
             seconds,

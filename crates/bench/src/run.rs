@@ -60,9 +60,9 @@ pub enum BenchError {
 
 /// What was measured, and what is stored.
 pub struct Outcome {
-    /// The figures.
-    pub report: Report,
-    /// Names of blocks that were given or stored, and not deleted.
+    /// The figures, or why there are none.
+    pub report: Result<Report, BenchError>,
+    /// Names of blocks that were given or stored, and not deleted. Those that were given are not among them where the load never began.
     pub names: Vec<Name>,
 }
 
@@ -85,23 +85,36 @@ pub enum Progress {
 }
 
 /// Does what the plan says. `observe` is called twice a second; setting `stop` ends the load early, with what was measured by then.
-///
-/// # Errors
-///
-/// [`BenchError`] where nothing could be measured. Requests that fail are part of the report.
-pub fn run(plan: Plan, stop: Arc<AtomicBool>, observe: &mut dyn FnMut(Progress)) -> Result<Outcome, BenchError> {
+/// Requests that fail are part of the report.
+pub fn run(plan: Plan, stop: Arc<AtomicBool>, observe: &mut dyn FnMut(Progress)) -> Outcome {
+    let mut names = Vec::new();
+    let report = measure(plan, stop, observe, &mut names);
+    Outcome { report, names }
+}
+
+/// Adds to `names` what is stored at the end, whether or not anything could be measured.
+fn measure(
+    plan: Plan,
+    stop: Arc<AtomicBool>,
+    observe: &mut dyn FnMut(Progress),
+    names: &mut Vec<Name>,
+) -> Result<Report, BenchError> {
     plan.check()?;
-    let common = Arc::new(Common { plan, noise: Arc::new(Noise::new()?), stop });
+    let common = Arc::new(Common { plan, noise: Arc::new(Noise::new()?), stop, given_up: AtomicBool::new(false) });
     let crew = Crew::start(&common)?;
     let plan = &common.plan;
-    if let Err(error) = crew.wait_until_ready(plan, observe) {
-        // Threads that wait to begin end, as the way to tell them closes; others see that.
-        common.stop.store(true, Ordering::Relaxed);
-        crew.end();
-        return Err(error);
-    }
+    let mut ready = crew.wait_until_ready(plan, observe);
     if common.stop.load(Ordering::Relaxed) {
-        return Err(BenchError::Interrupted);
+        ready = ready.and(Err(BenchError::Interrupted));
+    }
+    if let Err(error) = ready {
+        // Threads that wait to begin end, as the way to tell them closes; others see that.
+        common.given_up.store(true, Ordering::Relaxed);
+        let left = crew.join();
+        if plan.names.is_empty() {
+            names.extend(left.into_iter().flatten().flat_map(|left| left.names));
+        }
+        return Err(error);
     }
     let start = Instant::now() + START_DELAY;
     let measure = start + plan.warm_up;
@@ -111,7 +124,9 @@ pub fn run(plan: Plan, stop: Arc<AtomicBool>, observe: &mut dyn FnMut(Progress))
         let _ = go.send(schedule);
     }
     let usage = crew.watch(schedule, plan, observe);
-    let mut left = crew.join()?;
+    let mut left = crew.join();
+    names.extend(left.iter_mut().flatten().flat_map(|left| std::mem::take(&mut left.names)));
+    let mut left: Vec<Left> = left.into_iter().collect::<Option<_>>().ok_or(BenchError::Thread)?;
     let ended = left.iter().map(|left| left.ended).max().unwrap_or(measure).min(schedule.end);
     let measured = ended.saturating_duration_since(measure);
     let mut tally = Tally::default();
@@ -120,8 +135,7 @@ pub fn run(plan: Plan, stop: Arc<AtomicBool>, observe: &mut dyn FnMut(Progress))
         let stopped = common.stop.load(Ordering::Relaxed);
         return Err(if stopped { BenchError::Interrupted } else { BenchError::NamesRanOut });
     }
-    let names = left.into_iter().flat_map(|left| left.names).collect();
-    Ok(Outcome { report: Report::new(plan, &tally, &Window { measured, usage }), names })
+    Ok(Report::new(plan, &tally, &Window { measured, usage }))
 }
 
 /// A seed that nobody had before.
@@ -213,17 +227,10 @@ impl Crew {
         usage
     }
 
-    fn end(self) {
+    /// What each thread has left; `None` of one that has died.
+    fn join(self) -> Vec<Option<Left>> {
         drop(self.go);
-        for thread in self.threads {
-            // The error that led here is the one to be told.
-            let _ = thread.join();
-        }
-    }
-
-    fn join(self) -> Result<Vec<Left>, BenchError> {
-        drop(self.go);
-        self.threads.into_iter().map(|thread| thread.join().ok().flatten().ok_or(BenchError::Thread)).collect()
+        self.threads.into_iter().map(|thread| thread.join().ok().flatten()).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where the server is.
 
 use http::Uri;
+use http::uri::Authority;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 /// A server, and the path under which everything lies there.
@@ -23,6 +24,9 @@ pub enum TargetError {
     /// Another scheme.
     #[error("{0}: only http:// is spoken")]
     Scheme(String),
+    /// No number, or too large.
+    #[error("{0}: what follows the host is not a port: a number up to 65535")]
+    Port(String),
     /// A query would stand before the path of a block.
     #[error("{0}: a target has no query")]
     Query(String),
@@ -53,12 +57,19 @@ impl Target {
             return Err(TargetError::Query(url.to_owned()));
         }
         let failed = |source| TargetError::Resolve { url: url.to_owned(), source };
+        let port = port(authority).ok_or_else(|| TargetError::Port(url.to_owned()))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let mut addresses = (host, authority.port_u16().unwrap_or(80)).to_socket_addrs().map_err(failed)?;
+        let mut addresses = (host, port).to_socket_addrs().map_err(failed)?;
         let address = addresses.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         let prefix = uri.path().trim_end_matches('/').to_owned();
         Ok(Target { url: url.to_owned(), address, host: authority.as_str().to_owned(), prefix })
     }
+}
+
+/// 80 where there is none. [`Authority::port`] says the same of none and of one that makes no sense.
+fn port(authority: &Authority) -> Option<u16> {
+    let Some((_, port)) = authority.as_str().strip_prefix(authority.host())?.split_once(':') else { return Some(80) };
+    port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())?
 }
 
 #[cfg(test)]
@@ -83,5 +94,14 @@ mod tests {
         assert!(error("https://localhost/").contains("only http://"));
         assert!(error("http://me@localhost/").contains("only http://"));
         assert!(error("http://localhost/?a=b").contains("no query"));
+        for url in [
+            "http://127.0.0.1:100001",
+            "http://localhost:abc/",
+            "http://127.0.0.1:",
+            "http://[::1]:/",
+            "http://[::1]:+80",
+        ] {
+            assert!(error(url).contains("not a port") || error(url).contains("write http"), "{url}: {}", error(url));
+        }
     }
 }

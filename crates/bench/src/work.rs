@@ -26,6 +26,8 @@ pub(crate) struct Stock {
     stride: u64,
     random: fastrand::Rng,
     pub(crate) names: NamePool,
+    /// Names that are not to be asked for again, and of what may still be there: deleting it has failed.
+    undeleted: Vec<Name>,
 }
 
 /// What a good reply says.
@@ -49,7 +51,15 @@ impl Stock {
             stride: plan.threads as u64,
             random: fastrand::Rng::with_seed(plan.seed.wrapping_add(thread as u64)),
             names: NamePool::new(names),
+            undeleted: Vec::new(),
         }
+    }
+
+    /// Names of all that may be there.
+    pub(crate) fn take_names(&mut self) -> Vec<Name> {
+        let mut names = std::mem::take(&mut self.names).into_names();
+        names.append(&mut self.undeleted);
+        names
     }
 
     /// The next request of the load; `None` where no names are left to be deleted.
@@ -151,16 +161,21 @@ impl Stock {
     }
 
     /// To be called when a request from [`Stock::next`] is over. Returns what it was.
-    pub(crate) fn settle(&mut self, request: Request, answer: Option<Answer>) -> Operation {
+    pub(crate) fn settle(&mut self, request: Request, outcome: Result<Answer, FailureKind>) -> Operation {
         if self.keeps_names
-            && let Some(stored) = answer.and_then(|answer| answer.stored)
+            && let Some(stored) = outcome.ok().and_then(|answer| answer.stored)
         {
             self.names.add(stored);
         }
         match request {
             Request::Put(..) => Operation::Put,
             Request::Head(_) => Operation::Head,
-            Request::Delete(_) => Operation::Delete,
+            Request::Delete(name) => {
+                if outcome.is_err_and(|kind| kind != FailureKind::Status(404)) {
+                    self.undeleted.push(name);
+                }
+                Operation::Delete
+            }
             Request::Get(name) => {
                 if matches!(self.workload, Workload::Mixed(_)) {
                     self.names.end_reading(name);
@@ -203,7 +218,7 @@ mod tests {
                 Request::Put(body, _) => Some(noise.hash(body)),
                 _ => None,
             };
-            let operation = stock.settle(request, Some(Answer { bytes: 0, stored }));
+            let operation = stock.settle(request, Ok(Answer { bytes: 0, stored }));
             counts[operation as usize] += 1;
         }
         assert!(counts[Operation::Get as usize].abs_diff(7000) < 300, "{counts:?}");

@@ -11,7 +11,7 @@ use crate::run::BenchError;
 use crate::tally::{FailureKind, Tally};
 use crate::template::Template;
 use crate::work::{Answer, Stock};
-use buddy_ring::{Ring, RingConfig, Runtime};
+use buddy_ring::{Ring, RingConfig, Runtime, WaitLine};
 use rustix::thread::set_current_timer_slack;
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
@@ -21,11 +21,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
+/// How often is looked whether connections that wait are to stop.
+const STOP_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What threads share.
 pub(crate) struct Common {
     pub(crate) plan: Plan,
     pub(crate) noise: Arc<Noise>,
+    /// Set from outside.
     pub(crate) stop: Arc<AtomicBool>,
+    /// Nothing can be measured any more: whoever prepares for it may end.
+    pub(crate) given_up: AtomicBool,
 }
 
 /// What a thread shows while it runs.
@@ -40,7 +46,7 @@ pub(crate) struct Live {
 pub(crate) struct Left {
     pub(crate) tally: Tally,
     pub(crate) names: Vec<Name>,
-    /// When its last connection stopped sending.
+    /// When its last connection stopped sending, or waiting until more is due.
     pub(crate) ended: Instant,
 }
 
@@ -65,6 +71,8 @@ pub(crate) struct Worker {
     pub(crate) tally: RefCell<Tally>,
     common: Arc<Common>,
     live: Arc<Live>,
+    /// Of connections that wait until a request is due, and may be told to stop before.
+    waiting: WaitLine,
     ended: Cell<Instant>,
 }
 
@@ -74,7 +82,7 @@ pub(crate) fn share(count: usize, index: usize, threads: usize) -> usize {
 }
 
 impl Worksheet {
-    /// The thread. `None` where the load never began.
+    /// The thread. `None` where it has no ring.
     pub(crate) fn run(self) -> Option<Left> {
         // Due times are kept to the microsecond, not to the default of 50. Without it they are a little late.
         let _ = set_current_timer_slack(NonZeroU64::new(1));
@@ -93,25 +101,27 @@ impl Worksheet {
             Ok(prepared) => prepared,
             Err(error) => {
                 let _ = self.ready.send(Err(error));
-                return None;
+                return Some(worker.leave());
             }
         };
-        self.ready.send(Ok(())).ok()?;
-        let schedule = self.go.recv().ok()?;
+        // Where nobody hears it nobody tells to begin, either.
+        let _ = self.ready.send(Ok(()));
+        let Ok(schedule) = self.go.recv() else { return Some(worker.leave()) };
         let plan = &worker.common.plan;
         let pace = Rc::new(Pace::new(schedule, plan.rate, self.index, plan.threads));
         runtime.block_on(async {
             let ring = &worker.ring;
             let tasks = clients.into_iter().map(|client| ring.spawn(client.load(Rc::clone(&pace), schedule.measure)));
-            for task in tasks.collect::<Vec<_>>() {
-                task.await;
+            for mut task in tasks.collect::<Vec<_>>() {
+                while ring.timeout(STOP_LOOK_INTERVAL, &mut task).await.is_err() {
+                    worker.end_waiting_if_stopped();
+                }
             }
         });
-        let mut tally = worker.tally.take();
-        tally.idle_closed = idle.iter().filter(|connection| connection.is_over()).count();
-        tally.unsent = if worker.is_stopped() { 0 } else { pace.unsent() };
-        let names = std::mem::take(&mut worker.stock.borrow_mut().names).into_names();
-        Some(Left { tally, names, ended: worker.ended.get() })
+        let mut left = worker.leave();
+        left.tally.idle_closed = idle.iter().filter(|connection| connection.is_over()).count();
+        left.tally.unsent = if worker.is_stopped() { 0 } else { pace.unsent() };
+        Some(left)
     }
 
     fn worker(&self, ring: Ring) -> Rc<Worker> {
@@ -124,6 +134,7 @@ impl Worksheet {
             tally: RefCell::default(),
             common: Arc::clone(&self.common),
             live: Arc::clone(&self.live),
+            waiting: WaitLine::default(),
             ended: Cell::new(ring.now()),
             ring,
         })
@@ -137,7 +148,7 @@ async fn prepare(worker: &Rc<Worker>, index: usize) -> Result<(Vec<Client>, Vec<
     let (mut clients, mut idle) = (Vec::new(), Vec::new());
     for _ in 0..share(plan.connections, index, plan.threads) {
         let connection = Some(worker.connect().await.map_err(failed)?);
-        clients.push(Client { worker: Rc::clone(worker), connection });
+        clients.push(Client { worker: Rc::clone(worker), connection, is_measured: false });
     }
     for _ in 0..share(plan.idle_connections, index, plan.threads) {
         idle.push(worker.connect().await.map_err(failed)?);
@@ -170,7 +181,37 @@ impl Worker {
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.common.stop.load(Ordering::Relaxed)
+        self.common.stop.load(Ordering::Relaxed) || self.common.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Without this block there is nothing to measure: nobody stores any more.
+    pub(crate) fn give_up(&self) {
+        self.common.given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until `due`, or until it is told to stop.
+    pub(crate) async fn wait_until(&self, due: Instant) {
+        // From this very moment, as the ring does: the turn may have begun a while ago.
+        let duration = due.saturating_duration_since(Instant::now());
+        if duration <= STOP_LOOK_INTERVAL {
+            // Whom nobody would tell any earlier need not stand in line.
+            return self.ring.sleep(duration).await;
+        }
+        let stopped = self.waiting.wait_for(|| self.is_stopped().then_some(()));
+        // Which of the two it was is looked up by who goes on.
+        let _ = self.ring.timeout(duration, stopped).await;
+    }
+
+    /// The first in line wakes the next.
+    fn end_waiting_if_stopped(&self) {
+        if self.is_stopped() {
+            self.waiting.wake_first();
+        }
+    }
+
+    /// What is left of it when nothing is sent any more.
+    fn leave(&self) -> Left {
+        Left { tally: self.tally.take(), names: self.stock.borrow_mut().take_names(), ended: self.ended.get() }
     }
 
     pub(crate) fn next_request(&self) -> Option<Request> {
@@ -189,7 +230,8 @@ impl Worker {
         outcome: Result<Answer, (FailureKind, Option<String>)>,
         latency: Option<Duration>,
     ) {
-        let operation = self.stock.borrow_mut().settle(request, outcome.as_ref().ok().copied());
+        let settled = outcome.as_ref().map_err(|(kind, _)| *kind).copied();
+        let operation = self.stock.borrow_mut().settle(request, settled);
         let count = if outcome.is_ok() { &self.live.requests } else { &self.live.failures };
         // Only this thread writes it.
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -203,7 +245,7 @@ impl Worker {
 
     /// A block that was stored before the load.
     pub(crate) fn settle_stored(&self, request: Request, answer: Answer) {
-        self.stock.borrow_mut().settle(request, Some(answer));
+        self.stock.borrow_mut().settle(request, Ok(answer));
         self.live.stored.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -145,12 +145,14 @@ pub(crate) fn run(arguments: BenchArguments) -> Outcome {
     let bar = ProgressBar::no_length();
     let outcome = buddy_bench::run(plan, stop, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
-    let outcome = outcome.map_err(Failure::from_display)?;
-    if let Some(path) = &save_names {
-        buddy_bench::write_names(path, &outcome.names).map_err(Failure::from_display)?;
+    // What was stored can be removed, even if nothing was measured. An older file is only replaced by something.
+    let is_worth_saving = outcome.report.is_ok() || !outcome.names.is_empty();
+    if let Some(path) = save_names.filter(|_| is_worth_saving) {
+        buddy_bench::write_names(&path, &outcome.names).map_err(Failure::from_display)?;
     }
-    print(&outcome.report, json)?;
-    Ok(if outcome.report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let report = outcome.report.map_err(Failure::from_display)?;
+    print(&report, json)?;
+    Ok(if report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl BenchArguments {

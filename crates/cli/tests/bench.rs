@@ -4,13 +4,14 @@
 mod support;
 
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{Server, check, directory, name, program};
 
 /// Runs `bench` for a short while, unless told otherwise.
@@ -30,6 +31,34 @@ fn bench(address: SocketAddr, arguments: &[&str]) -> Output {
         }
     }
     command.output().unwrap()
+}
+
+/// Runs `bench` until something is stored, and then a signal comes. It must end soon.
+fn interrupted(server: &Fake, arguments: &[&str]) -> Output {
+    let mut bench = program()
+        .args(["bench", "--target", &format!("http://{}", server.address), "--json"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while server.stored().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &bench.id().to_string()]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while bench.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            bench.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bench.wait_with_output().unwrap()
+}
+
+/// The names in a file.
+fn saved(file: &Path) -> BTreeSet<String> {
+    std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
 }
 
 fn report(output: &Output) -> Value {
@@ -69,6 +98,7 @@ fn every_operation_is_measured_and_verified() {
         &["--op", "mixed", "--mix", "1/1/8", "--path", "/{hash}"],
     ] {
         let report = good(&bench(server.address, &[arguments, &["--verify", "--pid", &pid]].concat()));
+        assert_eq!(report["verified"], !["head", "delete"].contains(&arguments[1]), "these have nothing to compare");
         assert!(report["server"]["memory_bytes"].as_u64().unwrap() > 0);
         let latency = &report["latency_us"];
         let of = |name: &str| latency[name].as_f64().unwrap();
@@ -102,9 +132,58 @@ fn names_are_saved_read_and_deleted() {
     let text = ["--op", "delete", "--names", file, "--warm-up", "0", "--seconds", "60"];
     let report = good(&bench(server.address, &text));
     assert_eq!((report["requests"].as_u64().unwrap(), server.stat("blocks")), (stored, 0), "it ends with the names");
-    let again = bench(server.address, &text);
+    let other = directory.path().join("others");
+    let again = bench(server.address, &[&text[..], &["--save-names", other.to_str().unwrap()]].concat());
     assert_eq!(again.status.code(), Some(1));
     assert_eq!(self::report(&again)["errors"]["status"]["404"], stored);
+    assert_eq!(std::fs::read_to_string(other).unwrap(), "", "what is not there is not left");
+}
+
+/// Names of what is still there are not lost.
+#[test]
+fn what_could_not_be_deleted_is_saved() {
+    let directory = directory();
+    let file = directory.path().join("names");
+    let server = Fake::start(Manners::KeepsAll);
+    for operation in [&["delete", "--seconds", "60"][..], &["mixed", "--mix", "0/1/9", "--seconds", "0.1"]] {
+        server.blocks.lock().unwrap().clear();
+        let arguments = ["--path", "/{name}", "--warm-up", "0", "--save-names", file.to_str().unwrap(), "--op"];
+        let report = report(&bench(server.address, &[&arguments, operation].concat()));
+        assert!(report["errors"]["status"]["500"].as_u64().unwrap() > 0, "{report:#}");
+        assert!(saved(&file) == server.stored(), "{operation:?}");
+    }
+}
+
+/// What was stored by then can be removed.
+#[test]
+fn names_are_saved_where_nothing_was_measured() {
+    let directory = directory();
+    let file = directory.path().join("names");
+    let path = file.to_str().unwrap();
+    for (phase, arguments) in
+        [("storing", ["--op", "get", "--blocks", "100000000"]), ("warm-up", ["--op", "put", "--warm-up", "1h"])]
+    {
+        let server = Fake::start(Manners::Good);
+        let more = ["--path", "/{name}", "--threads", "2", "--connections", "4", "--save-names", path];
+        let output = interrupted(&server, &[&arguments[..], &more].concat());
+        assert!(complaint(&output).contains("stopped before anything was measured"), "{phase}");
+        assert!(!server.stored().is_empty());
+        assert!(saved(&file) == server.stored(), "{phase}");
+    }
+}
+
+/// Where one block cannot be stored the others are not stored, either, but for those that are under way.
+#[test]
+fn storing_ends_with_the_first_refusal() {
+    let directory = directory();
+    let file = directory.path().join("names");
+    let server = Fake::start(Manners::RefusesOne);
+    let arguments = ["--op", "get", "--path", "/{name}", "--blocks", "20000", "--threads", "2"];
+    let output = bench(server.address, &[&arguments[..], &["--save-names", file.to_str().unwrap()]].concat());
+    assert!(complaint(&output).contains("storing blocks to be read failed: PUT /"));
+    let stored = server.stored();
+    assert!(stored.len() < 10_000, "{} were stored", stored.len());
+    assert!(saved(&file) == stored);
 }
 
 #[test]
@@ -142,18 +221,28 @@ fn an_open_loop_sends_what_is_due() {
     assert_eq!(requests + unsent, 100);
 }
 
+/// What comes after the last request that was due was measured, too.
+#[test]
+fn an_open_loop_lasts_until_its_end() {
+    let server = Fake::start(Manners::Good);
+    let report =
+        good(&bench(server.address, &["--path", "/{name}", "--rate", "2", "--seconds", "1", "--warm-up", "0"]));
+    assert_eq!([&report["seconds"], &report["requests_per_second"]], [1.0, 2.0]);
+}
+
 #[test]
 fn other_servers_are_measured_by_paths_of_ones_own() {
     let server = Fake::start(Manners::Good);
     let template = "/{shard:2}/{name}";
     for operation in ["put", "get", "head", "mixed"] {
-        good(&bench(server.address, &["--op", operation, "--path", template, "--verify"]));
+        let report = good(&bench(server.address, &["--op", operation, "--path", template, "--verify"]));
+        assert_eq!(report["verified"], ["get", "mixed"].contains(&operation), "only GET has something to compare");
     }
     let paths: Vec<String> = server.blocks.lock().unwrap().keys().cloned().collect();
     assert!(paths.iter().all(|path| path.len() == 68 && path[1..3] == path[4..6]), "{:?}", paths.first());
     let closing = Fake::start(Manners::Closes);
-    let report = good(&bench(closing.address, &["--op", "put", "--path", template]));
-    assert!(report["reconnects"].as_u64().unwrap() > 0, "{report:#}");
+    let report = good(&bench(closing.address, &["--op", "get", "--path", template]));
+    assert_eq!(report["reconnects"], report["requests"], "those of the time before do not count");
 }
 
 #[test]
@@ -166,18 +255,11 @@ fn idle_connections_are_made_and_do_nothing() {
 /// Ctrl-C ends the load, not the report.
 #[test]
 fn an_interrupted_run_reports_what_was_measured() {
+    let arguments = ["--path", "/{name}", "--seconds", "1h", "--warm-up", "0", "--connections", "2"];
+    good(&interrupted(&Fake::start(Manners::Good), &arguments));
     let server = Fake::start(Manners::Good);
-    let bench = program()
-        .args(["bench", "--target", &format!("http://{}", server.address), "--path", "/{name}", "--json"])
-        .args(["--seconds", "1h", "--warm-up", "0", "--connections", "2"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    while server.blocks.lock().unwrap().is_empty() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert!(Command::new("kill").args(["-INT", &bench.id().to_string()]).status().unwrap().success());
-    good(&bench.wait_with_output().unwrap());
+    let report = good(&interrupted(&server, &[&arguments[..], &["--rate", "0.01"]].concat()));
+    assert_eq!((report["requests"].as_u64(), server.stored().len()), (Some(1), 1), "what was not due is not sent");
 }
 
 /// Each kind of failure is counted as what it is, and makes the command fail.
@@ -222,6 +304,7 @@ fn what_cannot_be_measured_is_said_in_one_line() {
     assert!(complaint(&bench(refusing.address, &["--op", "get"])).contains("storing blocks to be read failed: PUT /"));
     let address = Fake::start(Manners::Good).address;
     assert!(complaint(&bench(address, &["--target", "https://localhost"])).contains("only http://"));
+    assert!(complaint(&bench(address, &["--target", "http://127.0.0.1:100001"])).contains("not a port"));
     assert!(complaint(&bench(address, &["--pid", "4194304999"])).contains("4194304999"));
     assert!(
         complaint(&bench(address, &["--size", "1MiB"])).contains("size is 1048576: it must be between 16 and 524288")
@@ -234,8 +317,12 @@ fn what_cannot_be_measured_is_said_in_one_line() {
     // What cannot be measured costs nobody the names of before.
     std::fs::write(&file, name(b"x")).unwrap();
     let path = file.to_str().unwrap();
-    complaint(&bench(free, &["--op", "get", "--names", path, "--save-names", path]));
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), name(b"x"));
+    let given = directory.path().join("given");
+    std::fs::write(&given, name(b"y")).unwrap();
+    for (address, names) in [(free, &["--names", given.to_str().unwrap()][..]), (refusing.address, &[])] {
+        complaint(&bench(address, &[&["--op", "get", "--save-names", path], names].concat()));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), name(b"x"));
+    }
     for (text, said) in [("", "no names"), ("nonsense\n", "names, line 1: a name is 64 hex digits")] {
         std::fs::write(&file, text).unwrap();
         let output = bench(address, &["--op", "get", "--names", file.to_str().unwrap()]);
@@ -250,6 +337,10 @@ enum Manners {
     /// Ends the connection with every reply, and says so.
     Closes,
     Refuses,
+    /// Refuses what comes over the first connection.
+    RefusesOne,
+    /// Deletes nothing.
+    KeepsAll,
     /// Ends the connection instead of replying.
     BreaksOff,
     Babbles,
@@ -273,12 +364,22 @@ impl Fake {
         let (blocks, connections) = (Arc::clone(&fake.blocks), Arc::clone(&fake.connections));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                connections.fetch_add(1, Ordering::Relaxed);
+                let number = connections.fetch_add(1, Ordering::Relaxed);
                 let blocks = Arc::clone(&blocks);
+                let manners = match manners {
+                    Manners::RefusesOne if number == 0 => Manners::Refuses,
+                    Manners::RefusesOne => Manners::Good,
+                    same => same,
+                };
                 std::thread::spawn(move || while answer(&stream, &blocks, manners).is_some() {});
             }
         });
         fake
+    }
+
+    /// The names of what is there, where they are the paths.
+    fn stored(&self) -> BTreeSet<String> {
+        self.blocks.lock().unwrap().keys().map(|path| path[1..].to_owned()).collect()
     }
 }
 
@@ -299,6 +400,8 @@ fn answer(stream: &TcpStream, blocks: &Mutex<HashMap<String, Vec<u8>>>, manners:
     reader.read_exact(&mut body).ok()?;
     let (mut status, mut reply) = (200, Vec::new());
     match method {
+        "PUT" if manners == Manners::Refuses => {}
+        "DELETE" if manners == Manners::KeepsAll => status = 500,
         "PUT" => drop(blocks.lock().unwrap().insert(path, body)),
         "DELETE" if blocks.lock().unwrap().remove(&path).is_some() => {}
         "GET" | "HEAD" if blocks.lock().unwrap().contains_key(&path) => {
@@ -313,7 +416,7 @@ fn answer(stream: &TcpStream, blocks: &Mutex<HashMap<String, Vec<u8>>>, manners:
         Manners::Babbles => return (&*stream).write_all(b"hello, who is there?\r\n\r\n").ok(),
         Manners::Refuses => status = 503,
         Manners::Forges => reply.iter_mut().skip(100).take(1).for_each(|byte| *byte ^= 1),
-        Manners::Good | Manners::Closes => {}
+        Manners::Good | Manners::Closes | Manners::RefusesOne | Manners::KeepsAll => {}
     }
     let connection = if manners == Manners::Closes { "close" } else { "keep-alive" };
     let head = format!("HTTP/1.1 {status} X\r\nConnection: {connection}\r\nContent-Length: {}\r\n\r\n", reply.len());
