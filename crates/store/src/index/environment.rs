@@ -3,6 +3,7 @@
 use super::locks;
 use super::transaction::{Cursor, ReadTransaction, WriteTransaction};
 use super::{IndexError, IndexSizes};
+use rustix::io::Errno;
 use signet_mdbx_sys as ffi;
 use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
@@ -19,8 +20,8 @@ use std::sync::Arc;
 const DIRTY_PAGES_MAX: u64 = 2048;
 /// The file grows in steps of this many bytes.
 const GROWTH_STEP_BYTES: isize = 16 << 20;
-/// Its length is a multiple of this one: libmdbx mends every other length, or says where it may not write that the file is damaged. After
-/// a power cut the length may be an earlier one than the meta page says.
+/// Its length is a multiple of this one: where it is not the one that the meta page says libmdbx mends every other length, or says where
+/// it may not write that the file is damaged.
 const LENGTH_STEP_BYTES: u64 = 64 << 10;
 const INDEX_PAGE_BYTES: isize = 4096;
 
@@ -100,6 +101,9 @@ impl Environment {
                 }
                 Err((_, error)) => return Err(error),
                 Ok(environment) => {
+                    if !read_only {
+                        environment.mend_length()?;
+                    }
                     if size_max_bytes < SIZE_MAX_BYTES {
                         tracing::warn!(
                             index_max_bytes = size_max_bytes,
@@ -199,8 +203,40 @@ impl Environment {
 
     /// Makes the file at least `bytes` long.
     pub(super) fn extend_to(&self, bytes: u64) -> Result<(), IndexError> {
-        let bytes = bytes.next_multiple_of(LENGTH_STEP_BYTES);
-        let bytes = isize::try_from(bytes.min(self.size_max_bytes)).unwrap_or(isize::MAX);
+        let bytes = bytes.next_multiple_of(LENGTH_STEP_BYTES).min(self.size_max_bytes);
+        self.lengthen(bytes).map_err(|errno| error("extended", errno.raw_os_error()))?;
+        self.set_length(bytes)
+    }
+
+    /// The file first, durably: libmdbx flushes the meta page that says how long it is, and not that it is so long. Should it end in
+    /// between, the file is longer than the meta page says: that is allowed, and mended when it is opened to be written.
+    fn lengthen(&self, bytes: u64) -> rustix::io::Result<()> {
+        let file = self.descriptor().map_err(|_| Errno::BADF)?;
+        // Nobody makes it longer meanwhile, what would be cut off again: there is one writer at a time, and this is it. libmdbx asks the
+        // file how long it is before it grows it, and what it has mapped reaches beyond the end.
+        if u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0) < bytes {
+            rustix::fs::ftruncate(file, bytes)?;
+        }
+        rustix::fs::fdatasync(file)
+    }
+
+    /// Makes the length of an index of earlier versions a multiple of [`LENGTH_STEP_BYTES`]. Only here: libmdbx takes the length back
+    /// that the meta page says when it opens a file, and what it refuses is to stay as it is.
+    fn mend_length(&self) -> Result<(), IndexError> {
+        let bytes = self.sizes()?.file_bytes;
+        if bytes.is_multiple_of(LENGTH_STEP_BYTES) {
+            return Ok(());
+        }
+        match self.extend_to(bytes) {
+            // A full disk is no reason not to open it.
+            Err(IndexError::Full(_)) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Has libmdbx take the file for so long, and make it so.
+    pub(super) fn set_length(&self, bytes: u64) -> Result<(), IndexError> {
+        let bytes = isize::try_from(bytes).unwrap_or(isize::MAX);
         // SAFETY: the environment is open, no transaction of this thread is under way; -1 keeps what is.
         let code = unsafe { ffi::mdbx_env_set_geometry(self.pointer, -1, bytes, -1, -1, -1, -1) };
         check("extended", code)
