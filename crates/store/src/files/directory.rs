@@ -205,12 +205,12 @@ fn length_of(path: &Path) -> Result<Option<u64>, OpenDirectoryError> {
 fn refuse_missing(path: &Path) -> Result<(), OpenDirectoryError> {
     let length = |name| length_of(&path.join(name));
     match (length("data")?, length("journal")?, length("index")?) {
-        (Some(_), Some(_), Some(_)) => Ok(()),
-        // Where one was being made there is none yet.
-        (None | Some(0), _, None) => Err(OpenDirectoryError::Missing(path.to_owned())),
+        // Where one was being made there is none yet. The index may be a link to a file that was made for it.
+        (None | Some(0), _, None | Some(0)) => Err(OpenDirectoryError::Missing(path.to_owned())),
         (None, ..) => Err(OpenDirectoryError::Lost(path.join("data"))),
         (_, None, _) => Err(OpenDirectoryError::Lost(path.join("journal"))),
         (_, _, None) => Err(OpenDirectoryError::Lost(path.join("index"))),
+        (Some(_), Some(_), Some(_)) => Ok(()),
     }
 }
 

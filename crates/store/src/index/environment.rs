@@ -280,6 +280,9 @@ impl Environment {
 /// read-only it cannot, and follows a null pointer instead: such a file is refused before.
 fn refuse_damaged_meta_pages(path: &Path) -> Result<(), IndexError> {
     let file = File::open(path).map_err(|error| IndexError::System { action: "opened", reason: error.to_string() })?;
+    if file.metadata().is_ok_and(|file| file.len() == 0) {
+        return Err(IndexError::Damaged("it is empty: it was lost or replaced".to_owned()));
+    }
     for number in 0..META_PAGES {
         let mut page = [0; META_HEAD_BYTES];
         let read = file.read_exact_at(&mut page, u64::from(number) * INDEX_PAGE_BYTES.unsigned_abs() as u64);
