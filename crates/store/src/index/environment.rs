@@ -4,6 +4,7 @@ use super::locks;
 use super::transaction::{Cursor, ReadTransaction, WriteTransaction};
 use super::{IndexError, IndexSizes};
 use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use signet_mdbx_sys as ffi;
 use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
@@ -37,8 +38,10 @@ const META_PAGE_MAGIC: u64 = 0x5965_9dbd_ef4c_1103;
 pub(super) const READERS_MAX: u64 = 1100;
 
 /// Size limits: 1 TiB where the address space has it, else as much as it has.
-const SIZE_MAX_BYTES: isize = 1 << 40;
-const SIZE_MAX_BYTES_LEAST: isize = 1 << 30;
+const SIZE_MAX_BYTES: u64 = 1 << 40;
+const SIZE_MAX_BYTES_LEAST: u64 = 1 << 30;
+/// What libmdbx needs beside it, and a little for others.
+const ADDRESS_SPACE_SPARE_BYTES: u64 = 16 << 20;
 
 /// An open libmdbx environment: one file of named tables.
 pub(super) struct Environment {
@@ -83,6 +86,39 @@ pub(super) fn check(action: &'static str, code: c_int) -> Result<(), IndexError>
     if code == 0 { Ok(()) } else { Err(error(action, code)) }
 }
 
+/// The largest size for which the address space has room (it may be limited, `ulimit -v`), for a file that is `file_bytes` long now.
+/// This is found out without libmdbx, which gives the file the length that it is to have before it maps it.
+fn size_that_fits(file_bytes: u64) -> Result<u64, IndexError> {
+    let least = file_bytes.max(SIZE_MAX_BYTES_LEAST);
+    let mut bytes = SIZE_MAX_BYTES.max(least);
+    while !has_address_space(bytes + ADDRESS_SPACE_SPARE_BYTES) {
+        if bytes == least {
+            return Err(no_address_space());
+        }
+        bytes = (bytes / 2).max(least);
+    }
+    Ok(bytes)
+}
+
+fn has_address_space(bytes: u64) -> bool {
+    let Ok(bytes) = usize::try_from(bytes) else { return false };
+    // SAFETY: the kernel chooses a place where nothing is mapped, and nobody gets to know it.
+    let mapped =
+        unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE) };
+    // SAFETY: it was mapped just now, so long, and nothing refers to it.
+    mapped.is_ok_and(|place| unsafe { munmap(place, bytes) }.is_ok())
+}
+
+fn no_address_space() -> IndexError {
+    let reason = "the address space is too small for it (`ulimit -v`)".to_owned();
+    IndexError::System { action: "opened", reason }
+}
+
+/// As libmdbx takes sizes.
+fn signed(bytes: u64) -> isize {
+    isize::try_from(bytes).unwrap_or(isize::MAX)
+}
+
 impl Environment {
     /// Opens the file at `path`, for this process alone, with room for `tables` named tables. `read_only`: it must exist and is
     /// not changed; otherwise it is created where it is missing.
@@ -91,82 +127,61 @@ impl Environment {
             refuse_damaged_meta_pages(path)?;
             refuse_unreadable_places(path)?;
         }
-        let mut size_max_bytes = SIZE_MAX_BYTES;
-        loop {
-            locks::keep_space(path)?;
-            match Environment::open_sized(path, tables, read_only, size_max_bytes) {
-                // No room for the mapping in the address space (or its `ulimit -v`).
-                Err((libc::ENOMEM | ffi::MDBX_TOO_LARGE, _)) if size_max_bytes > SIZE_MAX_BYTES_LEAST => {
-                    size_max_bytes /= 2;
-                }
-                Err((_, error)) => return Err(error),
-                Ok(environment) => {
-                    if !read_only {
-                        environment.mend_length()?;
-                    }
-                    if size_max_bytes < SIZE_MAX_BYTES {
-                        tracing::warn!(
-                            index_max_bytes = size_max_bytes,
-                            "the address space is too small for an index of 1 TiB: it can grow to less"
-                        );
-                    }
-                    return Ok(environment);
-                }
-            }
+        let file_bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+        // A reader maps as much as the writer before it did.
+        let size_max_bytes = if read_only { SIZE_MAX_BYTES } else { size_that_fits(file_bytes)? };
+        locks::keep_space(path)?;
+        let environment = Environment::open_sized(path, tables, read_only, file_bytes, size_max_bytes)?;
+        if !read_only {
+            environment.mend_length()?;
         }
+        if size_max_bytes < SIZE_MAX_BYTES {
+            tracing::warn!(
+                index_max_bytes = size_max_bytes,
+                "the address space is too small for an index of 1 TiB: it can grow to less"
+            );
+        }
+        Ok(environment)
     }
 
     fn open_sized(
         path: &Path,
         tables: u64,
         read_only: bool,
-        size_max_bytes: isize,
-    ) -> Result<Environment, (c_int, IndexError)> {
-        let fail = |code| (code, error("opened", code));
-        let path_text = CString::new(path.as_os_str().as_bytes()).map_err(|_| fail(libc::EINVAL))?;
+        file_bytes: u64,
+        size_max_bytes: u64,
+    ) -> Result<Environment, IndexError> {
+        let path_text = CString::new(path.as_os_str().as_bytes()).map_err(|_| error("opened", libc::EINVAL))?;
         let mut pointer = ptr::null_mut();
         // SAFETY: `pointer` receives the new environment.
-        let code = unsafe { ffi::mdbx_env_create(&raw mut pointer) };
-        if code != 0 {
-            return Err(fail(code));
-        }
+        check("opened", unsafe { ffi::mdbx_env_create(&raw mut pointer) })?;
         // From here on `Drop` closes it.
-        let environment =
-            Environment { pointer, path: path.to_owned(), size_max_bytes: size_max_bytes.unsigned_abs() as u64 };
+        let environment = Environment { pointer, path: path.to_owned(), size_max_bytes };
         // SAFETY: the environment was created and not opened yet, as these two ask.
-        let code = unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_max_db, tables) };
-        if code != 0 {
-            return Err(fail(code));
-        }
+        check("opened", unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_max_db, tables) })?;
         // SAFETY: as above.
-        let code = unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_max_readers, READERS_MAX) };
-        if code != 0 {
-            return Err(fail(code));
-        }
+        check("opened", unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_max_readers, READERS_MAX) })?;
         if !read_only {
+            // Where the largest size is another one than before libmdbx gives the file this length, too: it keeps its own.
+            let now = if file_bytes > 0 { signed(file_bytes) } else { -1 };
+            let max = signed(size_max_bytes);
             // SAFETY: as above; -1 keeps the default or the present value, 0 never shrinks.
-            let code = unsafe {
-                ffi::mdbx_env_set_geometry(pointer, -1, -1, size_max_bytes, GROWTH_STEP_BYTES, 0, INDEX_PAGE_BYTES)
-            };
-            if code != 0 {
-                return Err(fail(code));
-            }
+            let code =
+                unsafe { ffi::mdbx_env_set_geometry(pointer, -1, now, max, GROWTH_STEP_BYTES, 0, INDEX_PAGE_BYTES) };
+            check("opened", code)?;
         }
         // Exclusive use needs the right to write; a reader relies on the locks of the files beside the index.
         let access = if read_only { ffi::MDBX_RDONLY } else { ffi::MDBX_EXCLUSIVE };
         let flags =
             access | ffi::MDBX_NOSUBDIR | ffi::MDBX_NORDAHEAD | ffi::MDBX_NOSTICKYTHREADS | ffi::MDBX_VALIDATION;
         // SAFETY: the path is a terminated string; the environment is ours alone.
-        let code = unsafe { ffi::mdbx_env_open(pointer, path_text.as_ptr(), flags, 0o640) };
-        if code != 0 {
-            return Err(fail(code));
+        match unsafe { ffi::mdbx_env_open(pointer, path_text.as_ptr(), flags, 0o640) } {
+            libc::ENOMEM => return Err(no_address_space()),
+            code => check("opened", code)?,
         }
         if !read_only {
             // SAFETY: the environment is open; the option may be set at any time.
-            let code = unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_txn_dp_limit, DIRTY_PAGES_MAX) };
-            if code != 0 {
-                return Err(fail(code));
-            }
+            check("opened", unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_txn_dp_limit, DIRTY_PAGES_MAX) })?;
         }
         Ok(environment)
     }
@@ -236,9 +251,8 @@ impl Environment {
 
     /// Has libmdbx take the file for so long, and make it so.
     pub(super) fn set_length(&self, bytes: u64) -> Result<(), IndexError> {
-        let bytes = isize::try_from(bytes).unwrap_or(isize::MAX);
         // SAFETY: the environment is open, no transaction of this thread is under way; -1 keeps what is.
-        let code = unsafe { ffi::mdbx_env_set_geometry(self.pointer, -1, bytes, -1, -1, -1, -1) };
+        let code = unsafe { ffi::mdbx_env_set_geometry(self.pointer, -1, signed(bytes), -1, -1, -1, -1) };
         check("extended", code)
     }
 
