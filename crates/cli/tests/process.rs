@@ -6,7 +6,7 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use support::{Server, bytes, check, check_output, directory, name, program, program_under};
 
@@ -138,6 +138,22 @@ fn a_store_in_use_is_refused_and_waited_for() {
     std::thread::sleep(Duration::from_millis(200));
     server.stop();
     waiting.join().unwrap().stop();
+}
+
+#[test]
+fn a_store_can_be_checked_by_several_at_once() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let server = Server::start(&data, &[]);
+    server.connect().put_block(&bytes(1, 10_000));
+    server.stop();
+    for _ in 0..5 {
+        let start = || program().args(["check", "--verify", "--data", text(&data)]).stdout(Stdio::null()).spawn();
+        let checks: Vec<_> = (0..8).map(|_| start().unwrap()).collect();
+        for mut check in checks {
+            assert!(check.wait().unwrap().success());
+        }
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl DataDirectory {
         let open = |name: &str| -> Result<_, OpenDirectoryError> {
             let path = path.join(name);
             let (file, direct) = open_direct(&path, access).map_err(OpenDirectoryError::io(&path))?;
-            lock(&file, &path, lock_timeout)?;
+            lock(&file, &path, access, lock_timeout)?;
             Ok((Arc::new(file), direct))
         };
         let (data, direct) = open("data")?;
@@ -283,10 +283,15 @@ pub(super) fn open_cached(path: &Path) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-fn lock(file: &OwnedFd, path: &Path, timeout: Duration) -> Result<(), OpenDirectoryError> {
+/// Who looks keeps out who writes, and nobody else who looks. NFS locks exclusively only what is open to be written.
+fn lock(file: &OwnedFd, path: &Path, access: Access, timeout: Duration) -> Result<(), OpenDirectoryError> {
+    let operation = match access {
+        Access::Read => FlockOperation::NonBlockingLockShared,
+        Access::Write => FlockOperation::NonBlockingLockExclusive,
+    };
     let began = Instant::now();
     loop {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(file, operation) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) if began.elapsed() < timeout => std::thread::sleep(LOCK_RETRY),
             Err(Errno::WOULDBLOCK) => {
@@ -319,6 +324,23 @@ mod tests {
         std::thread::sleep(Duration::from_millis(30));
         drop(written_through);
         assert!(waiting.join().unwrap());
+    }
+
+    #[test]
+    fn many_may_look_while_nobody_serves() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(DataDirectory::open(directory.path(), Access::Write, Duration::ZERO).unwrap());
+        std::fs::write(directory.path().join("index"), b"index").unwrap();
+        let open = |access| DataDirectory::open(directory.path(), access, Duration::ZERO);
+        let looking = [open(Access::Read).unwrap(), open(Access::Read).unwrap()];
+        std::fs::remove_file(directory.path().join("index")).unwrap();
+        assert!(matches!(open(Access::Write), Err(OpenDirectoryError::Locked(_))));
+        drop(looking);
+        let serving = open(Access::Write).unwrap();
+        std::fs::write(directory.path().join("index"), b"index").unwrap();
+        assert!(matches!(open(Access::Read), Err(OpenDirectoryError::Locked(_))));
+        drop(serving);
+        open(Access::Read).unwrap();
     }
 
     #[test]

@@ -78,6 +78,10 @@ pub(super) fn error(action: &'static str, code: c_int) -> IndexError {
         | ffi::MDBX_INVALID
         | ffi::MDBX_VERSION_MISMATCH
         | ffi::MDBX_WANNA_RECOVERY => IndexError::Damaged(reason),
+        libc::EREMOTE => {
+            let reason = "it lies on a network file system: copy the store to a local disk first".to_owned();
+            IndexError::System { action, reason }
+        }
         _ => IndexError::System { action, reason },
     }
 }
@@ -339,6 +343,15 @@ impl Drop for Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_to_do_about_a_network_file_system_is_said() {
+        let said = error("opened", libc::EREMOTE).to_string();
+        assert_eq!(
+            said,
+            "the index cannot be opened: it lies on a network file system: copy the store to a local disk first"
+        );
+    }
 
     #[test]
     fn a_place_that_cannot_be_read_is_named() {
