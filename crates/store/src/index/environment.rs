@@ -29,8 +29,9 @@ const INDEX_PAGE_BYTES: isize = 4096;
 /// Read at once of a file that is read as a whole.
 const READ_BYTES: usize = 1 << 20;
 
-/// A meta page begins with its flags at 10, its number at 16, and a magic number with the version of libmdbx's format at 20.
-const META_HEAD_BYTES: usize = 28;
+/// A meta page begins with its flags at 10, its number at 16, a magic number with the version of libmdbx's format at 20, the number of
+/// its transaction at 28, and at 56 that of the first page that was never used.
+const META_HEAD_BYTES: usize = 60;
 const META_PAGES: u32 = 3;
 const META_PAGE_FLAG: u16 = 8;
 const META_PAGE_MAGIC: u64 = 0x5965_9dbd_ef4c_1103;
@@ -131,6 +132,7 @@ impl Environment {
             refuse_damaged_meta_pages(path)?;
             refuse_unreadable_places(path)?;
         }
+        refuse_truncated(path)?;
         let file_bytes = std::fs::metadata(path).map_or(0, |file| file.len());
         // A reader maps as much as the writer before it did.
         let size_max_bytes = if read_only { SIZE_MAX_BYTES } else { size_that_fits(file_bytes)? };
@@ -302,16 +304,48 @@ fn refuse_damaged_meta_pages(path: &Path) -> Result<(), IndexError> {
         return Err(IndexError::Damaged("it is empty: it was lost or replaced".to_owned()));
     }
     for number in 0..META_PAGES {
-        let mut page = [0; META_HEAD_BYTES];
-        let read = file.read_exact_at(&mut page, u64::from(number) * INDEX_PAGE_BYTES.unsigned_abs() as u64);
-        let whole = page.get(10..12) == Some(&META_PAGE_FLAG.to_le_bytes())
-            && page.get(16..20) == Some(&number.to_le_bytes())
-            && page.get(20..) == Some(&META_PAGE_MAGIC.to_le_bytes());
-        if read.is_err() || !whole {
+        if MetaPage::read(&file, number).is_none() {
             return Err(IndexError::Damaged(format!("meta page {number} is not whole (serving the store mends one)")));
         }
     }
     Ok(())
+}
+
+/// What a meta page says.
+struct MetaPage {
+    transaction: u64,
+    used_bytes: u64,
+}
+
+impl MetaPage {
+    /// `None` where it is not whole.
+    fn read(file: &File, number: u32) -> Option<MetaPage> {
+        let page_bytes = INDEX_PAGE_BYTES.unsigned_abs() as u64;
+        let mut page = [0; META_HEAD_BYTES];
+        file.read_exact_at(&mut page, u64::from(number) * page_bytes).ok()?;
+        let whole = page.get(10..12) == Some(&META_PAGE_FLAG.to_le_bytes())
+            && page.get(16..20) == Some(&number.to_le_bytes())
+            && page.get(20..28) == Some(&META_PAGE_MAGIC.to_le_bytes());
+        let transaction = u64::from_le_bytes(page.get(28..36)?.try_into().ok()?);
+        let used_pages = u32::from_le_bytes(page.get(56..60)?.try_into().ok()?);
+        whole.then_some(MetaPage { transaction, used_bytes: u64::from(used_pages) * page_bytes })
+    }
+}
+
+/// A file that is shorter than what its newest meta page uses was truncated: a commit makes those pages durable first. libmdbx begins
+/// with an older meta page then, makes the file as long as it was, and finds zeros; but what is refused has to stay as it is.
+fn refuse_truncated(path: &Path) -> Result<(), IndexError> {
+    // What cannot be read is for libmdbx to refuse, or to make.
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    let newest = (0..META_PAGES).filter_map(|number| MetaPage::read(&file, number)).max_by_key(|page| page.transaction);
+    let used_bytes = newest.map_or(0, |page| page.used_bytes);
+    match file.metadata() {
+        Ok(file) if file.len() < used_bytes => {
+            let bytes = file.len();
+            Err(IndexError::Damaged(format!("it was truncated to {bytes} bytes, and what it holds takes {used_bytes}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A page that the disk cannot read would end the process when it is looked at, because the file is mapped. Who looks at all of it
