@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// Check a stopped store: do names, pages and files agree?
 ///
 /// Nothing is changed. The exit status is 0 where everything agrees, 1 where anything does not, and 2 where the store cannot be looked
-/// at, because it is in use, or a file is missing or may not be read. The file of `serve --config` is not read: name the directory with --data.
+/// at, because there is none, it is in use, or a file is missing or may not be read. The file of `serve --config` is not read: name the directory with --data.
 #[derive(Args)]
 pub(crate) struct CheckArguments {
     /// Directory of the store

@@ -4,11 +4,12 @@
 
 mod support;
 
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 use support::oracle::{Owner, owners, under_load, verify};
-use support::{Server, check, directory};
+use support::{Server, check, check_output, directory};
 
 const OPTIONS: [&str; 6] = ["--workers", "3", "--checkpoint-names", "100", "--journal-size", "4MiB"];
 const SIGABRT: i32 = 6;
@@ -87,12 +88,47 @@ fn a_process_that_dies_anywhere_loses_nothing() {
     }
 }
 
+/// A check says that there is none, and finds nothing damaged.
+fn is_no_store_yet(data: &Path) {
+    let output = check_output(data);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("there is no store at"), "{}: {said}", output.status);
+}
+
+/// The index may be a link to a file on another disk, which is empty until the index is made.
+#[test]
+fn a_store_whose_making_was_cut_off_is_none_yet() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    is_no_store_yet(&data);
+    std::fs::write(data.join("data"), "").unwrap();
+    std::fs::write(data.join("journal"), vec![0; 4096]).unwrap();
+    is_no_store_yet(&data);
+    std::fs::write(directory.path().join("index"), "").unwrap();
+    symlink("../index", data.join("index")).unwrap();
+    is_no_store_yet(&data);
+    // Where blocks are, there was an index that knew them.
+    let lost = |why: &str| {
+        std::fs::write(data.join("data"), "block").unwrap();
+        let output = check_output(&data);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(why), "{}: {said}", output.status);
+        std::fs::write(data.join("data"), "").unwrap();
+    };
+    lost("the index is damaged: it is empty");
+    assert!(Server::try_start_dying(&data, &OPTIONS, "journal-made", 0).is_err());
+    is_no_store_yet(&data);
+    lost("but the index is empty: it was lost or replaced");
+}
+
 #[test]
 fn a_process_that_dies_while_opening_can_be_opened() {
     let directory = directory();
     let data = directory.path().join("data");
     let died = Server::try_start_dying(&data, &OPTIONS, "journal-made", 0);
     assert!(died.is_err(), "the first opening makes a journal");
+    is_no_store_yet(&data);
     let mut owners = owners(8, 9);
     for point in WHILE_OPENING {
         die_under_load(&data, &mut owners, &[], "frame-durable", 300);

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use support::{Client, Server, bytes, check, directory, name, program, without_settings};
+use support::{Client, Server, bytes, check, directory, name, program, program_under};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -156,9 +156,7 @@ fn files_that_may_not_grow_are_a_full_store() {
     let directory = directory();
     let data = directory.path().join("data");
     // In blocks of 512 bytes.
-    let limit = (40 << 20) / 512;
-    let mut limited = without_settings(Command::new("sh"));
-    limited.arg("-c").arg(format!("ulimit -f {limit}; exec \"$0\" \"$@\"")).arg(program().get_program());
+    let mut limited = program_under(&format!("-f {}", (40 << 20) / 512));
     let mut server = Mute::start(limited.stderr(Stdio::null()), &data);
     let mut client = server.connect();
     let blocks: Vec<_> = (0..120).map(|seed| bytes(seed, 512 << 10)).collect();

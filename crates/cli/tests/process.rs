@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use support::{Server, bytes, check, check_output, directory, name, program};
+use support::{Server, bytes, check, check_output, directory, name, program, program_under};
 
 fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
@@ -139,6 +141,22 @@ fn a_store_in_use_is_refused_and_waited_for() {
 }
 
 #[test]
+fn a_store_can_be_checked_by_several_at_once() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let server = Server::start(&data, &[]);
+    server.connect().put_block(&bytes(1, 10_000));
+    server.stop();
+    for _ in 0..5 {
+        let start = || program().args(["check", "--verify", "--data", text(&data)]).stdout(Stdio::null()).spawn();
+        let checks: Vec<_> = (0..8).map(|_| start().unwrap()).collect();
+        for mut check in checks {
+            assert!(check.wait().unwrap().success());
+        }
+    }
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_used_is_named() {
     let directory = directory();
     let file = directory.path().join("file");
@@ -236,6 +254,40 @@ fn a_file_system_without_direct_writes_works_and_is_named() {
     let data = server.data.clone();
     server.stop();
     check(&data);
+}
+
+/// Under `ulimit -v` the index is mapped for less. It keeps its space meanwhile, also where the process dies right then, and when the
+/// limit is gone.
+#[test]
+fn a_small_address_space_takes_nothing_from_the_index() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let sizes = || {
+        let index = std::fs::metadata(data.join("index")).unwrap();
+        (index.len(), index.blocks())
+    };
+    let limited = || program_under("-v 4000000");
+    let body = bytes(1, 10_000);
+    let server = Server::start(&data, &[]);
+    server.connect().put_block(&body);
+    server.stop();
+    let made = sizes();
+    let checked = limited().args(["check", "--data", text(&data)]).output().unwrap();
+    assert_eq!(checked.status.code(), Some(2));
+    assert!(complaint(&checked).contains("the address space is too small for it (`ulimit -v`)"));
+    for mut program in [limited(), program()] {
+        let died = Server::start_from(program.env("FAILPOINTS", "journal-replayed=return"), &data, &[]);
+        assert!(died.is_err_and(|(status, _)| status.signal().is_some()));
+        assert!(sizes() >= made && sizes().1 >= made.1, "{:?}, then {:?}", made, sizes());
+    }
+    let server = Server::start_from(&mut limited(), &data, &[]).unwrap_or_else(|(_, log)| panic!("{log}"));
+    assert!(server.log().contains("it can grow to less"), "{}", server.log());
+    server.connect().get_block(&body);
+    server.stop();
+    check(&data);
+    assert!(sizes() >= made && sizes().1 >= made.1, "{:?}, then {:?}", made, sizes());
+    let (status, log) = Server::start_from(&mut program_under("-v 600000"), &data, &[]).err().unwrap();
+    assert!(status.code() == Some(1) && log.contains("the address space is too small for it (`ulimit -v`)"), "{log}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ use support::logged_disks::Disks;
 use support::loop_device::{Kind, Mount, or_skip};
 use support::oracle::Found;
 use support::write_log::{Entry, Image, Keep, Record, SECTOR_BYTES};
-use support::{Client, Server, check, setting};
+use support::{Client, Server, check, check_output, setting};
 
 /// More than the least that xfs is made for. In memory a disk takes what was written to it.
 const DISK_BYTES: u64 = 512 << 20;
@@ -283,6 +283,8 @@ fn cut_and_compare(setup: Setup, run: &Run, owners: &[Owner], cut: usize, random
         images = recovery.after_cut(again, &keep, random);
     }
     let machine = Machine::restarted(setup, images);
+    // Before anything is mended.
+    check(&machine.store());
     let server = Server::start(&machine.store(), &setup.options());
     let found = verify(owners, &server, cut, kept);
     assert_eq!(server.connect().request("GET", "/-/ready", &[], b"").status, 200, "{}", server.log());
@@ -347,6 +349,14 @@ fn replays(kind: Kind) {
     }
 }
 
+/// There is no store yet, or a whole one.
+fn check_what_came_to_be(store: &Path) {
+    let output = check_output(store);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_none = output.status.code() == Some(2) && said.contains("there is no store at");
+    assert!(output.status.success() || is_none, "{}: {said}{}", output.status, String::from_utf8_lossy(&output.stdout));
+}
+
 /// The power goes while a store is being made: nothing is in it, but it must come to be.
 fn cuts_while_a_store_is_made(kind: Kind) {
     if !is_possible(kind) {
@@ -367,6 +377,7 @@ fn cuts_while_a_store_is_made(kind: Kind) {
         let (cut, keep) = (random.usize(..=record.entries.len()), Keep::any(&mut random));
         eprintln!("  cut at {cut}, {keep:?}");
         let machine = Machine::restarted(setup, record.after_cut(cut, &[keep], &mut random));
+        check_what_came_to_be(&machine.store());
         let server = Server::start(&machine.store(), &setup.options());
         assert_eq!((server.stat("blocks"), server.connect().request("PUT", "/", &[], b"block").status), (0, 200));
         server.stop();

@@ -6,13 +6,13 @@
 use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Stamp};
 use crate::hash::Hash;
-use crate::index::{Index, IndexError, IndexReader, Totals};
+use crate::index::{Index, IndexReader, Totals};
 use crate::journal::replay::{Replay, replay};
 use crate::names::NameState;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
-use crate::recovery::{OLDER_THAN_DATA, RecoveryError, is_older_than_data};
+use crate::recovery::{OLDER_THAN_DATA, RecoveryError, is_older_than_data, refuse_lost_index};
 use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,7 +79,10 @@ pub async fn check<F: BlockFile, I: Index>(
 ) -> Result<CheckReport, RecoveryError> {
     let buffers = BufferPool::new(BUFFER_BYTES_MAX);
     let mut reader = index.reader()?;
-    let meta = reader.meta()?.ok_or(IndexError::Damaged("table meta is empty".to_owned()))?;
+    let Some(meta) = reader.meta()? else {
+        refuse_lost_index(data)?;
+        return Err(RecoveryError::NotMade);
+    };
     let replay = replay(journal, &meta, &buffers).await?;
     let length = data.length().map_err(|source| RecoveryError::Io { action: "reading the data file", source })?;
     let macroblocks = length / MACROBLOCK_BYTES;

@@ -61,6 +61,9 @@ pub enum RecoveryError {
     /// There are blocks, but nothing that says which.
     #[error("the data file holds {0} bytes, but the index is empty: it was lost or replaced; nothing was changed")]
     IndexLost(u64),
+    /// The first start was cut off before it had made the store.
+    #[error("there is no store yet: it was not made to the end")]
+    NotMade,
 }
 
 impl RecoveryError {
@@ -108,10 +111,7 @@ pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
     if index.reader()?.meta()?.is_some() {
         return Ok(false);
     }
-    let data_bytes = data.length().map_err(io_error("reading the data file"))?;
-    if data_bytes > 0 {
-        return Err(RecoveryError::IndexLost(data_bytes));
-    }
+    refuse_lost_index(data)?;
     let mut meta = Meta {
         store_id,
         epoch: 0,
@@ -133,6 +133,14 @@ pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
     transaction.set_meta(&meta)?;
     transaction.commit()?;
     Ok(true)
+}
+
+/// Where the index says nothing there may be no blocks.
+pub(crate) fn refuse_lost_index<F: BlockFile>(data: &F) -> Result<(), RecoveryError> {
+    match data.length().map_err(io_error("reading the data file"))? {
+        0 => Ok(()),
+        bytes => Err(RecoveryError::IndexLost(bytes)),
+    }
 }
 
 async fn zero<F: BlockFile>(journal: &F, bytes: u64) -> io::Result<()> {

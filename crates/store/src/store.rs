@@ -374,5 +374,9 @@ pub fn check_store(
     let ring = runtime.ring();
     let data = directory.data.uncached().on(&ring);
     let journal = directory.journal.on(&ring);
-    Ok(runtime.block_on(check(&ring, &index, &data, &journal, directory.stamp(), verify, progress))?)
+    let checked = runtime.block_on(check(&ring, &index, &data, &journal, directory.stamp(), verify, progress));
+    checked.map_err(|error| match error {
+        RecoveryError::NotMade => OpenDirectoryError::Missing(path.to_owned()).into(),
+        error => error.into(),
+    })
 }

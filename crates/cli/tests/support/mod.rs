@@ -29,6 +29,13 @@ pub fn program() -> Command {
     without_settings(Command::new(env!("CARGO_BIN_EXE_buddy-blocks")))
 }
 
+/// The program under a limit of the shell, like `-f 100`.
+pub fn program_under(limit: &str) -> Command {
+    let mut command = without_settings(Command::new("sh"));
+    command.args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\"")]).arg(program().get_program());
+    command
+}
+
 /// Takes away what the environment says to the program.
 pub fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BUDDY_")) {
@@ -67,17 +74,18 @@ impl Server {
 
     /// Starts a server, or returns how it ended and what it said.
     pub fn start_or_end(data: &Path, options: &[&str]) -> Result<Server, (ExitStatus, String)> {
-        Server::start_from(program(), data, options)
+        Server::start_from(&mut program(), data, options)
     }
 
     /// Starts a server that dies when it has come to a crash point as often as said, and once more.
     pub fn try_start_dying(data: &Path, options: &[&str], point: &str, times_before: u32) -> Result<Server, String> {
         let mut program = program();
         program.env("FAILPOINTS", format!("{point}={times_before}*off->return"));
-        Server::start_from(program, data, options).map_err(|(_, log)| log)
+        Server::start_from(&mut program, data, options).map_err(|(_, log)| log)
     }
 
-    fn start_from(mut program: Command, data: &Path, options: &[&str]) -> Result<Server, (ExitStatus, String)> {
+    /// Starts a server with a certain command, or returns how it ended and what it said.
+    pub fn start_from(program: &mut Command, data: &Path, options: &[&str]) -> Result<Server, (ExitStatus, String)> {
         let mut child = program
             .args(["serve", "--log-format", "json", "--data"])
             .arg(data)

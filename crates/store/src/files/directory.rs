@@ -105,7 +105,7 @@ impl DataDirectory {
         let open = |name: &str| -> Result<_, OpenDirectoryError> {
             let path = path.join(name);
             let (file, direct) = open_direct(&path, access).map_err(OpenDirectoryError::io(&path))?;
-            lock(&file, &path, lock_timeout)?;
+            lock(&file, &path, access, lock_timeout)?;
             Ok((Arc::new(file), direct))
         };
         let (data, direct) = open("data")?;
@@ -115,7 +115,7 @@ impl DataDirectory {
         let mut send_cached = false;
         if access == Access::Write {
             sync_directory(path)?;
-            send_cached = direct && direct_writes_spare_sent_pages(&path.join("probe.tmp"));
+            send_cached = direct && direct_writes_spare_sent_pages(&data_path, &data);
         }
         // What was not proven to be written past the cache is not known to be read past it.
         let pass_cache = send_cached && is_cached(cached.as_fd(), 0, 1).is_some();
@@ -127,17 +127,17 @@ impl DataDirectory {
         })
     }
 
-    /// How much longer a write takes here that is on stable storage when it returns; `None` where that cannot be told.
+    /// How much longer a write of blocks takes that is on stable storage when it returns; `None` where that cannot be told.
     #[must_use]
     pub fn durable_write_takes_longer_by(&self) -> Option<Duration> {
-        durable_write_takes_longer_by(&self.path.join("probe.tmp"))
+        durable_write_takes_longer_by(&self.path.join("data"), &self.data.direct)
     }
 
-    /// How long durable writes take here to space that is set aside and that nobody has written to, and to the same space again; `None`
+    /// How long durable writes of blocks take to space that is set aside and that nobody has written to, and to the same space again; `None`
     /// where that cannot be told, or no space can be set aside.
     #[must_use]
     pub fn first_and_next_write_take(&self) -> Option<(Duration, Duration)> {
-        first_and_next_write_take(&self.path.join("probe.tmp"))
+        first_and_next_write_take(&self.path.join("data"), &self.data.direct)
     }
 
     /// Path of the index file.
@@ -165,13 +165,13 @@ impl DataDirectory {
         &self.path
     }
 
-    /// Bytes of the file system that the directory lies on.
+    /// Bytes of the file system that the journal lies on.
     ///
     /// # Errors
     ///
     /// The system's.
     pub fn file_system_bytes(&self) -> io::Result<u64> {
-        let status = rustix::fs::statvfs(&self.path)?;
+        let status = rustix::fs::fstatvfs(&self.journal.direct)?;
         Ok(status.f_blocks.saturating_mul(status.f_frsize))
     }
 
@@ -205,12 +205,12 @@ fn length_of(path: &Path) -> Result<Option<u64>, OpenDirectoryError> {
 fn refuse_missing(path: &Path) -> Result<(), OpenDirectoryError> {
     let length = |name| length_of(&path.join(name));
     match (length("data")?, length("journal")?, length("index")?) {
-        (Some(_), Some(_), Some(_)) => Ok(()),
-        // Where one was being made there is none yet.
-        (None | Some(0), _, None) => Err(OpenDirectoryError::Missing(path.to_owned())),
+        // Where one was being made there is none yet. The index may be a link to a file that was made for it.
+        (None | Some(0), _, None | Some(0)) => Err(OpenDirectoryError::Missing(path.to_owned())),
         (None, ..) => Err(OpenDirectoryError::Lost(path.join("data"))),
         (_, None, _) => Err(OpenDirectoryError::Lost(path.join("journal"))),
         (_, _, None) => Err(OpenDirectoryError::Lost(path.join("index"))),
+        (Some(_), Some(_), Some(_)) => Ok(()),
     }
 }
 
@@ -283,10 +283,15 @@ pub(super) fn open_cached(path: &Path) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-fn lock(file: &OwnedFd, path: &Path, timeout: Duration) -> Result<(), OpenDirectoryError> {
+/// Who looks keeps out who writes, and nobody else who looks. NFS locks exclusively only what is open to be written.
+fn lock(file: &OwnedFd, path: &Path, access: Access, timeout: Duration) -> Result<(), OpenDirectoryError> {
+    let operation = match access {
+        Access::Read => FlockOperation::NonBlockingLockShared,
+        Access::Write => FlockOperation::NonBlockingLockExclusive,
+    };
     let began = Instant::now();
     loop {
-        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::flock(file, operation) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) if began.elapsed() < timeout => std::thread::sleep(LOCK_RETRY),
             Err(Errno::WOULDBLOCK) => {
@@ -322,6 +327,23 @@ mod tests {
     }
 
     #[test]
+    fn many_may_look_while_nobody_serves() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(DataDirectory::open(directory.path(), Access::Write, Duration::ZERO).unwrap());
+        std::fs::write(directory.path().join("index"), b"index").unwrap();
+        let open = |access| DataDirectory::open(directory.path(), access, Duration::ZERO);
+        let looking = [open(Access::Read).unwrap(), open(Access::Read).unwrap()];
+        std::fs::remove_file(directory.path().join("index")).unwrap();
+        assert!(matches!(open(Access::Write), Err(OpenDirectoryError::Locked(_))));
+        drop(looking);
+        let serving = open(Access::Write).unwrap();
+        std::fs::write(directory.path().join("index"), b"index").unwrap();
+        assert!(matches!(open(Access::Read), Err(OpenDirectoryError::Locked(_))));
+        drop(serving);
+        open(Access::Read).unwrap();
+    }
+
+    #[test]
     fn a_missing_store_is_not_created_by_looking() {
         let directory = tempfile::tempdir().unwrap();
         let error = DataDirectory::open(&directory.path().join("none"), Access::Read, Duration::ZERO).err().unwrap();
@@ -343,6 +365,36 @@ mod tests {
         std::fs::write(directory.path().join("data"), b"blocks").unwrap();
         let error = DataDirectory::open(directory.path(), Access::Write, Duration::ZERO).err().unwrap();
         assert!(matches!(error, OpenDirectoryError::IndexLost { data_bytes: 6, .. }));
+    }
+
+    /// A file system is tried out where the blocks lie, which need not be where the directory lies.
+    #[test]
+    fn data_behind_a_link_is_sent_as_its_own_file_system_allows() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+        let opened = DataDirectory::open(here.path(), Access::Write, Duration::ZERO).unwrap();
+        if !opened.data.sends_cached() {
+            return eprintln!("skipped: no page is sent without a copy from {} either", here.path().display());
+        }
+        drop(opened);
+        let data = here.path().join("data");
+        std::fs::remove_file(&data).unwrap();
+        std::os::unix::fs::symlink(there.path().join("blocks"), &data).unwrap();
+        // What an earlier attempt has left goes, and nothing else is touched.
+        std::fs::write(there.path().join("blocks.probe.tmp"), b"left").unwrap();
+        std::fs::write(there.path().join("probe.tmp"), b"somebody's").unwrap();
+        let opened = DataDirectory::open(here.path(), Access::Write, Duration::ZERO).unwrap();
+        assert!(!opened.data.sends_cached(), "tmpfs overwrites pages that are being sent");
+        assert!(opened.durable_write_takes_longer_by().is_some() && opened.first_and_next_write_take().is_some());
+        assert_eq!(names(there.path()), ["blocks", "probe.tmp"]);
+        assert_eq!(names(here.path()), ["data", "journal"]);
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) fn make_if_new(path: &Path, make: impl FnOnce(&Path) -> Result<(), In
         Ok(file) if file.len() > 0 => return Ok(()),
         // It may be a link to where the index is to lie.
         Ok(_) => path.canonicalize().map_err(failed)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => end_of_links(path)?,
         Err(error) => return Err(failed(error)),
     };
     let new = with_suffix(&path, NEW);
@@ -27,8 +27,24 @@ pub(super) fn make_if_new(path: &Path, make: impl FnOnce(&Path) -> Result<(), In
     File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
     std::fs::rename(&new, &path).map_err(failed)?;
     remove(&locks::path(&new))?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    File::open(directory_of(&path)).and_then(|directory| directory.sync_all()).map_err(failed)
+}
+
+/// Where links lead that end where nothing is. What has its name there in the end must not replace a link instead.
+fn end_of_links(path: &Path) -> Result<PathBuf, IndexError> {
+    let Ok(link) = std::fs::read_link(path) else { return Ok(path.to_owned()) };
+    let target = directory_of(path).join(link);
+    match std::fs::metadata(directory_of(&target)) {
+        Ok(_) => end_of_links(&target),
+        Err(error) => Err(failed(io::Error::new(
+            error.kind(),
+            format!("{} is a link to {}: {error}", path.display(), target.display()),
+        ))),
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -93,5 +109,23 @@ mod tests {
         make_if_new(&here, write("index")).unwrap();
         assert_eq!(names(directory.path()), ["index", "there"]);
         assert!(here.is_symlink() && std::fs::read(&there).unwrap() == b"index");
+    }
+
+    #[test]
+    fn an_index_comes_to_lie_where_a_link_to_nothing_leads() {
+        let directory = tempfile::tempdir().unwrap();
+        let (here, there) = (directory.path().join("here"), directory.path().join("there"));
+        std::fs::create_dir(&here).unwrap();
+        symlink("../there/link", here.join("index")).unwrap();
+        let error = make_if_new(&here.join("index"), |_| panic!("nowhere")).unwrap_err();
+        assert!(error.to_string().contains("there/link") && error.to_string().contains("No such file"), "{error}");
+        // As where a disk is not mounted yet.
+        assert!(here.join("index").is_symlink() && !there.exists());
+        std::fs::create_dir(&there).unwrap();
+        symlink(there.join("blocks"), there.join("link")).unwrap();
+        make_if_new(&here.join("index"), write("index")).unwrap();
+        assert!(here.join("index").is_symlink() && there.join("link").is_symlink());
+        assert_eq!((names(&here), names(&there)), (vec!["index".into()], vec!["blocks".into(), "link".into()]));
+        assert_eq!(std::fs::read(there.join("blocks")).unwrap(), b"index");
     }
 }

@@ -335,28 +335,41 @@ mod tests {
         assert!(index.sizes().file_bytes >= 100_000 * BYTES_PER_NAME);
     }
 
-    /// A power cut may leave the file as long as it was, and the meta page that says how long it is to be.
+    /// A power cut may leave the file as long as it was when it was last flushed, and the meta page that says how long it is to be; or a
+    /// file that is longer than the meta page says. At first its length is what earlier versions chose: any number of pages.
     #[test]
     fn a_file_that_was_to_grow_can_be_looked_at() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("index");
-        let mut length = 0;
+        let index = MdbxIndex::open(&path).unwrap();
+        let mut transaction = index.begin().unwrap();
+        transaction.set_meta(&meta()).unwrap();
+        transaction.commit().unwrap();
+        index.environment.set_length(77 * 4096).unwrap();
+        drop(index);
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        let length = || file.metadata().unwrap().len();
+        assert_eq!(length(), 77 * 4096);
+        let look = |what: &str| {
+            let index = MdbxIndex::open_read_only(&path).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(index.reader().unwrap().meta().unwrap(), Some(meta()), "{what}");
+        };
+        look("a length of earlier versions");
         for names in [1, 1000, 30_000, 100_000] {
             let index = MdbxIndex::open(&path).unwrap();
-            let mut transaction = index.begin().unwrap();
-            transaction.set_meta(&meta()).unwrap();
-            transaction.commit().unwrap();
+            let opened = length();
             index.reserve(names).unwrap();
             drop(index);
-            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-            let grown = file.metadata().unwrap().len();
-            assert!(grown > length, "{names} names: it did not grow");
-            if length > 0 {
-                file.set_len(length).unwrap();
-            }
-            let mut reader = MdbxIndex::open_read_only(&path).unwrap().reader().unwrap();
-            assert_eq!(reader.meta().unwrap(), Some(meta()), "{names} names");
-            length = grown;
+            let grown = length();
+            assert!(grown > opened, "{names} names: it did not grow");
+            file.set_len(opened).unwrap();
+            look("it has not grown yet");
+            drop(MdbxIndex::open(&path).unwrap());
+            assert_eq!(length(), grown, "what the meta page says");
+            file.set_len(2 * grown).unwrap();
+            look("it has grown, and nothing says so");
+            drop(MdbxIndex::open(&path).unwrap());
+            look("it was opened again");
         }
     }
 
