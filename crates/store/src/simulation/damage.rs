@@ -7,6 +7,7 @@ use crate::StoreError;
 use crate::extent::MACROBLOCK_BYTES;
 use crate::session::Stored;
 use crate::settings::{Durability, Settings, VerifyReads};
+use std::rc::Rc;
 use std::time::Duration;
 
 #[test]
@@ -367,4 +368,57 @@ fn samples_are_not_in_step_with_clients() {
             is_out_of_service(world, &open, victim).await;
         });
     }
+}
+
+/// A damaged block is removed and stored anew, in the same place, while the worker that found the damage waits to say so.
+#[test]
+fn a_damaged_block_that_is_stored_anew_meanwhile_stays() {
+    let settings = Settings {
+        verify_reads: VerifyReads::All,
+        requests_max: 1,
+        capacity_bytes: Some(2 * MACROBLOCK_BYTES),
+        pool_targets: [1; 8],
+        ..small_settings(2)
+    };
+    let mut world = World::new(22, 0, settings);
+    let small = (0..30u8).map(|number| Block::new(vec![number; 100]));
+    world.blocks = (0..3u8).map(|number| Block::new(vec![number; 500_000])).chain(small).collect();
+    let offset = boot(&mut world, async |world, open| {
+        for block in &world.blocks {
+            open.put(0, block).await.unwrap();
+        }
+        let found = open.sessions[0].find(&world.blocks[0].hash).await.unwrap().unwrap();
+        let offset = found.record().extent().unwrap().offset();
+        drop(found);
+        open.stop().await;
+        offset
+    });
+    world.disk.corrupt(DATA, offset, 0x10);
+    let blocks = Rc::new(std::mem::take(&mut world.blocks));
+    boot(&mut world, async |_, open| {
+        let open = Rc::new(open);
+        // Each takes a frame, and all of them stand in the line of the first worker.
+        let removals: Vec<_> = (3..33)
+            .map(|number| {
+                let (open, blocks) = (Rc::clone(&open), Rc::clone(&blocks));
+                let hash = blocks[number].hash;
+                open.ring.clone().spawn(async move { open.sessions[0].delete(&hash).await.unwrap() })
+            })
+            .collect();
+        let reading = {
+            let (open, blocks) = (Rc::clone(&open), Rc::clone(&blocks));
+            open.ring.clone().spawn(async move { outcome(&open, &blocks[0]).await })
+        };
+        open.ring.sleep(Duration::from_millis(1)).await;
+        assert!(open.sessions[1].delete(&blocks[0].hash).await.unwrap());
+        assert_eq!(open.put(1, &blocks[0]).await.unwrap(), Stored::Created);
+        let found = open.sessions[1].find(&blocks[0].hash).await.unwrap().unwrap();
+        assert_eq!(found.record().extent().unwrap().offset(), offset, "else nothing is tested");
+        drop(found);
+        assert_eq!(reading.await, "refused");
+        for removal in removals {
+            assert!(removal.await);
+        }
+        assert_eq!(outcome(&open, &blocks[0]).await, "there");
+    });
 }
