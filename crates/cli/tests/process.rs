@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use support::{Server, bytes, check, check_output, directory, name, program, program_under};
+use support::{BLOCK_BYTES_MAX, Server, bytes, check, check_output, directory, name, program, program_under};
 
 fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
@@ -373,22 +373,45 @@ fn the_curl_session_of_the_readme_works_as_printed() {
     server.stop();
 }
 
+/// A part of a block that is verified takes all of it into memory, where there may be little.
+#[test]
+fn samples_find_a_flipped_bit_where_memory_is_scarce() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let victim = bytes(1, BLOCK_BYTES_MAX);
+    flip_a_bit_of(&data, std::slice::from_ref(&victim), 0);
+    let options = ["--workers", "1", "--verify-reads", "sampled", "--buffer-memory", "2MiB"];
+    let server = Server::start(&data, &options);
+    let mut client = server.connect();
+    let found = (0..1000).any(|_| {
+        let reply = client.request("GET", &format!("/{}", name(&victim)), &["Range: bytes=0-99"], b"");
+        reply.status != 206
+    });
+    assert!(found, "nothing was verified");
+    server.stop();
+}
+
 /// Flips a bit of a block of a stopped store; returns the block.
 fn flip_a_bit(data: &Path) -> Vec<u8> {
+    let bodies: Vec<_> = (0..20).map(|seed| bytes(seed, 3000 + 5000 * usize::try_from(seed).unwrap())).collect();
+    flip_a_bit_of(data, &bodies, 13);
+    bodies[13].clone()
+}
+
+/// The same of one of these blocks, which are stored.
+fn flip_a_bit_of(data: &Path, bodies: &[Vec<u8>], victim: usize) {
     let server = Server::start(data, &[]);
     let mut client = server.connect();
-    let bodies: Vec<_> = (0..20).map(|seed| bytes(seed, 3000 + 5000 * usize::try_from(seed).unwrap())).collect();
-    for body in &bodies {
+    for body in bodies {
         assert_eq!(client.request("PUT", "/", &[], body).status, 200);
     }
     server.stop();
-    let victim = bodies[13].clone();
+    let victim = &bodies[victim];
     let path = data.join("data");
     let mut file = std::fs::read(&path).unwrap();
     let at = file.chunks(4096).position(|page| page.starts_with(&victim[..64])).unwrap() * 4096;
     file[at + 777] ^= 4;
     std::fs::write(&path, file).unwrap();
-    victim
 }
 
 /// A flipped bit is named by `check --verify`, never served where reads are verified, found by the scrub, and healed by storing the

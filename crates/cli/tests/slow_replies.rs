@@ -107,6 +107,59 @@ fn clients_that_do_not_read_leave_memory_for_others_through_tls() {
     clients_that_do_not_read_leave_memory_for_others(address, |stream| tls::over(stream, &config));
 }
 
+/// What goes out a little at a time, to clients that take a little at a time, is what was asked for, byte by byte.
+#[test]
+fn slow_readers_get_every_byte_while_memory_is_scarce() {
+    if let Err(reason) = narrow_network::enter(4608) {
+        return eprintln!("skipped: {reason}");
+    }
+    let directory = directory();
+    let options = [&LITTLE_MEMORY[..], &["--verify-reads", "all"]].concat();
+    let server = Server::start(&directory.path().join("data"), &options);
+    let blocks = [BLOCK_BYTES_MAX, 100_000, 32_768, 5000, 100].map(|length| bytes(length as u64, length));
+    let mut client = server.connect();
+    blocks.iter().for_each(|body| client.put_block(body));
+    let mut deaf = narrow(server.address);
+    deaf.write_all(&get(&blocks[0])).unwrap();
+    wait_until_taken(&mut client, BLOCK_BYTES_MAX);
+    std::thread::scope(|scope| {
+        for seed in 0..24 {
+            let (blocks, mut stream) = (&blocks, narrow(server.address));
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let asked: Vec<_> = (0..30).map(|_| &blocks[random.usize(1..blocks.len())]).collect();
+                stream.write_all(&asked.iter().flat_map(|body| get(body)).collect::<Vec<_>>()).unwrap();
+                let mut received = Vec::new();
+                for body in asked {
+                    read_slowly(&mut stream, &mut received, &mut random, body);
+                }
+            });
+        }
+    });
+}
+
+/// Reads a reply, a little at a time, and takes it out of what was received.
+fn read_slowly(stream: &mut TcpStream, received: &mut Vec<u8>, random: &mut fastrand::Rng, body: &[u8]) {
+    loop {
+        let head = received.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+        if let Some(bytes) = head.map(|head| head + body.len())
+            && received.len() >= bytes
+        {
+            assert!(received.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&received[..100]));
+            assert!(received[bytes - body.len()..bytes] == *body, "other bytes in the place of {}", body.len());
+            received.drain(..bytes);
+            return;
+        }
+        let mut piece = vec![0; random.usize(1..8192)];
+        let count = stream.read(&mut piece).unwrap();
+        assert!(count > 0, "it was cut off");
+        received.extend_from_slice(&piece[..count]);
+        if random.u8(..) < 64 {
+            std::thread::sleep(Duration::from_millis(random.u64(0..60)));
+        }
+    }
+}
+
 /// A refusal that is not taken keeps no buffer that heads are received in. Which of many replies leaves room for none of it, and is no longer
 /// waited for, depends on the system: one will.
 #[test]

@@ -123,7 +123,7 @@ impl BlockReply<'_> {
         let worker = &self.connection.worker;
         worker.trim_later();
         loop {
-            let reading = found.must_read(part.clone());
+            let (reading, verify) = (found.must_read(part.clone()), found.is_verified());
             let bytes = room + reading.len();
             match worker.reply_buffers.try_take(bytes) {
                 Ok(Some(buffer)) => return Ok((found, reading, buffer)),
@@ -131,13 +131,22 @@ impl BlockReply<'_> {
                 Err(error) => return Err(no_memory(&error)),
             }
             let buffer = reply_buffer(self.connection, bytes).await?;
-            found = find(self.connection, self.block.hash).await?;
+            found = self.find_again(verify).await?;
             // Found anew it may have to be verified, and all of it read.
             let reading = found.must_read(part.clone());
             if room + reading.len() <= buffer.len() {
                 return Ok((found, reading, buffer));
             }
         }
+    }
+
+    /// Finds the block that was let go. What was to be verified still is: it was a sample, and the next ones are others.
+    async fn find_again(&self, verify: bool) -> Result<Found, BodyError> {
+        let mut found = find(self.connection, self.block.hash).await?;
+        if verify {
+            found.verify();
+        }
+        Ok(found)
     }
 
     /// Half of the memory for replies is not for clients that may be slow to read them.
@@ -148,17 +157,19 @@ impl BlockReply<'_> {
     /// Only what is ready to be taken has memory: a client that takes nothing for a moment loses its buffer, and gets the rest a little at
     /// a time, each read when it is ready again.
     async fn send_frugally(&self, found: Found) -> Result<(), BodyError> {
+        let verify = found.is_verified();
         drop(found);
-        let part = self.block.range();
-        let pace = Pace::of_reply(&self.connection.worker, part.len());
-        let (mut left, mut bytes_max) = (part.clone(), part.len());
+        let pace = Pace::of_reply(&self.connection.worker, self.block.range().len());
+        let (mut left, mut bytes_max) = (self.block.range(), self.block.range().len());
+        let mut begun = false;
         while !left.is_empty() {
             let writable = pin!(self.connection.stream.writable());
             self.connection.while_client_takes(&pace, writable).await?.map_err(|_| Broken)?;
-            let loaded = self.load_first(&left, bytes_max).await;
+            let loaded = self.load_first(&left, bytes_max, verify).await;
             // A reply that has begun cannot become a refusal: the client would take it for the block's bytes.
-            let (buffer, range) = loaded.map_err(|error| if left == part { error } else { BodyError::Broken })?;
-            if left == part {
+            let (buffer, range) = loaded.map_err(|error| if begun { BodyError::Broken } else { error })?;
+            if !begun {
+                begun = true;
                 self.send_head(true).await?;
             }
             left.start += self.send_while_ready(buffer, range, &pace).await?;
@@ -168,8 +179,13 @@ impl BlockReply<'_> {
     }
 
     /// The first bytes of a part of the block, up to so many or all that had to be read with them, and where they lie.
-    async fn load_first(&self, part: &Range<u32>, bytes_max: usize) -> Result<(Buffer, Range<usize>), BodyError> {
-        let found = find(self.connection, self.block.hash).await?;
+    async fn load_first(
+        &self,
+        part: &Range<u32>,
+        bytes_max: usize,
+        verify: bool,
+    ) -> Result<(Buffer, Range<usize>), BodyError> {
+        let found = self.find_again(verify).await?;
         let first = part.start..part.end.min(part.start.saturating_add(u32::try_from(bytes_max).unwrap_or(u32::MAX)));
         let (found, reading, buffer) = self.take_buffer(found, &first, 0).await?;
         let loaded = (part.start - reading.start) as usize..(part.end.min(reading.end) - reading.start) as usize;

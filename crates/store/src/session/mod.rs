@@ -107,6 +107,17 @@ impl Found {
         if self.verify { 0..self.record.length() } else { part }
     }
 
+    /// Whether the block is to be hashed when it is read.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.verify
+    }
+
+    /// From now on it is.
+    pub fn verify(&mut self) {
+        self.verify = true;
+    }
+
     /// For a read that lasts: holds this block's extent alone, so that all others can be reused.
     pub fn pin(&mut self) {
         if let Some(extent) = self.record.extent() {
