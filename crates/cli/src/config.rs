@@ -141,7 +141,7 @@ impl ServeOptions {
             buffer_bytes_max: buffer_memory(self.buffer_memory, defaults.buffer_bytes_max)?,
             receive_buffers: {
                 let buffers = self.receive_buffers.unwrap_or(defaults.receive_buffers);
-                within("receive-buffers", buffers, 1, 32_768)?.next_power_of_two()
+                within("receive-buffers", buffers, 1, 32_768)?
             },
             listen: ListenOptions {
                 congestion_control: self.congestion_control.clone(),

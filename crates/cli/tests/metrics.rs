@@ -181,6 +181,15 @@ fn counters_move_as_requests_are_made() {
 const SIZES: [u64; 8] = [4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288];
 
 /// Blocks of all sizes, and what is told of each, by the scrape and by `/-/stats`, before and after everything is opened again.
+/// The kernel takes a power of two of them.
+#[test]
+fn buffers_for_heads_are_those_there_are() {
+    let directory = directory();
+    let server = Server::start(directory.path(), &["--receive-buffers", "100", "--workers", "2"]);
+    let metrics = server.connect().request("GET", "/-/metrics", &[], b"").text();
+    assert!(metrics.contains("\nbuddy_receive_buffers 256\n"), "{metrics}");
+}
+
 #[test]
 fn what_is_stored_and_free_is_told_by_size() {
     let directory = directory();

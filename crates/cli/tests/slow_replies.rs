@@ -22,7 +22,7 @@ fn a_reply_that_cannot_be_finished_is_cut_off() {
         return eprintln!("skipped: {reason}");
     }
     let directory = directory();
-    let options = ["--workers", "1", "--buffer-memory", "4MiB", "--verify-reads", "all", "--body-timeout", "10min"];
+    let options = [&LITTLE_MEMORY[..], &["--verify-reads", "all"]].concat();
     let server = Server::start(&directory.path().join("data"), &options);
     let large = bytes(1, BLOCK_BYTES_MAX);
     let blocks: Vec<_> = (0..10).map(|number| bytes(10 + number as u64, 32_700 - 391 * number)).collect();

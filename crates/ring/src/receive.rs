@@ -84,6 +84,12 @@ impl ReceiveBuffers {
         Ok(buffers)
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u16 {
+        self.inner.count
+    }
+
     /// Receives what is there into a buffer of the kernel's choice, waiting for the first byte, and for a buffer. An empty
     /// chunk is the end of the stream.
     ///

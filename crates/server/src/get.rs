@@ -1,15 +1,16 @@
 //! Serving a block's bytes, or a range of them, in one of two ways.
 //!
 //! *Memory*: small pieces, and large ones that are not cached: one read (without waiting, where the bytes are cached), then head
-//! and bytes in one send, or two; in many while memory is scarce. *Page cache*: large pieces whose pages are cached go to the socket without being copied. What is not
-//! cached gets there when it is asked for again. Only what is asked for is read, except where a block is verified: that takes all of it.
+//! and bytes in one send, or two; in many while memory is scarce (`get/frugal.rs`). *Page cache*: large pieces whose pages are cached
+//! go to the socket without being copied. What is not cached gets there when it is asked for again. Only what is asked for is read,
+//! except where a block is verified: that takes all of it.
+
+mod frugal;
 
 use crate::body::BodyError;
 use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
-use crate::limits::{
-    COPIED_BYTES_MAX, COPIED_THROUGH_TLS, FRUGAL_BYTES_MAX, PATIENCE_WHILE_SCARCE, PIN_AFTER, REPLY_HEAD_BYTES_MAX,
-};
+use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
 use crate::pace::Pace;
 use crate::page_sender::PageSender;
 use crate::range::Selected;
@@ -147,84 +148,6 @@ impl BlockReply<'_> {
             found.verify();
         }
         Ok(found)
-    }
-
-    /// Half of the memory for replies is not for clients that may be slow to read them.
-    fn must_be_frugal(&self, found: &Found) -> bool {
-        self.connection.worker.reply_memory_is_scarce(found.must_read(self.block.range()).len())
-    }
-
-    /// Only what is ready to be taken has memory: a client that takes nothing for a moment loses its buffer, and gets the rest a little at
-    /// a time, each read when it is ready again.
-    async fn send_frugally(&self, found: Found) -> Result<(), BodyError> {
-        let verify = found.is_verified();
-        drop(found);
-        let pace = Pace::of_reply(&self.connection.worker, self.block.range().len());
-        let (mut left, mut bytes_max) = (self.block.range(), self.block.range().len());
-        let mut begun = false;
-        while !left.is_empty() {
-            let writable = pin!(self.connection.stream.writable());
-            self.connection.while_client_takes(&pace, writable).await?.map_err(|_| Broken)?;
-            let loaded = self.load_first(&left, bytes_max, verify).await;
-            // A reply that has begun cannot become a refusal: the client would take it for the block's bytes.
-            let (buffer, range) = loaded.map_err(|error| if begun { BodyError::Broken } else { error })?;
-            if !begun {
-                begun = true;
-                self.send_head(true).await?;
-            }
-            left.start += self.send_while_ready(buffer, range, &pace).await?;
-            bytes_max = FRUGAL_BYTES_MAX;
-        }
-        Ok(())
-    }
-
-    /// The first bytes of a part of the block, up to so many or all that had to be read with them, and where they lie.
-    async fn load_first(
-        &self,
-        part: &Range<u32>,
-        bytes_max: usize,
-        verify: bool,
-    ) -> Result<(Buffer, Range<usize>), BodyError> {
-        let found = self.find_again(verify).await?;
-        let first = part.start..part.end.min(part.start.saturating_add(u32::try_from(bytes_max).unwrap_or(u32::MAX)));
-        let (found, reading, buffer) = self.take_buffer(found, &first, 0).await?;
-        let loaded = (part.start - reading.start) as usize..(part.end.min(reading.end) - reading.start) as usize;
-        let buffer = self.read(found, reading, buffer, 0).await?;
-        Ok((buffer, loaded))
-    }
-
-    /// Sends for as long as the client takes bytes without a break. How many it took.
-    async fn send_while_ready(&self, buffer: Buffer, range: Range<usize>, pace: &Pace) -> Result<u32, Broken> {
-        let Connection { worker, stream, .. } = self.connection;
-        let mut left = range.clone();
-        while !left.is_empty() {
-            match stream.try_send(buffer.get(left.clone()).unwrap_or_default(), false) {
-                Ok(sent) => left.start += sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let writable = pin!(stream.writable());
-                    if worker.ring.timeout(PATIENCE_WHILE_SCARCE, writable).await.is_err() {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    // What TLS has encrypted cannot be taken back: a copy of a little is sent on when the buffer is gone.
-                    let first = left.start..left.end.min(left.start + COPIED_THROUGH_TLS);
-                    left.start = first.end;
-                    let mut copy = worker.take_scratch();
-                    copy.extend_from_slice(buffer.get(first).unwrap_or_default());
-                    let length = copy.len();
-                    let mut sending = pin!(self.connection.send_piece(copy, 0..length, false, pace.clone()));
-                    let Ok(sent) = worker.ring.timeout(PATIENCE_WHILE_SCARCE, sending.as_mut()).await else {
-                        drop(buffer);
-                        worker.give_scratch(sending.await?);
-                        break;
-                    };
-                    worker.give_scratch(sent?);
-                }
-                Err(_) => return Err(Broken),
-            }
-        }
-        Ok(u32::try_from(left.start - range.start).unwrap_or(0))
     }
 
     /// Head and bytes in one buffer and one send.

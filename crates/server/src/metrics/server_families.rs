@@ -91,6 +91,6 @@ fn buffers(families: &mut Families, worker: &Worker) {
     drop(family);
     let in_use = sum(workers, |levels| &levels.receive_buffers);
     families.gauge("receive_buffers_in_use", "Buffers that hold received heads.", in_use);
-    let all = u64::from(worker.limits.receive_buffers) * count;
+    let all = u64::from(worker.receive_buffers.count()) * count;
     families.gauge("receive_buffers", "Buffers for received heads, in use or not.", all);
 }
