@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 use support::tls::{self, Identity, exchange};
-use support::{BLOCK_BYTES_MAX, Client, Server, bytes, directory, name, narrow_network};
+use support::{BLOCK_BYTES_MAX, Client, Server, bytes, directory, name, narrow, narrow_network};
 
 fn get(body: &[u8]) -> Vec<u8> {
     format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", name(body)).into_bytes()
@@ -188,6 +188,52 @@ fn refusals_that_are_not_read_leave_buffers_for_others() {
     assert_eq!(client.request("GET", "/-/health", &[], b"").status, 200);
 }
 
+/// Names as they are written one a line.
+fn lines(names: &[u8]) -> String {
+    names.chunks(32).map(|name| name.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect()
+}
+
+/// Clients that ask which of many names are missing, and do not read the answer, have half of the memory for uploads at most while others
+/// wait for some: those that took nothing for longest are cut off.
+fn answers_that_are_not_read_leave_memory_for_others(content_type: &str, names: &[u8], answer: &[u8]) {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &LITTLE_MEMORY);
+    let head = format!(
+        "POST /-/missing HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+        names.len()
+    );
+    // What is asked for takes half a megabyte, and there are three for uploads.
+    let deaf: Vec<_> = (0..12).map(|_| narrow(server.address)).collect();
+    std::thread::scope(|scope| {
+        for mut client in &deaf {
+            let request = [head.as_bytes(), names].concat();
+            scope.spawn(move || client.write_all(&request).unwrap());
+        }
+    });
+    let mut client = server.connect();
+    (0..20).for_each(|seed| client.put_block(&bytes(seed, BLOCK_BYTES_MAX)));
+    let mut whole = 0;
+    for mut client in deaf {
+        let mut received = Vec::new();
+        client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let _ = client.read_to_end(&mut received);
+        whole += usize::from(received.ends_with(answer));
+    }
+    assert!((1..=6).contains(&whole), "{whole} answers");
+}
+
+#[test]
+fn answers_that_are_not_read_leave_memory_for_others_as_text() {
+    let names = lines(&bytes(1, 16_384 * 32));
+    answers_that_are_not_read_leave_memory_for_others("text/plain", names.as_bytes(), names.as_bytes());
+}
+
+#[test]
+fn answers_that_are_not_read_leave_memory_for_others_as_bytes() {
+    let names = bytes(1, 16_384 * 32);
+    answers_that_are_not_read_leave_memory_for_others("application/octet-stream", &names, &names);
+}
+
 /// A client that takes a part of a long reply every so often is too slow on the whole.
 #[test]
 fn a_reply_made_of_lines_may_not_take_for_ever() {
@@ -195,9 +241,7 @@ fn a_reply_made_of_lines_may_not_take_for_ever() {
     let limits = ["--workers", "1", "--body-timeout", "2s", "--min-transfer-rate", "1MiB"];
     let server = Server::start(&directory.path().join("data"), &limits);
     let mut slow = Client::new(narrow(server.address));
-    let names = bytes(1, 16_384 * 32);
-    let lines: String =
-        names.chunks(32).map(|name| name.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect();
+    let lines = lines(&bytes(1, 16_384 * 32));
     let head = format!(
         "POST /-/missing HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
         lines.len()
@@ -209,15 +253,6 @@ fn a_reply_made_of_lines_may_not_take_for_ever() {
         std::thread::sleep(Duration::from_millis(count as u64 / 100));
     }
     assert!(received > 0 && received < lines.len(), "{received} of {} bytes", lines.len());
-}
-
-/// A client with little room for what it does not read.
-fn narrow(address: SocketAddr) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&address.into()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    socket.into()
 }
 
 /// Reads replies to `GET` of a block until there are no more; false where all were whole, or another answer took the place of one.

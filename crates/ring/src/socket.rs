@@ -40,7 +40,7 @@ pub struct Socket {
     descriptor: Arc<OwnedFd>,
 }
 
-/// Whether an operation has ended because of [`Socket::interrupt_receiving`].
+/// Whether an operation has ended because of [`Socket::interrupt`].
 #[must_use]
 pub fn is_interruption(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ECANCELED)
@@ -131,10 +131,10 @@ impl Socket {
         unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
     }
 
-    /// Makes a receive that is in flight, of this socket or a clone of it, end now: its buffer comes back, with bytes that had arrived
-    /// by then, or else with an error for which [`is_interruption`] is true. It is for a time in which nothing else is in flight. Where
-    /// nothing is, or no longer, nothing happens: an operation that begins after this call is not harmed.
-    pub fn interrupt_receiving(&self) {
+    /// Makes an operation that is in flight, of this socket or a clone of it, end now: its buffer comes back, with what had been received
+    /// or sent by then, or else with an error for which [`is_interruption`] is true. It is for a time in which there is no more than one.
+    /// Where there is none, or it is over, nothing happens: an operation that begins after this call is not harmed.
+    pub fn interrupt(&self) {
         interrupt(&self.ring, &self.descriptor);
     }
 

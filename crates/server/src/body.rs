@@ -102,7 +102,7 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         begin(connection, head).await?;
     }
     let mut buffer = take_buffer(connection, bytes).await?;
-    let pace = Pace::of_body(&connection.worker, length as usize);
+    let mut pace = Pace::of_body(&connection.worker, length as usize);
     let mut hasher = Hasher::new();
     // What arrived with the head is copied; the rest is received in place.
     let unused = connection.input.unused();
@@ -117,7 +117,7 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         claim.moved(filled);
         claim.give_way(&mut buffer, filled)?;
         if filled == buffer.len() {
-            claim.grow(connection, &mut buffer, filled + 1, bytes).await?;
+            claim.grow(connection, &mut pace, &mut buffer, filled + 1, bytes).await?;
         }
         let room = bytes.min(buffer.len());
         let receiving = connection.stream.receive(buffer, filled..room);
@@ -148,8 +148,8 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
         decoder: ChunkedDecoder::default(),
         hasher: Hasher::new(),
         filled: 0,
+        pace: Pace::of_body(&connection.worker, BLOCK_BYTES_MAX as usize),
     };
-    let pace = Pace::of_body(&connection.worker, BLOCK_BYTES_MAX as usize);
     let arrived = connection.input.unused().to_vec();
     connection.input.use_up(arrived.len());
     let used = block.take(connection, &arrived).await?;
@@ -160,7 +160,7 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
         block.claim.give_way(&mut block.buffer, block.filled)?;
         received.resize(CHUNKED_RECEIVE_BYTES, 0);
         let receiving = connection.stream.receive(received, 0..CHUNKED_RECEIVE_BYTES);
-        let Ok((result, returned)) = pace.limit(&connection.deadline, receiving).await else {
+        let Ok((result, returned)) = block.pace.limit(&connection.deadline, receiving).await else {
             return Err(too_slow(connection, block.filled));
         };
         received = returned;
@@ -185,6 +185,7 @@ struct ChunkedBlock {
     decoder: ChunkedDecoder,
     hasher: Hasher,
     filled: usize,
+    pace: Pace,
 }
 
 impl ChunkedBlock {
@@ -203,7 +204,8 @@ impl ChunkedBlock {
                 return Err(BodyError::unread(too_large("more bytes, in chunks,")));
             }
             if end > self.buffer.len() {
-                self.claim.grow(connection, &mut self.buffer, end, BLOCK_BYTES_MAX as usize).await?;
+                let (pace, buffer) = (&mut self.pace, &mut self.buffer);
+                self.claim.grow(connection, pace, buffer, end, BLOCK_BYTES_MAX as usize).await?;
             }
             if let Some(target) = self.buffer.get_mut(self.filled..end) {
                 target.copy_from_slice(data);

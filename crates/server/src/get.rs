@@ -237,12 +237,25 @@ impl BlockReply<'_> {
                     let writable = pin!(stream.writable());
                     let writable = pin!(self.connection.while_client_takes(&pace, writable));
                     self.pinning(began, &mut found, writable).await?.map_err(|_| Broken)?;
+                    if let Some(left) = pages.unheld()
+                        && !self.holds_pages(file, left.clone())
+                    {
+                        drop((found, pages));
+                        let part = self.last_bytes(left.end - left.start);
+                        return Box::pin(self.go_on_frugally(part, &pace)).await;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Broken),
             }
         }
         Ok(())
+    }
+
+    /// The last `bytes` of what is asked for.
+    fn last_bytes(&self, bytes: u64) -> Range<u32> {
+        let part = self.block.range();
+        part.end - u32::try_from(bytes).unwrap_or(0)..part.end
     }
 
     /// Runs an operation of a read that began at `began`; when the read has lasted too long it is pinned.

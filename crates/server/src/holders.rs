@@ -117,6 +117,13 @@ impl Holders {
         }
     }
 
+    /// So much more of it is done.
+    pub(crate) fn advanced(&mut self, key: usize, bytes: usize, now: impl FnOnce() -> Instant) {
+        if let Some(filled) = self.holders.get(key).map(|holder| holder.filled) {
+            self.moved(key, filled.saturating_add(bytes), now);
+        }
+    }
+
     /// What a body was asked to do and has not done, and the size that it may keep.
     pub(crate) fn demand(&self, key: usize) -> Option<(Demand, usize)> {
         let holder = self.holders.get(key)?;

@@ -7,9 +7,10 @@ use crate::body::BodyError;
 use crate::connection::{Connection, GoesOn};
 use crate::fields::ContentType;
 use crate::holders::Room;
-use crate::limits::{LOOK_UPS_A_TURN, NAMES_MAX};
+use crate::limits::{LINES_PIECE_BYTES as PIECE_BYTES, LOOK_UPS_A_TURN, NAMES_MAX};
 use crate::lines;
 use crate::name_reader::{NameError, NameForm, NameReader};
+use crate::pace::Pace;
 use crate::pieces::Pieces;
 use crate::reply;
 use crate::request::{BodyFraming, Head};
@@ -23,34 +24,57 @@ const BODY_BYTES_MAX: usize = (Hash::HEX_DIGITS + 2) * NAMES_MAX;
 /// The same of names as they are.
 const RAW_BODY_BYTES_MAX: usize = Hash::BYTES * NAMES_MAX;
 
+/// Names that were asked for, and the memory that they have.
+struct Asked {
+    names: Buffer,
+    count: usize,
+    claim: Claim,
+}
+
 /// Answers with the names that are not stored, in the order and form in which they were asked for.
 pub(crate) async fn answer(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
     let form = form(head)?;
-    let (mut names, count) = receive(connection, head, form).await?;
-    let missing = retain_missing(connection, &mut names, count).await?;
+    let Asked { mut names, count, claim } = receive(connection, head, form).await?;
+    let missing = retain_missing(connection, &mut names, count, &claim).await?;
+    claim.shrink(&mut names, missing * Hash::BYTES);
     match form {
-        NameForm::Raw => {
-            let bytes = missing * Hash::BYTES;
-            let persistence = connection.persistence(head);
-            let mut scratch = connection.worker.take_scratch();
-            connection.with_context(persistence, Some(head), |context| {
-                reply::content_head(&mut scratch, context, "application/octet-stream", bytes);
-            });
-            let length = scratch.len();
-            let scratch = connection.send(scratch, 0..length, bytes > 0).await?;
-            connection.worker.give_scratch(scratch);
-            connection.send(names, 0..bytes, false).await?;
-            Ok(persistence.into())
-        }
+        NameForm::Raw => claim.while_held(send_raw(connection, head, names, missing, &claim)).await,
         NameForm::Text => {
             let bytes = missing * (Hash::HEX_DIGITS + 1);
-            lines::send(connection, head, bytes, missing, |number, target| {
+            let sending = lines::send(connection, head, bytes, missing, |number, target| {
+                claim.advanced(Hash::HEX_DIGITS);
                 target.extend_from_slice(&name(&names, number).to_hex());
                 target.push(b'\n');
-            })
-            .await
+            });
+            claim.while_held(sending).await
         }
     }
+}
+
+/// Sends the first `count` names as they are.
+async fn send_raw(
+    connection: &Connection,
+    head: &Head,
+    mut names: Buffer,
+    count: usize,
+    claim: &Claim,
+) -> Result<GoesOn, BodyError> {
+    let bytes = count * Hash::BYTES;
+    let persistence = connection.persistence(head);
+    let mut scratch = connection.worker.take_scratch();
+    connection.with_context(persistence, Some(head), |context| {
+        reply::content_head(&mut scratch, context, "application/octet-stream", bytes);
+    });
+    let length = scratch.len();
+    let scratch = connection.send(scratch, 0..length, bytes > 0).await?;
+    connection.worker.give_scratch(scratch);
+    let pace = Pace::of_reply(&connection.worker, bytes);
+    for start in (0..bytes).step_by(PIECE_BYTES) {
+        let end = bytes.min(start + PIECE_BYTES);
+        names = connection.send_piece(names, start..end, end < bytes, pace.clone()).await?;
+        claim.advanced(end - start);
+    }
+    Ok(persistence.into())
 }
 
 /// How the names are written, by the type of the body.
@@ -70,8 +94,8 @@ fn refusal(error: &NameError) -> Problem {
     Problem::new(status, error.to_string())
 }
 
-/// Receives the names; returns how many.
-async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Result<(Buffer, usize), BodyError> {
+/// Receives the names.
+async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Result<Asked, BodyError> {
     let bytes_max = if form == NameForm::Raw { RAW_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
     let length = match head.body {
         BodyFraming::None => {
@@ -89,12 +113,14 @@ async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Re
     let names_max = length.div_ceil(bytes_per_name).min(NAMES_MAX);
     let mut pieces = Pieces::begin(connection, head, BODY_BYTES_MAX).await?;
     let buffer = take_buffer(connection, names_max * Hash::BYTES).await?;
-    pieces.hold(Claim::new(connection, Room::Fixed, &buffer));
+    let claim = Claim::new(connection, Room::Fixed, &buffer);
+    pieces.hold(&claim);
     let mut names = Names { reader: NameReader::new(form), buffer, count: 0, bytes: 0 };
     while pieces.next(connection, |piece| names.take(piece)).await? {}
     // What follows is the next request's: it must not hold a buffer that others need while this one is answered.
     connection.input.release_buffer();
-    names.finish().map_err(BodyError::read)
+    let (names, count) = names.finish().map_err(BodyError::read)?;
+    Ok(Asked { names, count, claim })
 }
 
 /// Names that arrive.
@@ -137,12 +163,19 @@ fn name(buffer: &Buffer, number: usize) -> Hash {
 }
 
 /// Keeps those of the first `count` names that lead nowhere, in their order; returns how many.
-async fn retain_missing(connection: &Connection, names: &mut Buffer, count: usize) -> Result<usize, BodyError> {
+async fn retain_missing(
+    connection: &Connection,
+    names: &mut Buffer,
+    count: usize,
+    claim: &Claim,
+) -> Result<usize, BodyError> {
     let worker = &connection.worker;
     let mut missing = 0;
     for number in 0..count {
         if number % LOOK_UPS_A_TURN == LOOK_UPS_A_TURN - 1 {
             worker.ring.next_turn().await;
+            // It is not the client that takes this time.
+            claim.advanced(PIECE_BYTES);
         }
         let name = name(names, number);
         if !worker.session.is_stored(&name).await.map_err(|error| BodyError::read(error.into()))? {

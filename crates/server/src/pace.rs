@@ -31,6 +31,11 @@ impl Pace {
         Pace { ring: worker.ring.clone(), step, end: worker.ring.now() + step + Duration::from_secs(seconds) }
     }
 
+    /// Gives back time that was not the client's.
+    pub(crate) fn give_back(&mut self, time: Duration) {
+        self.end += time;
+    }
+
     /// True when it has taken as long as it may.
     pub(crate) fn is_over(&self) -> bool {
         self.ring.now() >= self.end

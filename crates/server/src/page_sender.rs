@@ -66,6 +66,12 @@ impl<'a> PageSender<'a> {
         self.left.is_empty() && self.pipe.as_ref().is_none_or(|pipe| pipe.held() == 0)
     }
 
+    /// What is read from the file as it is sent, because there is no pipe to hold it: where its pages have left the cache, that waits for
+    /// the disk.
+    pub(crate) fn unheld(&self) -> Option<Range<u64>> {
+        self.pipe.is_none().then(|| self.left.clone())
+    }
+
     /// Sends as much as `stream` takes at once; returns how much, 0 where the file ends early.
     ///
     /// # Errors

@@ -10,12 +10,12 @@ use crate::upload_memory::Claim;
 use buddy_ring::is_interruption;
 
 /// What is left of a body.
-pub(crate) struct Pieces {
+pub(crate) struct Pieces<'a> {
     left: Left,
     pace: Pace,
     received: usize,
     /// What who receives them holds meanwhile.
-    claim: Option<Claim>,
+    claim: Option<&'a Claim>,
 }
 
 enum Left {
@@ -23,10 +23,14 @@ enum Left {
     Chunks(ChunkedDecoder),
 }
 
-impl Pieces {
+impl<'a> Pieces<'a> {
     /// Begins with the body of a request, which may have up to `bytes_max`. Waits for its first byte, after telling a client that waits
     /// for it to go on.
-    pub(crate) async fn begin(connection: &mut Connection, head: &Head, bytes_max: usize) -> Result<Pieces, BodyError> {
+    pub(crate) async fn begin(
+        connection: &mut Connection,
+        head: &Head,
+        bytes_max: usize,
+    ) -> Result<Pieces<'a>, BodyError> {
         let left = match head.body {
             BodyFraming::None => Left::Bytes(0),
             BodyFraming::Length(length) => Left::Bytes(length),
@@ -39,7 +43,7 @@ impl Pieces {
     }
 
     /// Has the pieces end where `claim` is to give way.
-    pub(crate) fn hold(&mut self, claim: Claim) {
+    pub(crate) fn hold(&mut self, claim: &'a Claim) {
         self.claim = Some(claim);
     }
 

@@ -2,16 +2,21 @@
 //!
 //! Who finds none waits in line, without reading. As long as somebody waits, those that hold some are judged ([`Holders`]), and who is
 //! asked to give way has its receive interrupted: the buffer comes back from the kernel with all that had arrived, shrinks where it
-//! lies, and the body goes on. While nobody waits none of this costs anything but a place in a table.
+//! lies, and the body goes on. An answer that goes out of such memory is held to the same: who takes too little of it is cut off. While
+//! nobody waits none of this costs anything but a place in a table.
 
 use crate::body::BodyError;
-use crate::connection::Connection;
+use crate::connection::{Broken, Connection};
 use crate::holders::{Demand, Holders, Room};
+use crate::pace::Pace;
 use crate::status::{Problem, Status};
 use crate::worker::Worker;
 use buddy_ring::{Buffer, BufferPool, Elapsed};
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// As long as somebody waits, holders are judged this often.
@@ -47,7 +52,7 @@ impl UploadMemory {
         let uploads = &worker.uploads;
         while uploads.buffers.is_awaited() {
             let asked = uploads.holders.borrow_mut().review(worker.ring.now());
-            asked.into_iter().for_each(|connection| worker.interrupt_receiving(connection));
+            asked.into_iter().for_each(|connection| worker.interrupt(connection));
             worker.ring.sleep(REVIEW_INTERVAL).await;
         }
         uploads.reviewing.set(false);
@@ -105,6 +110,11 @@ impl Claim {
         self.worker.uploads.holders.borrow_mut().moved(self.key, filled, || self.worker.ring.now());
     }
 
+    /// So much more of the work on the body, or of its answer, is done.
+    pub(crate) fn advanced(&self, bytes: usize) {
+        self.worker.uploads.holders.borrow_mut().advanced(self.key, bytes, || self.worker.ring.now());
+    }
+
     /// Does what the body was asked to do, if anything. It is asked before each receive; one under way is interrupted for it.
     ///
     /// # Errors
@@ -115,13 +125,34 @@ impl Claim {
             None => Ok(()),
             Some((Demand::End, _)) => Err(given_up(filled)),
             Some((Demand::Shrink, size)) => {
-                if let Err(error) = buffer.shrink(size) {
-                    tracing::error!(%error, "a buffer cannot be made smaller");
-                }
-                self.worker.uploads.holders.borrow_mut().resized(self.key, buffer.len());
+                self.shrink(buffer, size);
                 Ok(())
             }
         }
+    }
+
+    /// Gives back what is not needed for `bytes`.
+    pub(crate) fn shrink(&self, buffer: &mut Buffer, bytes: usize) {
+        if let Err(error) = buffer.shrink(bytes) {
+            tracing::error!(%error, "a buffer cannot be made smaller");
+        }
+        self.worker.uploads.holders.borrow_mut().resized(self.key, buffer.len());
+    }
+
+    /// Runs what sends an answer out of the memory, until that is to be given back.
+    pub(crate) async fn while_held<T, E: From<Broken>>(
+        &self,
+        operation: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let mut operation = pin!(operation);
+        poll_fn(|context| {
+            // Who is asked to has the operation in flight interrupted, and is polled.
+            if matches!(self.demand(), Some((Demand::End, _))) {
+                return Poll::Ready(Err(Broken.into()));
+            }
+            operation.as_mut().poll(context)
+        })
+        .await
     }
 
     /// As [`Claim::give_way`], for room that is needed as a whole.
@@ -133,10 +164,12 @@ impl Claim {
         self.worker.uploads.holders.borrow().demand(self.key)
     }
 
-    /// Moves to a larger buffer: for `needed` bytes at least, for `all` of the body where it is fast.
+    /// Moves to a larger buffer: for `needed` bytes at least, for `all` of the body where it is fast. The time that this takes does not
+    /// count as the client's.
     pub(crate) async fn grow(
         &self,
         connection: &mut Connection,
+        pace: &mut Pace,
         buffer: &mut Buffer,
         needed: usize,
         all: usize,
@@ -146,7 +179,12 @@ impl Claim {
         let mut larger = match self.worker.uploads.buffers.try_take(size) {
             Ok(Some(larger)) => larger,
             // The next attempt says what is wrong.
-            Ok(None) | Err(_) => self.take_in_line(connection, size).await?,
+            Ok(None) | Err(_) => {
+                let began = self.worker.ring.now();
+                let taken = self.take_in_line(connection, size).await?;
+                pace.give_back(self.worker.ring.now().saturating_duration_since(began));
+                taken
+            }
         };
         if let Some(target) = larger.get_mut(..buffer.len()) {
             target.copy_from_slice(buffer);

@@ -279,10 +279,10 @@ impl Worker {
         }
     }
 
-    /// Makes a receive of a connection that waits for bytes end.
-    pub(crate) fn interrupt_receiving(&self, key: usize) {
+    /// Makes what a connection waits for end: bytes to come, or to be taken.
+    pub(crate) fn interrupt(&self, key: usize) {
         if let Some(entry) = self.connections.borrow().get(key) {
-            entry.socket.interrupt_receiving();
+            entry.socket.interrupt();
         }
     }
 

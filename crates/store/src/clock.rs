@@ -16,7 +16,7 @@
 use crate::extent::{Extent, SizeClass};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -71,12 +71,11 @@ impl Clock {
         self.workers.iter().map(|worker| worker.oldest.load(Ordering::Acquire)).min().unwrap_or(IDLE)
     }
 
-    /// For the controller, after [`Clock::oldest_read`]: the extents that long reads hold.
-    #[must_use]
-    pub fn pinned_extents(&self) -> HashSet<Extent> {
+    /// For the controller, after [`Clock::oldest_read`]: the extents that long reads hold, one for each read.
+    pub fn pinned_extents(&self) -> impl Iterator<Item = Extent> {
         let pins =
             self.workers.iter().flat_map(|worker| worker.pins.iter().take(worker.pins_used.load(Ordering::Acquire)));
-        pins.filter_map(|pin| decode(pin.load(Ordering::Acquire))).collect()
+        pins.filter_map(|pin| decode(pin.load(Ordering::Acquire)))
     }
 }
 
@@ -217,6 +216,8 @@ pub struct Held {
     pinned: Vec<Extent>,
     /// Those are to be looked at again.
     pins_are_due: bool,
+    /// Empty; keeps its capacity.
+    passed: Vec<Extent>,
 }
 
 impl Held {
@@ -250,24 +251,25 @@ impl Held {
         }
         // The clocks first, the slots after.
         let oldest = clock.oldest_read();
-        let any_passed = self.tagged.front().is_some_and(|(tag, _)| *tag < oldest);
-        if !any_passed && !look_at_pins {
-            return;
-        }
-        let pinned = clock.pinned_extents();
-        let mut settle = |extent: Extent| {
-            let held = pinned.contains(&extent);
-            if !held {
-                free(extent);
-            }
-            held
-        };
         if look_at_pins {
-            self.pinned.retain(|extent| settle(*extent));
+            self.passed.append(&mut self.pinned);
         }
         while let Some((_, extent)) = self.tagged.pop_front_if(|(tag, _)| *tag < oldest) {
-            if settle(extent) {
+            self.passed.push(extent);
+        }
+        if self.passed.is_empty() {
+            return;
+        }
+        // There may be many long reads, and few of what has passed: those are sought among these.
+        self.passed.sort_unstable();
+        let mut read_on: Vec<_> =
+            clock.pinned_extents().filter(|extent| self.passed.binary_search(extent).is_ok()).collect();
+        read_on.sort_unstable();
+        for extent in self.passed.drain(..) {
+            if read_on.binary_search(&extent).is_ok() {
                 self.pinned.push(extent);
+            } else {
+                free(extent);
             }
         }
     }

@@ -156,7 +156,7 @@ fn an_interrupted_receive_returns_its_buffer_and_loses_nothing() {
     runtime.block_on(async {
         let (socket, mut peer) = pair(&ring).await;
         // Nothing is in flight: what begins afterwards is not harmed, in the same turn or later.
-        socket.interrupt_receiving();
+        socket.interrupt();
         peer.write_all(b"first").unwrap();
         let (received, buffer) = socket.receive(vec![0; 16], 0..16).await;
         assert_eq!(&buffer[..received.unwrap()], b"first");
@@ -180,7 +180,7 @@ fn an_interrupted_receive_returns_its_buffer_and_loses_nothing() {
                 expected.push(round);
             }
             while !is_over.get() {
-                socket.interrupt_receiving();
+                socket.interrupt();
                 ring.next_turn().await;
             }
             let (received, buffer) = receiving.await;

@@ -1,4 +1,5 @@
-//! Replies while memory for them is scarce: a client that does not take its reply must not keep the memory that others need.
+//! Replies while memory for them is scarce, or pages are: a client that does not take its reply must not keep the memory that others need,
+//! nor have pages that left the cache meanwhile read while the worker waits.
 
 use super::BlockReply;
 use crate::body::BodyError;
@@ -11,6 +12,15 @@ use std::io;
 use std::ops::Range;
 use std::pin::pin;
 
+/// What is left of a reply.
+struct Rest {
+    part: Range<u32>,
+    /// Its head was sent.
+    begun: bool,
+    /// The block is to be hashed.
+    verify: bool,
+}
+
 impl BlockReply<'_> {
     /// Half of the memory for replies is not for clients that may be slow to read them.
     pub(super) fn must_be_frugal(&self, found: &Found) -> bool {
@@ -20,22 +30,31 @@ impl BlockReply<'_> {
     /// Only what is ready to be taken has memory: a client that takes nothing for a moment loses its buffer, and gets the rest a little at
     /// a time, each read when it is ready again.
     pub(super) async fn send_frugally(&self, found: Found) -> Result<(), BodyError> {
-        let verify = found.is_verified();
+        let (part, verify) = (self.block.range(), found.is_verified());
         drop(found);
-        let pace = Pace::of_reply(&self.connection.worker, self.block.range().len());
-        let (mut left, mut bytes_max) = (self.block.range(), self.block.range().len());
-        let mut begun = false;
-        while !left.is_empty() {
+        let (pace, bytes_max) = (Pace::of_reply(&self.connection.worker, part.len()), part.len());
+        self.send_rest(Rest { part, begun: false, verify }, bytes_max, &pace).await
+    }
+
+    /// Goes on with a reply that was begun otherwise, a little at a time.
+    pub(super) async fn go_on_frugally(&self, part: Range<u32>, pace: &Pace) -> Result<(), Broken> {
+        let rest = Rest { part, begun: true, verify: false };
+        self.send_rest(rest, FRUGAL_BYTES_MAX, pace).await.map_err(|_| Broken)
+    }
+
+    /// Reads and sends up to `bytes_max` at first, and then a little at a time.
+    async fn send_rest(&self, mut rest: Rest, mut bytes_max: usize, pace: &Pace) -> Result<(), BodyError> {
+        while !rest.part.is_empty() {
             let writable = pin!(self.connection.stream.writable());
-            self.connection.while_client_takes(&pace, writable).await?.map_err(|_| Broken)?;
-            let loaded = self.load_first(&left, bytes_max, verify).await;
+            self.connection.while_client_takes(pace, writable).await?.map_err(|_| Broken)?;
+            let loaded = self.load_first(&rest.part, bytes_max, rest.verify).await;
             // A reply that has begun cannot become a refusal: the client would take it for the block's bytes.
-            let (buffer, range) = loaded.map_err(|error| if begun { BodyError::Broken } else { error })?;
-            if !begun {
-                begun = true;
+            let (buffer, range) = loaded.map_err(|error| if rest.begun { BodyError::Broken } else { error })?;
+            if !rest.begun {
+                rest.begun = true;
                 self.send_head(true).await?;
             }
-            left.start += self.send_while_ready(buffer, range, &pace).await?;
+            rest.part.start += self.send_while_ready(buffer, range, pace).await?;
             bytes_max = FRUGAL_BYTES_MAX;
         }
         Ok(())
