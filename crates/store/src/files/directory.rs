@@ -8,6 +8,7 @@ use super::page_cache::is_cached;
 use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by, first_and_next_write_take};
 use super::real::Descriptors;
 use super::stamp::Stamp;
+use crate::index::is_too_short;
 use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -185,9 +186,6 @@ impl DataDirectory {
     }
 }
 
-/// Bytes of the smallest index that libmdbx makes: its three meta pages. It takes a smaller file for one that it may make anew.
-const INDEX_BYTES_MIN: u64 = 3 * 4096;
-
 fn make_directory(path: &Path) -> io::Result<()> {
     if path.exists() && !path.is_dir() { Err(Errno::NOTDIR.into()) } else { std::fs::create_dir_all(path) }
 }
@@ -222,7 +220,7 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenDirectoryError> {
     if index == 0 && data > 0 {
         return Err(OpenDirectoryError::IndexLost { path: path.to_owned(), data_bytes: data });
     }
-    if index > 0 && index < INDEX_BYTES_MIN {
+    if index > 0 && is_too_short(index) {
         return Err(OpenDirectoryError::Foreign(path.join("index")));
     }
     let journal = path.join("journal");

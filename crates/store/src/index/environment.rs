@@ -1,17 +1,15 @@
 //! libmdbx behind safe types: an environment, one file of named tables. Nothing here knows what the bytes mean.
 
 use super::locks;
+use super::meta_pages::{INDEX_PAGE_BYTES, refuse_damaged_meta_pages, refuse_truncated, refuse_unreadable_places};
 use super::transaction::{Cursor, ReadTransaction, WriteTransaction};
 use super::{IndexError, IndexSizes};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use signet_mdbx_sys as ffi;
 use std::ffi::{CStr, CString, c_int};
-use std::fs::File;
-use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
@@ -24,17 +22,7 @@ const GROWTH_STEP_BYTES: isize = 16 << 20;
 /// Its length is a multiple of this one: where it is not the one that the meta page says libmdbx mends every other length, or says where
 /// it may not write that the file is damaged.
 const LENGTH_STEP_BYTES: u64 = 64 << 10;
-const INDEX_PAGE_BYTES: isize = 4096;
 
-/// Read at once of a file that is read as a whole.
-const READ_BYTES: usize = 1 << 20;
-
-/// A meta page begins with its flags at 10, its number at 16, a magic number with the version of libmdbx's format at 20, the number of
-/// its transaction at 28, and at 56 that of the first page that was never used.
-const META_HEAD_BYTES: usize = 60;
-const META_PAGES: u32 = 3;
-const META_PAGE_FLAG: u16 = 8;
-const META_PAGE_MAGIC: u64 = 0x5965_9dbd_ef4c_1103;
 /// Read transactions at a time: one a worker, of which there are up to 1024, and a few more.
 pub(super) const READERS_MAX: u64 = 1100;
 
@@ -172,8 +160,9 @@ impl Environment {
             let now = if file_bytes > 0 { signed(file_bytes) } else { -1 };
             let max = signed(size_max_bytes);
             // SAFETY: as above; -1 keeps the default or the present value, 0 never shrinks.
-            let code =
-                unsafe { ffi::mdbx_env_set_geometry(pointer, -1, now, max, GROWTH_STEP_BYTES, 0, INDEX_PAGE_BYTES) };
+            let code = unsafe {
+                ffi::mdbx_env_set_geometry(pointer, -1, now, max, GROWTH_STEP_BYTES, 0, signed(INDEX_PAGE_BYTES))
+            };
             check("opened", code)?;
         }
         // Exclusive use needs the right to write; a reader relies on the locks of the files beside the index.
@@ -257,7 +246,10 @@ impl Environment {
 
     /// Has libmdbx take the file for so long, and make it so.
     pub(super) fn set_length(&self, bytes: u64) -> Result<(), IndexError> {
-        // SAFETY: the environment is open, no transaction of this thread is under way; -1 keeps what is.
+        // SAFETY: the environment is open; -1 keeps what is. No write transaction is under way on any thread: with MDBX_NOSTICKYTHREADS
+        // libmdbx would take whichever there is for the caller's, and do this as a part of it. Only who changes the index (opening it,
+        // then the checkpointer) makes it longer, between two changes. There may be snapshots, this thread's own among them (see
+        // `MdbxIndex::allocate`): the largest size stays as it is, so nothing is mapped anew, and while there are any the file only grows.
         let code = unsafe { ffi::mdbx_env_set_geometry(self.pointer, -1, signed(bytes), -1, -1, -1, -1) };
         check("extended", code)
     }
@@ -296,75 +288,6 @@ impl Environment {
     }
 }
 
-/// libmdbx begins with three meta pages, of which the newest whole one counts. Where one is damaged it writes it anew; opened
-/// read-only it cannot, and follows a null pointer instead: such a file is refused before.
-fn refuse_damaged_meta_pages(path: &Path) -> Result<(), IndexError> {
-    let file = File::open(path).map_err(|error| IndexError::System { action: "opened", reason: error.to_string() })?;
-    if file.metadata().is_ok_and(|file| file.len() == 0) {
-        return Err(IndexError::Damaged("it is empty: it was lost or replaced".to_owned()));
-    }
-    for number in 0..META_PAGES {
-        if MetaPage::read(&file, number).is_none() {
-            return Err(IndexError::Damaged(format!("meta page {number} is not whole (serving the store mends one)")));
-        }
-    }
-    Ok(())
-}
-
-/// What a meta page says.
-struct MetaPage {
-    transaction: u64,
-    used_bytes: u64,
-}
-
-impl MetaPage {
-    /// `None` where it is not whole.
-    fn read(file: &File, number: u32) -> Option<MetaPage> {
-        let page_bytes = INDEX_PAGE_BYTES.unsigned_abs() as u64;
-        let mut page = [0; META_HEAD_BYTES];
-        file.read_exact_at(&mut page, u64::from(number) * page_bytes).ok()?;
-        let whole = page.get(10..12) == Some(&META_PAGE_FLAG.to_le_bytes())
-            && page.get(16..20) == Some(&number.to_le_bytes())
-            && page.get(20..28) == Some(&META_PAGE_MAGIC.to_le_bytes());
-        let transaction = u64::from_le_bytes(page.get(28..36)?.try_into().ok()?);
-        let used_pages = u32::from_le_bytes(page.get(56..60)?.try_into().ok()?);
-        whole.then_some(MetaPage { transaction, used_bytes: u64::from(used_pages) * page_bytes })
-    }
-}
-
-/// A file that is shorter than what its newest meta page uses was truncated: a commit makes those pages durable first. libmdbx begins
-/// with an older meta page then, makes the file as long as it was, and finds zeros; but what is refused has to stay as it is.
-fn refuse_truncated(path: &Path) -> Result<(), IndexError> {
-    // What cannot be read is for libmdbx to refuse, or to make.
-    let Ok(file) = File::open(path) else { return Ok(()) };
-    let newest = (0..META_PAGES).filter_map(|number| MetaPage::read(&file, number)).max_by_key(|page| page.transaction);
-    let used_bytes = newest.map_or(0, |page| page.used_bytes);
-    match file.metadata() {
-        Ok(file) if file.len() < used_bytes => {
-            let bytes = file.len();
-            Err(IndexError::Damaged(format!("it was truncated to {bytes} bytes, and what it holds takes {used_bytes}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A page that the disk cannot read would end the process when it is looked at, because the file is mapped. Who looks at all of it
-/// reads all of it before, which can be told.
-fn refuse_unreadable_places(path: &Path) -> Result<(), IndexError> {
-    let failed = |error: std::io::Error| IndexError::System { action: "opened", reason: error.to_string() };
-    let file = File::open(path).map_err(failed)?;
-    let mut piece = vec![0; READ_BYTES];
-    let mut offset = 0;
-    loop {
-        match file.read_at(&mut piece, offset) {
-            Ok(0) => return Ok(()),
-            Ok(bytes) => offset += bytes as u64,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(IndexError::Damaged(format!("at {offset} it cannot be read: {error}"))),
-        }
-    }
-}
-
 impl Drop for Environment {
     fn drop(&mut self) {
         // SAFETY: all transactions are over: each holds or borrows the environment.
@@ -384,20 +307,6 @@ mod tests {
         assert_eq!(
             said,
             "the index cannot be opened: it lies on a network file system: copy the store to a local disk first"
-        );
-    }
-
-    #[test]
-    fn a_place_that_cannot_be_read_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let index = directory.path().join("index");
-        std::fs::write(&index, vec![1; 3 * READ_BYTES / 2]).unwrap();
-        refuse_unreadable_places(&index).unwrap();
-        // A directory can be opened, and not read.
-        let error = refuse_unreadable_places(directory.path()).unwrap_err();
-        assert!(
-            matches!(&error, IndexError::Damaged(reason) if reason.contains("at 0 it cannot be read: ")),
-            "{error}"
         );
     }
 }

@@ -2,6 +2,20 @@
 //!
 //! This is a seam, as narrow as it can be: libmdbx stands behind it ([`MdbxIndex`]), and a model with the same commit semantics in
 //! simulations. What crosses it is typed and validated here, since libmdbx stores whatever bytes it is given.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `mdbx_index` | the index in a file of libmdbx: changes to it, and space ahead of them |
+//! | `mdbx_reader` | looking names up in it, on one thread |
+//! | `codec` | rows, byte by byte |
+//! | `checksum` | each row has one of its own |
+//! | `totals` | how much is stored |
+//! | `creation` | the file comes into being as a whole or not at all |
+//! | `locks` | the file beside it in which libmdbx keeps its locks |
+//! | `meta_pages` | what the file says of itself before libmdbx opens it |
+//! | `environment` | libmdbx behind safe types: the file |
+//! | `transaction` | libmdbx behind safe types: reading and changing |
+//! | `kept_snapshot` | the index as it was before a change that cannot be written |
 
 mod checksum;
 mod codec;
@@ -14,11 +28,13 @@ mod kept_snapshot;
 mod locks;
 mod mdbx_index;
 mod mdbx_reader;
+mod meta_pages;
 mod totals;
 mod transaction;
 
 pub use mdbx_index::MdbxIndex;
 pub use mdbx_reader::MdbxReader;
+pub(crate) use meta_pages::is_too_short;
 pub use totals::{ClassTotals, Totals};
 
 use crate::hash::Hash;

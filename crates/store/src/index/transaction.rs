@@ -159,7 +159,7 @@ impl ReadTransaction {
             return Err(error("read", libc::EINVAL));
         }
         self.cursor.bind(self.pointer, table)?;
-        // SAFETY: the transaction is live; the result borrows it, so it cannot be reset or dropped meanwhile.
+        // SAFETY: the cursor is bound; the transaction is live, and the result borrows it, so it cannot be reset or dropped meanwhile.
         let after = match unsafe { self.cursor.step(Some(key), ffi::MDBX_SET_RANGE) }? {
             Some((found, row)) if found == key => return Ok(Sought::Found(row)),
             after => after,
@@ -183,7 +183,7 @@ impl ReadTransaction {
         let cursor = Cursor::create()?;
         cursor.bind(self.pointer, table)?;
         let mut step = if from.is_some() { ffi::MDBX_SET_RANGE } else { ffi::MDBX_FIRST };
-        // SAFETY: the snapshot is not given up while `self` is borrowed.
+        // SAFETY: the cursor is bound; the snapshot is not given up while `self` is borrowed.
         while let Some((key, row)) = unsafe { cursor.step(from, step) }? {
             if !each(key, row)? {
                 break;
@@ -242,14 +242,15 @@ impl Cursor {
     ///
     /// # Safety
     ///
-    /// The transaction must be alive and unchanged as long as the result is used.
+    /// It must be bound ([`Cursor::bind`]) to a transaction that is alive, and that stays so, unchanged, as long as the result is used.
     unsafe fn step<'a>(
         &self,
         key: Option<&[u8]>,
         operation: ffi::MDBX_cursor_op,
     ) -> Result<Option<KeyAndValue<'a>>, IndexError> {
         let (mut key, mut row) = (key.map_or_else(empty_value, value), empty_value());
-        // SAFETY: cursor and transaction are alive; key and row receive addresses in the snapshot.
+        // SAFETY: the cursor is bound to a transaction that is alive, by this function's contract; key and row receive addresses in the
+        // snapshot.
         let code = unsafe { ffi::mdbx_cursor_get(self.0, &raw mut key, &raw mut row, operation) };
         if code == ffi::MDBX_NOTFOUND {
             return Ok(None);
@@ -300,7 +301,7 @@ impl WriteTransaction<'_> {
     /// The value of `key`, which lies near the one that was asked for or set before.
     pub(super) fn get_near(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>, IndexError> {
         self.cursor.bind(self.pointer, table)?;
-        // SAFETY: the transaction is alive; the result borrows it, so it cannot be changed or ended meanwhile.
+        // SAFETY: the cursor is bound; the transaction is alive, and the result borrows it, so it cannot be changed or ended meanwhile.
         unsafe { self.cursor.get(key) }
     }
 
