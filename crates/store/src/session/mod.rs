@@ -7,13 +7,15 @@
 //! | `write_queue` | blocks that are ready in the same turn and lie side by side go out as one write |
 //! | `put` | storing a block, from look-up to durable name |
 //! | `enumerate` | whether a name leads to a block, and which names there are |
-//! | `verify` | reading blocks so that what is handed out is what was stored |
+//! | `read` | reading blocks, from the page cache or from the disk |
+//! | `verify` | whether a block is what was stored, and what becomes of one that is not |
 //! | `scrub` | reading every block in turn, in the background |
 
 mod enumerate;
 mod exchange;
 mod pools;
 mod put;
+mod read;
 mod scrub;
 mod verify;
 mod write_queue;

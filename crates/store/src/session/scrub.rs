@@ -3,13 +3,14 @@
 //! It follows the names of the index in their order, so it sees every block that is there throughout a pass; names that are newer than
 //! the index wait for the next. It gives way to requests, but not for ever.
 
-use super::Session;
-use super::verify::Verdict;
-use crate::extent::BLOCK_BYTES_MAX;
-use crate::files::BlockFile;
+use super::verify::hashes_to;
+use super::{Found, LookUp, Session};
+use crate::extent::{BLOCK_BYTES_MAX, Extent, PAGE_BYTES};
+use crate::files::{BlockFile, read_fully};
 use crate::hash::Hash;
 use crate::index::IndexReader;
-use buddy_ring::BufferPool;
+use crate::record::Record;
+use buddy_ring::{Buffer, BufferPool};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,17 @@ const GIVE_WAY: Duration = Duration::from_millis(5);
 const GIVE_WAY_TIMES_MAX: u32 = 20;
 /// Pause before the next pass, and before another attempt where there is nothing to do.
 const PASS_PAUSE: Duration = Duration::from_secs(10);
+
+/// What a scrub found out about one block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    /// Its bytes hash to its name.
+    Sound,
+    /// They do not: it was taken out of service.
+    Corrupt,
+    /// It is not there any more, or cannot be read now.
+    Gone,
+}
 
 impl<F: BlockFile, R: IndexReader> Session<F, R> {
     /// Scrubs for ever, at most `bytes_per_second`. To be run as a task of one session; ends when the session is closed.
@@ -72,6 +84,44 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         let bytes = self.shared.statistics.scrubbed_bytes.get() - before;
         self.keep_to_rate(began, bytes, bytes_per_second).await;
         Ok(())
+    }
+
+    /// Reads a block past the cache, as the disk has it, and hashes it.
+    async fn scrub_block(&self, hash: &Hash, buffer: Buffer) -> (Verdict, Buffer) {
+        let Ok(LookUp { found: Some(found), .. }) = self.look_up(hash).await else { return (Verdict::Gone, buffer) };
+        let Some(extent) = found.record.extent() else { return (Verdict::Sound, buffer) };
+        let Found { record, guard, seen, .. } = found;
+        let (mut buffer, mut guard) = (buffer, guard);
+        // Twice, before it counts as damaged.
+        for _ in 0..2 {
+            let read;
+            (read, buffer, guard) = self.read_uncached(extent, record, buffer, guard).await;
+            if !read {
+                return (Verdict::Gone, buffer);
+            }
+            self.shared.statistics.scrubbed_bytes.add(u64::from(record.length()));
+            if hashes_to(hash, &buffer, 0..record.length() as usize) {
+                return (Verdict::Sound, buffer);
+            }
+        }
+        self.take_out_of_service(*hash, record, seen, guard).await;
+        (Verdict::Corrupt, buffer)
+    }
+
+    async fn read_uncached<G: 'static>(
+        &self,
+        extent: Extent,
+        record: Record,
+        buffer: Buffer,
+        guard: G,
+    ) -> (bool, Buffer, G) {
+        let pages = u64::from(record.length()).next_multiple_of(PAGE_BYTES);
+        let range = 0..usize::try_from(pages).unwrap_or(0);
+        let (result, buffer, guard) = read_fully(&self.uncached, buffer, range, extent.offset(), guard).await;
+        if let Err(error) = &result {
+            tracing::error!(%extent, %error, "a block cannot be read");
+        }
+        (result.is_ok(), buffer, guard)
     }
 
     /// Waits while others are being served.
