@@ -12,7 +12,9 @@ use crate::names::NameState;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
-use crate::recovery::{OLDER_THAN_DATA, RecoveryError, is_older_than_data, refuse_lost_index};
+use crate::recovery::{
+    OLDER_THAN_DATA, RecoveryError, io_error, is_older_than_data, lost_with_journal, refuse_lost_index,
+};
 use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,7 +86,7 @@ pub async fn check<F: BlockFile, I: Index>(
         return Err(RecoveryError::NotMade);
     };
     let replay = replay(journal, &meta, &buffers).await?;
-    let length = data.length().map_err(|source| RecoveryError::Io { action: "reading the data file", source })?;
+    let length = data.length().map_err(io_error("reading the data file"))?;
     let macroblocks = length / MACROBLOCK_BYTES;
     let mut report = CheckReport {
         file_bytes: macroblocks * MACROBLOCK_BYTES,
@@ -95,21 +97,7 @@ pub async fn check<F: BlockFile, I: Index>(
     if is_older_than_data(&meta, stamp, length)? {
         report.fault(OLDER_THAN_DATA.to_owned());
     }
-    if replay.newer {
-        report.fault("the index is older than the journal: changes acknowledged since are lost".to_owned());
-    }
-    if replay.detached && !meta.clean {
-        report.fault(
-            "the journal is damaged or was replaced: acknowledged changes since the last checkpoint are lost"
-                .to_owned(),
-        );
-    }
-    if let Some(lost_up_to) = replay.lost_up_to {
-        report.fault(format!(
-            "the journal is damaged: acknowledged changes {} to {lost_up_to} are lost",
-            replay.chain.sequence + 1
-        ));
-    }
+    lost_with_journal(&meta, &replay).for_each(|lost| report.fault(lost));
     let mut occupancy = Occupancy::new(macroblocks);
     check_names(&mut reader, &mut occupancy, &mut report, meta.totals, progress)?;
     reader.quarantined(&mut |quarantined| report.quarantined.push(quarantined))?;

@@ -8,7 +8,7 @@ use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, MdbxIndex, MdbxReader, StoreId};
 use crate::messages::{Reply, Request, reply_queue_length, request_queue_length};
 use crate::record::Record;
-use crate::recovery::{Damage, Recovered, RecoveryError, create_if_new, recover};
+use crate::recovery::{Damage, Recovered, RecoveryError, create_if_new, io_error, recover};
 use crate::session::{Session, SessionParts};
 use crate::settings::{DataSync, LookupPath, NewSpace, Settings};
 use crate::shared::Shared;
@@ -222,10 +222,6 @@ fn recover_on_own_ring(
         }
         Ok(recovered)
     })
-}
-
-fn io_error(action: &'static str) -> impl Fn(io::Error) -> RecoveryError {
-    move |source| RecoveryError::Io { action, source }
 }
 
 fn new_store_id() -> Result<StoreId, RecoveryError> {
