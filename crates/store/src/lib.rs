@@ -24,7 +24,9 @@
 //! | [`quarantine`] | extents taken out of service |
 //! | [`files`] | the seam to the disk |
 //! | `sync` | what threads share, from the standard library or from loom |
-//! | [`store`] | all of it together, with its threads |
+//! | `wiring` | controller and sessions, and the queues between them |
+//! | `threads` | where controller, checkpointer and locator run |
+//! | [`store`] | all of it together, on a real disk |
 
 pub mod allocator;
 pub mod check;
@@ -58,7 +60,9 @@ mod simulation;
 pub mod statistics;
 pub mod store;
 mod sync;
+mod threads;
 mod verify;
+mod wiring;
 pub mod worker_statistics;
 
 #[cfg(test)]

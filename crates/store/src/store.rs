@@ -1,23 +1,19 @@
-//! A store on a real disk: its directory, its threads, and the way into it for workers.
+//! A store on a real disk: opening it, and the way into it for workers.
 
 use crate::check::{CheckProgress, CheckReport, check};
-use crate::checkpoint::{CheckpointDone, CheckpointJob, checkpoint};
-use crate::controller::{Checkpointer, Controller, ControllerParts, JournalWriter, Locator, Port};
 use crate::files::{Access, DataDirectory, Descriptors, OpenDirectoryError, RealFile, Stamp};
-use crate::hash::Hash;
-use crate::index::{Index, IndexError, IndexReader, MdbxIndex, MdbxReader, StoreId};
-use crate::messages::{Reply, Request, reply_queue_length, request_queue_length};
-use crate::record::Record;
-use crate::recovery::{Damage, Recovered, RecoveryError, create_if_new, io_error, recover};
-use crate::session::{Session, SessionParts};
+use crate::index::{MdbxIndex, MdbxReader, StoreId};
+use crate::recovery::{Recovered, RecoveryError, create_if_new, io_error, recover};
+use crate::session::Session;
 use crate::settings::{DataSync, LookupPath, NewSpace, Settings};
 use crate::shared::Shared;
+use crate::threads::{start_checkpointer, start_controller, start_locator};
+use crate::wiring::{SessionSeed, Wired, wire};
 use buddy_ring::{Remote, Ring, RingConfig, Runtime, SetupError};
-use futures_channel::oneshot;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -52,36 +48,16 @@ pub struct Store {
 
 /// One worker's way into the store, to be taken to its thread.
 pub struct Attachment {
-    worker: usize,
-    settings: Settings,
-    shared: Arc<Shared>,
-    requests: rtrb::Producer<Request>,
-    replies: rtrb::Consumer<Reply>,
+    session: SessionSeed<MdbxReader>,
     controller: Remote,
-    remote: Arc<OnceLock<Remote>>,
     data: Descriptors,
-    reader: MdbxReader,
 }
 
 impl Attachment {
     /// Starts the session on the ring of the worker's thread.
     #[must_use]
     pub fn start(self, ring: &Ring) -> Rc<RealSession> {
-        // Set once: this takes the attachment.
-        let _ = self.remote.set(ring.remote());
-        Session::start(
-            ring,
-            SessionParts {
-                worker: self.worker,
-                settings: self.settings,
-                shared: self.shared,
-                requests: self.requests,
-                replies: self.replies,
-                controller: self.controller,
-                data: self.data.on(ring),
-                reader: self.reader,
-            },
-        )
+        self.session.start(ring, self.controller, self.data.on(ring))
     }
 }
 
@@ -100,56 +76,25 @@ impl Store {
         };
         let index = MdbxIndex::open(&directory.index_path()).map_err(RecoveryError::from)?;
         let recovered = recover_on_own_ring(&directory, &index, settings)?;
-        let shared = Shared::new(settings);
-        shared.statistics.set_index_sizes(index.sizes());
-        shared.add_quarantined(recovered.quarantined.iter().copied());
-        match &recovered.damage {
-            Some(damage) => open_read_only(&shared, damage),
-            None => index.trust_pages().map_err(RecoveryError::from)?,
+        if recovered.damage.is_none() {
+            index.trust_pages().map_err(RecoveryError::from)?;
         }
         let (checkpoints, checkpointer) = start_checkpointer(index.clone())?;
-        let (locator, locator_thread) = match settings.lookup {
+        let (look_ups, locator) = match settings.lookup {
             LookupPath::Worker => (None, None),
-            LookupPath::Controller => {
-                let (locator, thread) = start_locator(&index)?;
-                (Some(locator), Some(thread))
-            }
+            LookupPath::Controller => start_locator(&index).map(|(look_ups, thread)| (Some(look_ups), Some(thread)))?,
         };
-        let mut ports = Vec::new();
-        let mut ends = Vec::new();
-        for _ in 0..settings.workers {
-            let (requests, requests_end) = rtrb::RingBuffer::new(request_queue_length(settings.requests_max));
-            let (replies_end, replies) = rtrb::RingBuffer::new(reply_queue_length(settings.requests_max));
-            let remote = Arc::new(OnceLock::new());
-            ports.push(Port::new(requests_end, replies_end, Arc::clone(&remote)));
-            ends.push((requests, replies, remote));
-        }
-        let seed = ControllerSeed {
-            settings: settings.clone(),
-            shared: Arc::clone(&shared),
+        let wired = wire(settings, &index, recovered, checkpoints, look_ups).map_err(RecoveryError::from)?;
+        let Wired { shared, controller, sessions } = wired;
+        let (data, journal) = (directory.data.clone(), directory.journal.clone());
+        let (controller, remote) = start_controller(controller, data, journal)?;
+        let attachments = sessions.into_iter().map(|session| Attachment {
+            session,
+            controller: remote.clone(),
             data: directory.data.clone(),
-            journal: directory.journal.clone(),
-            ports,
-            recovered,
-            checkpoints,
-            locator,
-        };
-        let (controller, controller_remote) = start_controller(seed)?;
-        let mut attachments = Vec::new();
-        for (worker, (requests, replies, remote)) in ends.into_iter().enumerate() {
-            attachments.push(Attachment {
-                worker,
-                settings: settings.clone(),
-                shared: Arc::clone(&shared),
-                requests,
-                replies,
-                controller: controller_remote.clone(),
-                remote,
-                data: directory.data.clone(),
-                reader: index.reader().map_err(RecoveryError::from)?,
-            });
-        }
-        Ok((Store { shared, controller, checkpointer, locator: locator_thread, directory }, attachments))
+        });
+        let attachments = attachments.collect();
+        Ok((Store { shared, controller, checkpointer, locator, directory }, attachments))
     }
 
     /// What all threads of the store share.
@@ -229,128 +174,6 @@ fn new_store_id() -> Result<StoreId, RecoveryError> {
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| io_error("drawing a random number")(error.into()))?;
     Ok(id)
-}
-
-/// Publishes the names that cannot be brought into the index, and forbids writing.
-pub(crate) fn open_read_only(shared: &Shared, damage: &Damage) {
-    shared.names.publish(Arc::clone(&damage.names));
-    shared.health.distrust_data();
-    shared.health.turn_read_only(damage.reason.clone());
-}
-
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(OpenError::Thread)
-}
-
-/// Everything the controller's thread is started with.
-struct ControllerSeed {
-    settings: Settings,
-    shared: Arc<Shared>,
-    data: Descriptors,
-    journal: Descriptors,
-    ports: Vec<Port>,
-    recovered: Recovered,
-    checkpoints: CheckpointThread,
-    locator: Option<LocatorThread>,
-}
-
-fn start_controller(seed: ControllerSeed) -> Result<(JoinHandle<()>, Remote), OpenError> {
-    let (started, has_started) = mpsc::channel();
-    let handle = thread("controller", move || {
-        let config = RingConfig { busy_poll: seed.settings.busy_poll, ..RingConfig::default() };
-        let runtime = match Runtime::new(config) {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(started.send(Err(error))),
-        };
-        let ring = runtime.ring();
-        let Recovered { meta, allocator, quarantined: _, generation_size, index_has_space, damage: _ } = seed.recovered;
-        let journal = JournalWriter::new(&meta);
-        let controller = Controller::start(
-            &ring,
-            ControllerParts {
-                settings: seed.settings,
-                shared: seed.shared,
-                data: seed.data.on(&ring),
-                journal_file: seed.journal.on(&ring),
-                ports: seed.ports,
-                allocator,
-                journal,
-                totals: meta.totals,
-                generation_size,
-                index_has_space,
-                checkpointer: Box::new(seed.checkpoints),
-                locator: seed.locator.map(|locator| Box::new(locator) as Box<dyn Locator>),
-            },
-        );
-        drop(started.send(Ok(ring.remote())));
-        runtime.block_on(controller.stopped());
-    })?;
-    match has_started.recv() {
-        Ok(Ok(remote)) => Ok((handle, remote)),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(OpenError::Thread(io::Error::other("the controller ended before it began"))),
-    }
-}
-
-type CheckpointOrder = (CheckpointJob, oneshot::Sender<Result<CheckpointDone, IndexError>>);
-
-/// The thread that is the only writer of the index.
-struct CheckpointThread {
-    orders: mpsc::Sender<CheckpointOrder>,
-}
-
-impl Checkpointer for CheckpointThread {
-    fn start(&self, job: CheckpointJob) -> oneshot::Receiver<Result<CheckpointDone, IndexError>> {
-        let (sender, receiver) = oneshot::channel();
-        // Where the thread is gone the receiver says so.
-        let _ = self.orders.send((job, sender));
-        receiver
-    }
-}
-
-fn start_checkpointer(index: MdbxIndex) -> Result<(CheckpointThread, JoinHandle<()>), OpenError> {
-    let (orders, receiver) = mpsc::channel::<CheckpointOrder>();
-    let handle = thread("checkpointer", move || {
-        for (job, answer) in receiver {
-            let outcome = checkpoint(&index, &job);
-            // The generation goes before the answer: nobody but the views holds it then.
-            drop(job);
-            let _ = answer.send(outcome);
-        }
-    })?;
-    Ok((CheckpointThread { orders }, handle))
-}
-
-type Located = Result<Option<Record>, IndexError>;
-
-/// The thread that looks names up for the controller.
-struct LocatorThread {
-    questions: mpsc::Sender<(Hash, oneshot::Sender<Located>)>,
-}
-
-impl Locator for LocatorThread {
-    fn start(&self, hash: Hash) -> oneshot::Receiver<Located> {
-        let (sender, receiver) = oneshot::channel();
-        // Where the thread is gone the receiver says so.
-        let _ = self.questions.send((hash, sender));
-        receiver
-    }
-}
-
-fn start_locator(index: &MdbxIndex) -> Result<(LocatorThread, JoinHandle<()>), OpenError> {
-    let (questions, receiver) = mpsc::channel::<(Hash, oneshot::Sender<Located>)>();
-    let mut reader = index.reader().map_err(RecoveryError::from)?;
-    let handle = thread("locator", move || {
-        let mut look_ups = 0;
-        for (hash, answer) in receiver {
-            // Each look-up takes a snapshot of its own: a new number asks for one.
-            look_ups += 1;
-            let found = reader.block(&hash, look_ups);
-            reader.rest();
-            let _ = answer.send(found);
-        }
-    })?;
-    Ok((LocatorThread { questions }, handle))
 }
 
 /// Checks the store at `path`, which nobody may be using; with `verify`, reads every block and hashes it. Changes nothing.

@@ -4,21 +4,21 @@ use super::disk::{Cut, Disk, SimulatedFile};
 use super::memory_index::{MemoryIndex, MemoryReader};
 use crate::check::{CheckReport, check};
 use crate::checkpoint::{CheckpointDone, CheckpointJob, checkpoint};
-use crate::controller::{Checkpointer, Controller, ControllerParts, JournalWriter, Locator, Port};
+use crate::controller::{Checkpointer, Controller, Locator};
 use crate::extent::SIZE_CLASSES;
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, Totals};
-use crate::messages::{reply_queue_length, request_queue_length};
 use crate::record::Record;
 use crate::recovery::{RecoveryError, create_if_new, recover};
-use crate::session::{Session, SessionParts};
+use crate::session::Session;
 use crate::settings::{LookupPath, Settings};
 use crate::shared::Shared;
+use crate::wiring::{Wired, wire};
 use buddy_ring::{BufferPool, Ring, Runtime};
 use futures_channel::oneshot;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) const DATA: usize = 0;
@@ -130,65 +130,22 @@ impl World {
         let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring));
         create_if_new(&self.index, &data, &journal, self.journal_bytes, [7; 16]).await?;
         let recovered = recover(ring, &self.index, &data, &journal, None, &self.settings).await?;
-        let shared = Shared::new(&self.settings);
-        shared.add_quarantined(recovered.quarantined);
-        if let Some(damage) = &recovered.damage {
-            crate::store::open_read_only(&shared, damage);
-        }
-        let mut ports = Vec::new();
-        let mut ends = Vec::new();
-        for _ in 0..self.settings.workers {
-            let (requests, requests_end) = rtrb::RingBuffer::new(request_queue_length(self.settings.requests_max));
-            let (replies_end, replies) = rtrb::RingBuffer::new(reply_queue_length(self.settings.requests_max));
-            let remote = Arc::new(OnceLock::from(ring.remote()));
-            ports.push(Port::new(requests_end, replies_end, remote));
-            ends.push((requests, replies));
-        }
-        let locator = match self.settings.lookup {
-            LookupPath::Worker => None,
-            LookupPath::Controller => Some(Box::new(SimulatedLocator {
-                ring: ring.clone(),
-                disk: self.disk.clone(),
-                index: self.index.clone(),
-            }) as Box<dyn Locator>),
+        let checkpointer = SimulatedCheckpointer {
+            ring: ring.clone(),
+            disk: self.disk.clone(),
+            index: self.index.clone(),
+            pause: self.checkpoint_pause,
+            checkpoints: Cell::new(0),
         };
-        let controller = Controller::start(
-            ring,
-            ControllerParts {
-                settings: self.settings.clone(),
-                shared: Arc::clone(&shared),
-                data: data.clone(),
-                journal_file: journal,
-                ports,
-                allocator: recovered.allocator,
-                journal: JournalWriter::new(&recovered.meta),
-                totals: recovered.meta.totals,
-                generation_size: recovered.generation_size,
-                index_has_space: recovered.index_has_space,
-                checkpointer: Box::new(SimulatedCheckpointer {
-                    ring: ring.clone(),
-                    disk: self.disk.clone(),
-                    index: self.index.clone(),
-                    pause: self.checkpoint_pause,
-                    checkpoints: Cell::new(0),
-                }),
-                locator,
-            },
-        );
-        let mut sessions = Vec::new();
-        for (worker, (requests, replies)) in ends.into_iter().enumerate() {
-            let parts = SessionParts {
-                worker,
-                settings: self.settings.clone(),
-                shared: Arc::clone(&shared),
-                requests,
-                replies,
-                controller: ring.remote(),
-                data: data.clone(),
-                reader: self.index.reader()?,
-            };
-            sessions.push(Session::start(ring, parts));
-        }
+        let locator = (self.settings.lookup == LookupPath::Controller).then(|| SimulatedLocator {
+            ring: ring.clone(),
+            disk: self.disk.clone(),
+            index: self.index.clone(),
+        });
+        let Wired { shared, controller, sessions } =
+            wire(&self.settings, &self.index, recovered, checkpointer, locator)?;
+        let controller = controller.start(ring, data.clone(), journal);
+        let sessions = sessions.into_iter().map(|session| session.start(ring, ring.remote(), data.clone())).collect();
         Ok(Open { ring: ring.clone(), shared, sessions, controller, buffers: BufferPool::new(64 << 20) })
     }
 
