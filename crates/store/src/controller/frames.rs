@@ -271,16 +271,10 @@ mod tests {
     use super::*;
     use crate::hash::Hash;
     use crate::journal::decode_frame;
-    use crate::names::NameState;
     use crate::record::Record;
 
     fn change(number: u64) -> Change {
-        Change {
-            hash: Hash::of(&number.to_le_bytes()),
-            state: NameState::Occupied(Record::EMPTY),
-            removed: None,
-            quarantined: false,
-        }
+        Change::occupy(Hash::of(&number.to_le_bytes()), Record::EMPTY)
     }
 
     fn writer(capacity: u64) -> JournalWriter {

@@ -19,6 +19,21 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// The name leads to a block from now on.
+    pub(super) fn occupy(hash: Hash, record: Record) -> Change {
+        Change { hash, state: NameState::Occupied(record), removed: None, quarantined: false }
+    }
+
+    /// The name leads nowhere any more, and its block is removed.
+    pub(super) fn remove(hash: Hash, record: Record) -> Change {
+        Change { hash, state: NameState::Removed, removed: Some(record), quarantined: false }
+    }
+
+    /// As [`Change::remove`], because the block is damaged.
+    pub(super) fn quarantine(hash: Hash, record: Record) -> Change {
+        Change { quarantined: true, ..Change::remove(hash, record) }
+    }
+
     /// True where it binds a name to bytes.
     pub(super) fn names_block(&self) -> bool {
         matches!(self.state, NameState::Occupied(record) if record.extent().is_some())

@@ -58,6 +58,7 @@ use crate::settings::{Durability, GenerationSize, Settings};
 use crate::shared::Shared;
 use buddy_ring::{BufferPool, Ring};
 use futures_channel::oneshot;
+use in_flight::Change;
 pub(crate) use naming::PendingNames;
 use ports::Ports;
 use requests::{Batch, Deferred};
@@ -173,6 +174,15 @@ enum Stopping {
     Stopped,
 }
 
+impl State {
+    /// Makes a change: it goes into the next frame, and from now on its name is as it says. Returns its sequence number.
+    fn change(&mut self, change: Change) -> u64 {
+        let sequence = self.journal.gather(change);
+        self.pending.apply(change.hash, change.state, sequence);
+        sequence
+    }
+}
+
 impl<F: BlockFile> Controller<F> {
     /// Starts the controller on `ring`: it takes requests at the start of every turn.
     pub(crate) fn start(ring: &Ring, parts: ControllerParts<F>) -> Rc<Controller<F>> {
@@ -251,14 +261,33 @@ impl<F: BlockFile> Controller<F> {
     /// Frees what nobody can read any more, and looks again soon while anything is left.
     fn drain(self: &Rc<Self>, state: &mut State) {
         state.space.drain(&self.shared.clock, |extent| self.data.drop_cached(extent.offset(), extent.bytes()));
-        if state.space.is_draining() && !std::mem::replace(&mut state.timers.drain, true) {
-            let controller = Rc::clone(self);
-            self.after(DRAIN_INTERVAL, move |state| {
-                state.timers.drain = false;
-                state.space.look_at_pins_again();
-                controller.settle(state);
-            });
+        if state.space.is_draining() {
+            self.settle_after(
+                DRAIN_INTERVAL,
+                state,
+                |timers| &mut timers.drain,
+                |state| state.space.look_at_pins_again(),
+            );
         }
+    }
+
+    /// Settles after a while, and does `work` before, unless that timer is set already.
+    fn settle_after(
+        self: &Rc<Self>,
+        duration: Duration,
+        state: &mut State,
+        timer: fn(&mut Timers) -> &mut bool,
+        work: impl FnOnce(&mut State) + 'static,
+    ) {
+        if std::mem::replace(timer(&mut state.timers), true) {
+            return;
+        }
+        let controller = Rc::clone(self);
+        self.after(duration, move |state| {
+            *timer(&mut state.timers) = false;
+            work(state);
+            controller.settle(state);
+        });
     }
 
     /// Runs `work` on the state after a while.

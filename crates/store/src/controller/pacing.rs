@@ -43,13 +43,7 @@ impl<F: BlockFile> Controller<F> {
             state.gathering_since = None;
             return false;
         }
-        if !std::mem::replace(&mut state.timers.gather, true) {
-            let controller = Rc::clone(self);
-            self.after(left, move |state| {
-                state.timers.gather = false;
-                controller.settle(state);
-            });
-        }
+        self.settle_after(left, state, |timers| &mut timers.gather, |_| {});
         true
     }
 
@@ -60,12 +54,8 @@ impl<F: BlockFile> Controller<F> {
             state.paced_until = None;
             return false;
         }
-        if !state.journal.is_idle() && !std::mem::replace(&mut state.timers.pace, true) {
-            let controller = Rc::clone(self);
-            self.after(left, move |state| {
-                state.timers.pace = false;
-                controller.settle(state);
-            });
+        if !state.journal.is_idle() {
+            self.settle_after(left, state, |timers| &mut timers.pace, |_| {});
         }
         true
     }

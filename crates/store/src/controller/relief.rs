@@ -67,12 +67,8 @@ impl<F: BlockFile> Controller<F> {
                 None => {}
             }
         }
-        if !state.space.starved.is_empty() && !std::mem::replace(&mut state.timers.starved, true) {
-            let controller = Rc::clone(self);
-            self.after(STARVED_INTERVAL, move |state| {
-                state.timers.starved = false;
-                controller.settle(state);
-            });
+        if !state.space.starved.is_empty() {
+            self.settle_after(STARVED_INTERVAL, state, |timers| &mut timers.starved, |_| {});
         }
     }
 

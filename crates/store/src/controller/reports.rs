@@ -40,12 +40,7 @@ impl<F: BlockFile> Controller<F> {
         let removal = match state.pending.latest(&hash) {
             // A later change of the name has removed it already.
             Some(latest) if latest != sequence => latest,
-            _ => {
-                let change = Change { hash, state: NameState::Removed, removed: Some(record), quarantined: false };
-                let removal = state.journal.gather(change);
-                state.pending.apply(hash, NameState::Removed, removal);
-                removal
-            }
+            _ => state.change(Change::remove(hash, record)),
         };
         for (worker, reply) in state.journal.take_answers(sequence) {
             match reply {

@@ -11,7 +11,6 @@ use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::journal;
 use crate::messages::{Refusal, Reply, Request, RequestId, WriteFailure, WriteNumber};
-use crate::names::NameState;
 use crate::record::Record;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -154,10 +153,7 @@ impl<F: BlockFile> Controller<F> {
         }
         match verdict {
             OccupyVerdict::Create => {
-                let name_state = NameState::Occupied(record);
-                let sequence =
-                    state.journal.gather(Change { hash, state: name_state, removed: None, quarantined: false });
-                state.pending.apply(hash, name_state, sequence);
+                let sequence = state.change(Change::occupy(hash, record));
                 if let Some(write) = write {
                     state.writes.became_change(worker, write, sequence);
                 }
@@ -192,9 +188,7 @@ impl<F: BlockFile> Controller<F> {
                 refuse(state, naming, Refusal::Index);
             }
             ReleaseVerdict::Remove(record) => {
-                let change = Change { hash, state: NameState::Removed, removed: Some(record), quarantined: false };
-                let sequence = state.journal.gather(change);
-                state.pending.apply(hash, NameState::Removed, sequence);
+                let sequence = state.change(Change::remove(hash, record));
                 answer_after(state, sequence, worker, Reply::Released { id, existed: true });
             }
             ReleaseVerdict::Absent(sequence) => {
@@ -216,9 +210,7 @@ impl<F: BlockFile> Controller<F> {
         match state.pending.judge_release(&self.shared.names.load(), &hash, record, seen) {
             ReleaseVerdict::Remove(present) if present == record => {
                 tracing::error!(%hash, extent = ?record.extent(), "a block is damaged: its name is removed, its extent taken out of service");
-                let change = Change { hash, state: NameState::Removed, removed: Some(record), quarantined: true };
-                let sequence = state.journal.gather(change);
-                state.pending.apply(hash, NameState::Removed, sequence);
+                let sequence = state.change(Change::quarantine(hash, record));
                 answer_after(state, sequence, worker, Reply::Taken { id });
             }
             // It was removed, or stored again elsewhere.
@@ -274,12 +266,8 @@ impl<F: BlockFile> Controller<F> {
                 state.deferred.push_back(deferred);
             }
         }
-        if !state.deferred.is_empty() && !std::mem::replace(&mut state.timers.deferred, true) {
-            let controller = Rc::clone(self);
-            self.after(DEFERRED_INTERVAL, move |state| {
-                state.timers.deferred = false;
-                controller.settle(state);
-            });
+        if !state.deferred.is_empty() {
+            self.settle_after(DEFERRED_INTERVAL, state, |timers| &mut timers.deferred, |_| {});
         }
     }
 

@@ -151,14 +151,8 @@ impl<F: BlockFile> Controller<F> {
                 tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
             }
             // The next checkpoint, be it an empty one, tries again.
-            if !std::mem::replace(&mut state.timers.index_space, true) {
-                let controller = Rc::clone(self);
-                self.after(CHECKPOINT_RETRY, move |state| {
-                    state.timers.index_space = false;
-                    state.index_space_is_due = true;
-                    controller.settle(state);
-                });
-            }
+            let try_again = |state: &mut State| state.index_space_is_due = true;
+            self.settle_after(CHECKPOINT_RETRY, state, |timers| &mut timers.index_space, try_again);
         }
         state.index_has_space = done.space_ahead.is_ok();
         self.tell_oldest_change(state);
