@@ -1,7 +1,8 @@
 //! `/-/stats`: what the store holds and the server does, as JSON.
 
 use crate::worker::Worker;
-use buddy_store::index::{ClassTotals, FORMAT_VERSION, Totals};
+use buddy_store::format::FORMAT_VERSION;
+use buddy_store::index::{ClassTotals, Totals};
 use buddy_store::shared::Shared;
 use buddy_store::statistics::FreeExtents;
 use serde::Serialize;

@@ -7,6 +7,9 @@ use std::fmt;
 
 /// Bytes of a page, the smallest extent.
 pub const PAGE_BYTES: u64 = 4096;
+/// The same, as lengths in memory are counted.
+#[allow(clippy::cast_possible_truncation)]
+pub(crate) const PAGE: usize = PAGE_BYTES as usize;
 /// Number of size classes.
 pub const SIZE_CLASSES: usize = 8;
 /// Bytes of a macroblock, the unit in which the data file grows.

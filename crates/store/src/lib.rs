@@ -23,6 +23,7 @@
 //! | [`statistics`], [`worker_statistics`], [`histogram`] | what is counted, and how |
 //! | [`quarantine`] | extents taken out of service |
 //! | [`files`] | the seam to the disk |
+//! | [`format`](crate::format) | the version of what is on disk, and whose it is |
 //! | `sync` | what threads share, from the standard library or from loom |
 //! | `wiring` | controller and sessions, and the queues between them |
 //! | `threads` | where controller, checkpointer and locator run |
@@ -37,6 +38,7 @@ mod crash_point;
 pub mod error;
 pub mod extent;
 pub mod files;
+pub mod format;
 mod free_set;
 pub mod hash;
 pub mod health;

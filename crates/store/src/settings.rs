@@ -1,6 +1,7 @@
 //! Everything about the engine that can be set, with its default, in one place.
 
-use crate::extent::SIZE_CLASSES;
+use crate::extent::{PAGE_BYTES, SIZE_CLASSES};
+use crate::journal::REMOVAL_BYTES;
 use buddy_ring::BUSY_POLL_DEFAULT;
 use std::time::Duration;
 
@@ -169,7 +170,7 @@ const CHECKPOINT_NAMES_MAX: usize = 1 << 19;
 const MEMORY_BYTES_PER_NAME: u64 = 128 * 128;
 
 /// The smallest block takes so much of the page cache: as many can be remembered as fit into it.
-const MEMORY_BYTES_PER_RECENT_READ: u64 = 4096;
+const MEMORY_BYTES_PER_RECENT_READ: u64 = PAGE_BYTES;
 
 impl Settings {
     /// Of how many blocks should be remembered that they were read, on a machine with so much memory.
@@ -216,7 +217,7 @@ const GENERATION_LIMIT: usize = 4;
 /// … but by no more names than this: they take memory, and the index keeps space ready for them.
 const GENERATION_GROWTH_MAX: usize = 3 << 16;
 /// A change takes at least this much of the journal.
-const JOURNAL_BYTES_PER_CHANGE: u64 = 44;
+const JOURNAL_BYTES_PER_CHANGE: u64 = REMOVAL_BYTES as u64;
 
 /// How many changes a generation gathers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

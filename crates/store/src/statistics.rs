@@ -1,4 +1,5 @@
-//! Counters that the controller keeps up and anybody reads. What workers count is in `worker_statistics`.
+//! What the store holds and does, in numbers that anybody reads. Most are the controller's; what sessions count together, because it is
+//! rare, is here, too. What each worker counts for itself is in `worker_statistics`.
 
 use crate::extent::{SIZE_CLASSES, SizeClass};
 use crate::histogram::Histogram;
@@ -47,7 +48,7 @@ const COUNT_BOUNDS: [u64; 12] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 40
 const FRAME_BYTES_BOUNDS: [u64; 9] =
     [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20];
 
-/// One number, written by one thread and read by any.
+/// One number that one thread sets and any reads.
 #[derive(Default, Debug)]
 pub struct Gauge(AtomicU64);
 
@@ -61,10 +62,6 @@ impl Gauge {
     /// Sets it.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
-    }
-
-    pub(crate) fn add(&self, value: u64) {
-        self.0.fetch_add(value, Ordering::Relaxed);
     }
 }
 
@@ -85,6 +82,23 @@ impl Counter {
     }
 }
 
+/// A number that any thread counts up and any reads. For what is rare: counting takes its cache line from all others.
+#[derive(Default, Debug)]
+pub struct SharedCounter(AtomicU64);
+
+impl SharedCounter {
+    /// What was counted until now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts `more`.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
 /// A time as histograms of times count it.
 #[must_use]
 pub fn nanoseconds(time: Duration) -> u64 {
@@ -101,7 +115,7 @@ pub struct Statistics {
     /// Bytes of extents in pools, waiting for readers, or suspect.
     pub bytes_held: Gauge,
     /// Bytes of extents that could not be written: out of use until the store is opened again.
-    pub bytes_suspect: Gauge,
+    pub bytes_suspect: Counter,
     /// Bytes of the data file.
     pub file_bytes: Gauge,
     /// Extents taken out of service for good …
@@ -109,15 +123,15 @@ pub struct Statistics {
     /// … and their bytes.
     pub bytes_quarantined: Gauge,
     /// Blocks that were read to verify them, by the scrub …
-    pub scrubbed_blocks: Gauge,
+    pub scrubbed_blocks: SharedCounter,
     /// … and their bytes.
-    pub scrubbed_bytes: Gauge,
+    pub scrubbed_bytes: SharedCounter,
     /// Times that the scrub has gone through all blocks.
-    pub scrub_passes: Gauge,
+    pub scrub_passes: SharedCounter,
     /// How far it has come in this pass: the first eight bytes of the last name, as a number.
     pub scrub_position: Gauge,
     /// Reads that found other bytes than were stored.
-    pub corrupt_reads: Gauge,
+    pub corrupt_reads: SharedCounter,
     /// Free extents by size class.
     free_extents: [Gauge; SIZE_CLASSES],
     /// Changes in the active generation.
@@ -133,11 +147,11 @@ pub struct Statistics {
     /// Bytes of it that were ever used.
     pub index_used_bytes: Gauge,
     /// Checkpoints since the start.
-    pub checkpoints: Gauge,
+    pub checkpoints: Counter,
     /// Frames since the start.
-    pub frames: Gauge,
+    pub frames: Counter,
     /// Records in them.
-    pub records: Gauge,
+    pub records: Counter,
     /// Records of each frame.
     pub frame_records: Histogram<12>,
     /// Bytes of each frame.
@@ -167,15 +181,15 @@ impl Default for Statistics {
             blocks: Default::default(),
             bytes_stored: Default::default(),
             bytes_held: gauge(),
-            bytes_suspect: gauge(),
+            bytes_suspect: Counter::default(),
             file_bytes: gauge(),
             quarantined_extents: gauge(),
             bytes_quarantined: gauge(),
-            scrubbed_blocks: gauge(),
-            scrubbed_bytes: gauge(),
-            scrub_passes: gauge(),
+            scrubbed_blocks: SharedCounter::default(),
+            scrubbed_bytes: SharedCounter::default(),
+            scrub_passes: SharedCounter::default(),
             scrub_position: gauge(),
-            corrupt_reads: gauge(),
+            corrupt_reads: SharedCounter::default(),
             free_extents: Default::default(),
             names_active: gauge(),
             names_sealed: gauge(),
@@ -183,9 +197,9 @@ impl Default for Statistics {
             journal_bytes: gauge(),
             index_bytes: gauge(),
             index_used_bytes: gauge(),
-            checkpoints: gauge(),
-            frames: gauge(),
-            records: gauge(),
+            checkpoints: Counter::default(),
+            frames: Counter::default(),
+            records: Counter::default(),
             frame_records: Histogram::new(&COUNT_BOUNDS),
             frame_bytes: Histogram::new(&FRAME_BYTES_BOUNDS),
             frame_time: Histogram::new(&TIME_BOUNDS_NS),

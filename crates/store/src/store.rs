@@ -2,7 +2,8 @@
 
 use crate::check::{CheckProgress, CheckReport, check};
 use crate::files::{Access, DataDirectory, Descriptors, OpenDirectoryError, RealFile, Stamp};
-use crate::index::{MdbxIndex, MdbxReader, StoreId};
+use crate::format::StoreId;
+use crate::index::{MdbxIndex, MdbxReader};
 use crate::recovery::{Recovered, RecoveryError, create_if_new, io_error, recover};
 use crate::session::Session;
 use crate::settings::{DataSync, LookupPath, NewSpace, Settings};

@@ -2,7 +2,8 @@
 
 use super::in_flight::{Answer, Change, InFlight, Progress};
 use super::ports::WorkerId;
-use crate::index::{Meta, StoreId};
+use crate::format::StoreId;
+use crate::index::Meta;
 use crate::journal::{self, Circle, FRAME_BYTES_MAX, FrameHeader, JournalRecord};
 use crate::messages::Reply;
 

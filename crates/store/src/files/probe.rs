@@ -11,6 +11,7 @@
 //! that leads elsewhere. Where that cannot be done nothing is known.
 
 use super::directory::{Access, open_cached, open_direct};
+use crate::extent::PAGE;
 use memmap2::MmapMut;
 use rustix::fs::FallocateFlags;
 use rustix::io::{ReadWriteFlags, pread, pwrite, pwritev2, read};
@@ -20,8 +21,6 @@ use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-const PAGE: usize = 4096;
 
 /// What its name has at the end behind that of the file beside which it is made.
 const SCRATCH: &str = ".probe.tmp";

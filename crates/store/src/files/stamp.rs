@@ -1,7 +1,7 @@
 //! What an extended attribute of the data file says: which store it belongs to, and which opening used it last. The file itself has no
 //! room for that. A copy may come without it, and not every file system has any: then nothing is known.
 
-use crate::index::StoreId;
+use crate::format::StoreId;
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr};
 use rustix::io::Errno;
 use std::ffi::CStr;

@@ -2,8 +2,9 @@
 //! are big-endian so that rows lie in order. Every value ends with a checksum, which is looked at before anything else.
 
 use super::checksum::{Row, seal, unseal};
-use super::{FORMAT_VERSION, IndexError, Meta, Totals};
+use super::{IndexError, Meta, Totals};
 use crate::extent::{Extent, PAGE_BYTES, SIZE_CLASSES, SizeClass};
+use crate::format::FORMAT_VERSION;
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;

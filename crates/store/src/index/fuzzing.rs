@@ -8,8 +8,9 @@ use super::codec::{
     decode_hash, decode_macroblock, decode_meta, decode_page_map, decode_record, encode_macroblock, encode_meta,
     encode_page_map, encode_record, key,
 };
-use super::{FORMAT_VERSION, Meta, Totals};
+use super::{Meta, Totals};
 use crate::extent::{Extent, MACROBLOCK_PAGES, SIZE_CLASSES, SizeClass};
+use crate::format::FORMAT_VERSION;
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::record::Record;

@@ -37,16 +37,11 @@ pub use mdbx_reader::MdbxReader;
 pub(crate) use meta_pages::is_too_short;
 pub use totals::{ClassTotals, Totals};
 
+use crate::format::{FORMAT_VERSION, StoreId};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
-
-/// The version of everything on disk: index tables and journal. See `docs/format.md`.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// Identifies a store, so that a journal is never replayed into another store's index.
-pub type StoreId = [u8; 16];
 
 /// Why the index could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -3,9 +3,9 @@
 //! A frame is one batch: a header, records, and zeros up to a whole number of pages. It carries the CRC-32C of itself and of the
 //! frame before it: only the true successor continues a chain.
 
-use crate::extent::{Extent, SizeClass};
+use crate::extent::{Extent, PAGE, SizeClass};
+use crate::format::{FORMAT_VERSION, StoreId};
 use crate::hash::Hash;
-use crate::index::{FORMAT_VERSION, StoreId};
 use crate::record::Record;
 
 /// Bytes of the largest frame.
@@ -14,7 +14,6 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 pub(super) const MAGIC: [u8; 8] = *b"BBFRAME\0";
 pub(super) const HEADER_BYTES: usize = 80;
 pub(super) const CRC_AT: usize = 68;
-const PAGE: usize = 4096;
 
 const KIND_OCCUPIED: u8 = 1;
 const KIND_REMOVED: u8 = 2;

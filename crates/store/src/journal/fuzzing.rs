@@ -7,11 +7,9 @@ use super::frame::{
     CRC_AT, FRAME_BYTES_MAX, FrameError, FrameHeader, HEADER_BYTES, JournalRecord, MAGIC, decode_frame, encode_frame,
     fitting, frame_bytes,
 };
-use crate::extent::{BLOCK_BYTES_MAX, Extent, SizeClass};
+use crate::extent::{BLOCK_BYTES_MAX, Extent, PAGE, SizeClass};
 use crate::hash::Hash;
 use crate::record::Record;
-
-const PAGE: usize = 4096;
 
 /// Any bytes as a frame, as the contents of a whole frame, and as a list of records to make one of.
 pub fn journal_frame(bytes: &[u8]) {

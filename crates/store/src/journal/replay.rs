@@ -2,6 +2,7 @@
 //! into final states, and looking behind the end of the chain for proof that it should have been longer.
 
 use super::frame::{FRAME_BYTES_MAX, Frame, FrameError, JournalRecord, UnknownContent, decode_frame};
+use crate::extent::PAGE_BYTES;
 use crate::files::{BlockFile, read_fully};
 use crate::hash::Hash;
 use crate::index::Meta;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 
 /// The journal is read in pieces of this size, which hold any frame.
 const WINDOW_BYTES: usize = 1 << 20;
-const PAGE_BYTES: u64 = 4096;
 
 /// A chain of frames, and where it ends.
 #[derive(Clone, Copy, Debug)]
