@@ -21,9 +21,12 @@ use std::time::{Duration, Instant};
 /// Pause between two attempts to lock.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
+/// What to do where files are lost, or do not belong together.
+pub(crate) const PUT_BACK: &str = "put back data, journal and index, all three from one copy (docs/operating.md)";
+
 /// Another process has the lock.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} is in use by another process (waited {waited_s:.1} s for its lock)", path = path.display())]
+#[error("{path} is in use by another process (waited {waited_s:.1} s for its lock): stop that one first", path = path.display())]
 pub struct LockError {
     path: PathBuf,
     waited_s: f64,
@@ -39,13 +42,19 @@ pub enum OpenDirectoryError {
     #[error("there is no store at {}", .0.display())]
     Missing(PathBuf),
     /// A file is there that no store has written.
-    #[error("{} is not a file of a store: nothing was changed", .0.display())]
+    #[error(
+        "{} is not a file of a store: nothing was changed; choose another directory, or, where there was a store, {PUT_BACK}",
+        .0.display()
+    )]
     Foreign(PathBuf),
     /// A file is missing that every store has.
-    #[error("{} is missing: it was lost or moved; nothing was changed", .0.display())]
+    #[error("{} is missing: it was lost or moved; nothing was changed; {PUT_BACK}", .0.display())]
     Lost(PathBuf),
     /// There are blocks, but nothing that says which.
-    #[error("{}: the data file holds {data_bytes} bytes, but the index is empty: it was lost or replaced; nothing was changed", path.display())]
+    #[error(
+        "{}: the data file holds {data_bytes} bytes, but the index is empty: it was lost or replaced; nothing was changed; {PUT_BACK}",
+        path.display()
+    )]
     IndexLost {
         /// The directory.
         path: PathBuf,
@@ -311,6 +320,7 @@ mod tests {
         let refused = DataDirectory::open(directory.path(), Access::Write, Duration::from_millis(30)).err().unwrap();
         assert!(matches!(refused, OpenDirectoryError::Locked(_)));
         assert!(refused.to_string().contains("in use by another process"), "{refused}");
+        assert!(refused.to_string().contains("stop that one first"), "{refused}");
         // What a ring still writes through keeps the lock, whatever else is closed.
         let written_through = first.data.direct.clone();
         drop(first);
@@ -356,6 +366,7 @@ mod tests {
             std::fs::write(directory.path().join(name), content).unwrap();
             let error = DataDirectory::open(directory.path(), Access::Write, Duration::ZERO).err().unwrap();
             assert!(error.to_string().contains("is not a file of a store"), "{error}");
+            assert!(error.to_string().contains(PUT_BACK), "{error}");
             assert_eq!(std::fs::read(directory.path().join(name)).unwrap(), content);
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was created");
         }

@@ -8,6 +8,7 @@ mod real;
 mod stamp;
 mod write_out;
 
+pub(crate) use directory::PUT_BACK;
 pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
 pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};

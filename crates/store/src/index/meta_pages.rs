@@ -3,6 +3,7 @@
 //! libmdbx mends what it finds, or stumbles over it; what is refused has to stay as it is. So this looks first.
 
 use super::IndexError;
+use crate::files::PUT_BACK;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
@@ -33,7 +34,7 @@ pub(crate) fn is_too_short(file_bytes: u64) -> bool {
 pub(super) fn refuse_damaged_meta_pages(path: &Path) -> Result<(), IndexError> {
     let file = File::open(path).map_err(|error| IndexError::System { action: "opened", reason: error.to_string() })?;
     if file.metadata().is_ok_and(|file| file.len() == 0) {
-        return Err(IndexError::Damaged("it is empty: it was lost or replaced".to_owned()));
+        return Err(IndexError::Damaged(format!("it is empty: it was lost or replaced; {PUT_BACK}")));
     }
     for number in 0..META_PAGES {
         if MetaPage::read(&file, number).is_none() {

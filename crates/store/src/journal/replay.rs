@@ -3,7 +3,7 @@
 
 use super::frame::{FRAME_BYTES_MAX, Frame, FrameError, JournalRecord, UnknownContent, decode_frame};
 use crate::extent::PAGE_BYTES;
-use crate::files::{BlockFile, read_fully};
+use crate::files::{BlockFile, PUT_BACK, read_fully};
 use crate::hash::Hash;
 use crate::index::Meta;
 use crate::names::{Generation, NameState};
@@ -59,10 +59,12 @@ pub enum ReplayError {
     #[error(transparent)]
     Unknown(#[from] UnknownContent),
     /// It holds frames of another store.
-    #[error("the journal is another store's: nothing was changed")]
+    #[error("the journal is another store's: nothing was changed; {PUT_BACK}")]
     Foreign,
     /// The file is not the one that the index knows.
-    #[error("the journal has {found} bytes, and {expected} when it was last used: it was truncated or replaced")]
+    #[error(
+        "the journal has {found} bytes, and {expected} when it was last used: it was truncated or replaced; nothing was changed; {PUT_BACK}"
+    )]
     Length {
         /// Bytes of the file.
         found: u64,

@@ -31,7 +31,7 @@ use crate::allocator::Allocator;
 use crate::checkpoint::{CheckpointJob, checkpoint};
 use crate::crash_point::crash_point;
 use crate::extent::MACROBLOCK_BYTES;
-use crate::files::{BlockFile, Stamp};
+use crate::files::{BlockFile, PUT_BACK, Stamp};
 use crate::index::{Index, IndexError, IndexReader, Meta};
 use crate::journal::replay::{Replay, ReplayError, replay};
 use crate::names::Generation;
@@ -67,12 +67,14 @@ pub enum RecoveryError {
     },
     /// The data file says that it belongs to another store.
     #[error(
-        "the data file is another store's: nothing was changed (if it belongs to index and journal after all: `setfattr -x \
-         user.buddy-blocks data`)"
+        "the data file is another store's: nothing was changed; {PUT_BACK} (if it belongs to index and journal after all: \
+         `setfattr -x user.buddy-blocks data`)"
     )]
     ForeignData,
     /// There are blocks, but nothing that says which.
-    #[error("the data file holds {0} bytes, but the index is empty: it was lost or replaced; nothing was changed")]
+    #[error(
+        "the data file holds {0} bytes, but the index is empty: it was lost or replaced; nothing was changed; {PUT_BACK}"
+    )]
     IndexLost(u64),
     /// The first start was cut off before it had made the store.
     #[error("there is no store yet: it was not made to the end")]
