@@ -173,7 +173,12 @@ impl FileSystem {
 
     /// Puts a file on it that takes all space that is left.
     pub fn fill_with(&self, name: &str) {
-        let mut file = File::create(self.path().join(name)).unwrap();
+        let mut file = match File::create(self.path().join(name)) {
+            Ok(file) => file,
+            // There is not even space for the name.
+            Err(error) if error.kind() == ErrorKind::StorageFull => return,
+            Err(error) => panic!("{name}: {error}"),
+        };
         let mut piece = vec![0xf0; 1 << 20];
         while !piece.is_empty() {
             match file.write_all(&piece).and_then(|()| file.sync_data()) {

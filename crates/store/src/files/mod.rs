@@ -5,6 +5,7 @@ mod directory;
 mod page_cache;
 mod probe;
 mod real;
+mod set_aside;
 mod stamp;
 mod write_out;
 
@@ -12,15 +13,15 @@ pub(crate) use directory::PUT_BACK;
 pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
 pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};
+pub use set_aside::set_aside;
 pub use stamp::Stamp;
 pub use write_out::write_out;
 
 use buddy_ring::Buffer;
-use rustix::fs::FallocateFlags;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 /// A file of pages. Offsets and lengths are whole pages, except where a method says otherwise.
 pub trait BlockFile: Clone + 'static {
@@ -93,19 +94,6 @@ pub fn is_no_space(error: &io::Error) -> bool {
 #[must_use]
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::ECANCELED))
-}
-
-/// Has the disk keep space for the first `bytes` of `file`, whose content and length stay as they are. A file system that cannot does
-/// without.
-///
-/// # Errors
-///
-/// The system's: [`is_no_space`] tells where there is none.
-pub fn set_aside(file: impl AsFd, bytes: u64) -> io::Result<()> {
-    match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes).map_err(io::Error::from) {
-        Err(error) if is_unsupported(&error) => Ok(()),
-        result => result,
-    }
 }
 
 /// Buffers to be written one behind the other, with how many bytes of each.
