@@ -52,6 +52,12 @@ pub struct Shares {
     pub(crate) delete: u32,
 }
 
+impl Default for Shares {
+    fn default() -> Shares {
+        Shares { get: 70, put: 25, delete: 5 }
+    }
+}
+
 impl FromStr for Shares {
     type Err = String;
 

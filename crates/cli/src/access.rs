@@ -28,7 +28,7 @@ impl AccessConfig {
         if self.tokens.is_some() || self.insecure_listen || !is_reachable {
             return Ok(());
         }
-        Err(Failure(format!(
+        Err(Failure::new(format!(
             "listen is {address}, which others can reach, and there are no tokens: name a file of them with --tokens (`buddy-blocks \
              token` draws one), or let anybody who can reach it use the store with --insecure-listen"
         )))

@@ -22,8 +22,8 @@ const DESCRIPTORS_PER_THREAD: u64 = 8;
 /// Send requests to a server and measure it.
 ///
 /// Sends to Buddy Blocks, or with --path to any server that takes PUT and GET of a path. What PUT stores stays there: with
-/// --save-names and then --op delete --names it can be removed. The exit status is 1 where requests failed. Sizes are bytes or
-/// `64KiB` …; times are `1s`, `500ms` …
+/// --save-names and then --op delete --names it can be removed. The exit status is 1 where requests failed, 2 where what is asked for makes no
+/// sense. Sizes are bytes or `64KiB` …; times are `1s`, `500ms` …
 #[derive(Args)]
 pub(crate) struct BenchArguments {
     /// The server
@@ -36,9 +36,9 @@ pub(crate) struct BenchArguments {
     /// Which requests
     #[arg(long, value_name = "OPERATION", default_value = "put")]
     op: OperationOption,
-    /// Shares of GET, PUT and DELETE for --op mixed
-    #[arg(long, value_name = "N/N/N", default_value = "70/25/5")]
-    mix: Shares,
+    /// Shares of GET, PUT and DELETE for --op mixed [default: 70/25/5]
+    #[arg(long, value_name = "N/N/N")]
+    mix: Option<Shares>,
     /// Size of bodies, 16 to 524288 bytes, or `mix`: each size class from 4 KiB to 512 KiB equally often
     #[arg(long, value_name = "SIZE", default_value = "4096")]
     size: SizeOption,
@@ -129,12 +129,12 @@ fn parse_seconds(text: &str) -> Result<Span, String> {
 pub(crate) fn run(arguments: BenchArguments) -> Outcome {
     let (json, save_names) = (arguments.json, arguments.save_names.clone());
     let plan = arguments.into_plan()?;
-    plan.check().map_err(Failure::from_display)?;
+    plan.check().map_err(Failure::usage)?;
     allow_connections(&plan)?;
     if let Some(path) = &save_names {
         // Rather now than when everything has been measured. What is in it stays there until then.
         let tried = File::options().append(true).create(true).open(path);
-        tried.map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        tried.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -157,19 +157,22 @@ pub(crate) fn run(arguments: BenchArguments) -> Outcome {
 
 impl BenchArguments {
     fn into_plan(self) -> Result<Plan, Failure> {
+        if self.mix.is_some() && !matches!(self.op, OperationOption::Mixed) {
+            return Err(Failure::usage("--mix is for --op mixed"));
+        }
         let names: Vec<Name> = match &self.names {
             Some(path) => buddy_bench::read_names(path).map_err(Failure::from_display)?,
             None => Vec::new(),
         };
         Ok(Plan {
-            target: Target::resolve(&self.target).map_err(Failure::from_display)?,
+            target: Target::resolve(&self.target).map_err(Failure::usage)?,
             template: self.path,
             workload: match self.op {
                 OperationOption::Put => Workload::Only(Operation::Put),
                 OperationOption::Get => Workload::Only(Operation::Get),
                 OperationOption::Head => Workload::Only(Operation::Head),
                 OperationOption::Delete => Workload::Only(Operation::Delete),
-                OperationOption::Mixed => Workload::Mixed(self.mix),
+                OperationOption::Mixed => Workload::Mixed(self.mix.unwrap_or_default()),
             },
             sizes: self.size.0,
             connections: self.connections,
@@ -200,7 +203,7 @@ fn allow_connections(plan: &Plan) -> Result<(), Failure> {
     }
     setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum }).map_err(|_| {
         let allowed = limit.maximum.unwrap_or(u64::MAX);
-        Failure(format!("{connections} connections need {needed} open files; the limit (ulimit -Hn) is {allowed}"))
+        Failure::new(format!("{connections} connections need {needed} open files; the limit (ulimit -Hn) is {allowed}"))
     })
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
             output::complain(format_args!("{}: {error}", arguments.data.display()));
             return Ok(ExitCode::FAILURE);
         }
-        Err(OpenError::Recovery(error)) => return Err(Failure(format!("{}: {error}", arguments.data.display()))),
+        Err(OpenError::Recovery(error)) => return Err(Failure::new(format!("{}: {error}", arguments.data.display()))),
         Err(error) => return Err(Failure::from_display(error)),
     };
     if arguments.json { output::print_json(&json(&report)) } else { output::print(&text(arguments, &report)) }?;

@@ -41,7 +41,7 @@ impl ServeArguments {
 
 fn read_file(path: &Path) -> Result<ServeOptions, Failure> {
     let text =
-        std::fs::read_to_string(path).map_err(|error| Failure(format!("config: {}: {error}", path.display())))?;
+        std::fs::read_to_string(path).map_err(|error| Failure::new(format!("config: {}: {error}", path.display())))?;
     parse_file(&text, path)
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn parse_file(text: &str, path: &Path) -> Result<ServeOptions, Failur
         let before = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count();
         let message = error.message().replace('\n', " ");
-        Failure(format!("{}, line {line}: {message}", path.display()))
+        Failure::new(format!("{}, line {line}: {message}", path.display()))
     })
 }
 
@@ -59,6 +59,7 @@ impl ServeOptions {
     pub(crate) fn into_config(self) -> Result<ServeConfig, Failure> {
         let (listeners, access) = (self.listeners()?, self.access());
         listeners.addresses().try_for_each(|address| access.allow_listening(address))?;
+        refuse_repeated(&listeners)?;
         Ok(ServeConfig {
             listeners,
             settings: self.settings()?,
@@ -168,27 +169,41 @@ impl ServeOptions {
         let files = (self.tls_certificate.clone(), self.tls_key.clone(), self.tls_client_ca.clone());
         let Some(Addresses(tls)) = self.listen_tls.clone() else {
             if files != (None, None, None) {
-                return Err(Failure("tls-certificate, tls-key and tls-client-ca need listen-tls".to_owned()));
+                return Err(Failure::new("tls-certificate, tls-key and tls-client-ca need listen-tls".to_owned()));
             }
             return Ok(Listeners { plain: plain.unwrap_or_else(|| vec![default]), tls: None });
         };
         let (Some(certificate), Some(key), client_ca) = files else {
-            return Err(Failure("listen-tls needs tls-certificate and tls-key".to_owned()));
+            return Err(Failure::new("listen-tls needs tls-certificate and tls-key".to_owned()));
         };
         let tls = (tls, TlsFiles { certificate, key, client_ca });
         Ok(Listeners { plain: plain.unwrap_or_default(), tls: Some(tls) })
     }
 }
 
+/// The second of two sockets for the same address could not be had.
+fn refuse_repeated(listeners: &Listeners) -> Result<(), Failure> {
+    let addresses: Vec<_> = listeners.addresses().collect();
+    for (number, address) in addresses.iter().enumerate() {
+        // Port 0 is another one each time.
+        let is_any_port = matches!(address, Address::Tcp(address) if address.port() == 0);
+        if !is_any_port && addresses.iter().take(number).any(|before| before == address) {
+            return Err(Failure::new(format!("{address} is to be listened on twice")));
+        }
+    }
+    Ok(())
+}
+
 /// A size between two limits.
 fn size<T: TryFrom<u64>>(name: &str, size: Option<Bytes>, default: T, least: u64, most: u64) -> Result<T, Failure> {
     let Some(Bytes(bytes)) = size else { return Ok(default) };
-    T::try_from(within(name, bytes, least, most)?).map_err(|_| Failure(format!("{name} is {bytes}: it is too large")))
+    T::try_from(within(name, bytes, least, most)?)
+        .map_err(|_| Failure::new(format!("{name} is {bytes}: it is too large")))
 }
 
 fn cors(origins: Option<&str>) -> Result<Cors, Failure> {
     let origins = origins.into_iter().flat_map(|origins| origins.split(',').map(str::trim));
-    Cors::new(origins).map_err(|error| Failure(format!("cors-origin: {error}")))
+    Cors::new(origins).map_err(|error| Failure::new(format!("cors-origin: {error}")))
 }
 
 /// Polling for longer than this would be what sleeping is for.
@@ -197,7 +212,7 @@ const BUSY_POLL_MAX: Duration = Duration::from_millis(1);
 /// A number between two limits.
 fn within<T: PartialOrd + std::fmt::Display>(name: &str, value: T, least: T, most: T) -> Result<T, Failure> {
     if value < least || value > most {
-        return Err(Failure(format!("{name} is {value}: it must be between {least} and {most}")));
+        return Err(Failure::new(format!("{name} is {value}: it must be between {least} and {most}")));
     }
     Ok(value)
 }
@@ -218,7 +233,7 @@ fn span_within(
     let Some(Span(span)) = span else { return Ok(default) };
     if span < least || span > most {
         let [span, least, most] = [span, least, most].map(humantime::format_duration);
-        return Err(Failure(format!("{name} is {span}: it must be between {least} and {most}")));
+        return Err(Failure::new(format!("{name} is {span}: it must be between {least} and {most}")));
     }
     Ok(span)
 }
@@ -228,7 +243,7 @@ fn capacity(capacity: Option<Bytes>) -> Result<Option<u64>, Failure> {
     const LEAST: u64 = 1 << 20;
     let Some(Bytes(bytes)) = capacity else { return Ok(None) };
     if bytes < LEAST {
-        return Err(Failure(format!("capacity is {bytes} bytes: it must be at least {LEAST}, one macroblock")));
+        return Err(Failure::new(format!("capacity is {bytes} bytes: it must be at least {LEAST}, one macroblock")));
     }
     Ok(Some(bytes))
 }
@@ -292,6 +307,11 @@ mod tests {
         assert!(refused(ServeOptions { buffer_memory: Some(Bytes(5)), ..none() }).contains("buffer-memory is 5"));
         assert!(refused(ServeOptions { max_head_size: Some(Bytes(5)), ..none() }).contains("max-head-size is 5"));
         assert!(refused(ServeOptions { max_connections_per_peer: Some(0), ..none() }).contains("peer is 0"));
+        let twice = Some("127.0.0.1:7,unix:/a,127.0.0.1:7".parse().unwrap());
+        assert!(refused(ServeOptions { listen: twice, ..none() }).contains("127.0.0.1:7 is to be listened on twice"));
+        assert!(
+            ServeOptions { listen: Some("127.0.0.1:0,127.0.0.1:0".parse().unwrap()), ..none() }.into_config().is_ok()
+        );
         let origins = Some("https://a, b".to_owned());
         assert!(refused(ServeOptions { cors_origin: origins, ..none() }).contains("cors-origin: \"b\" is not"));
         let others = Some("0.0.0.0:1".parse().unwrap());

@@ -81,7 +81,7 @@ pub fn main() -> ExitCode {
     logging::finish();
     outcome.unwrap_or_else(|reason| {
         output::complain(&reason);
-        failure
+        if reason.is_usage { ExitCode::from(USAGE) } else { failure }
     })
 }
 
@@ -93,12 +93,25 @@ fn outlive_file_size_limits() {
 
 /// Why a command did not do what it was asked to, in one line.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Failure(String);
+#[error("{reason}")]
+struct Failure {
+    reason: String,
+    /// It was asked for what makes no sense.
+    is_usage: bool,
+}
 
 impl Failure {
+    fn new(reason: impl Into<String>) -> Failure {
+        Failure { reason: reason.into(), is_usage: false }
+    }
+
     fn from_display(error: impl std::fmt::Display) -> Failure {
-        Failure(error.to_string())
+        Failure::new(error.to_string())
+    }
+
+    /// What was asked for makes no sense.
+    fn usage(error: impl std::fmt::Display) -> Failure {
+        Failure { reason: error.to_string(), is_usage: true }
     }
 }
 

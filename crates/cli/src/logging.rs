@@ -35,7 +35,7 @@ pub(crate) fn finish() {
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<(), Failure> {
     let level: tracing::Level = level
         .parse()
-        .map_err(|_| Failure(format!("log-level is \"{level}\": it must be error, warn, info, debug or trace")))?;
+        .map_err(|_| Failure::new(format!("log-level is \"{level}\": it must be error, warn, info, debug or trace")))?;
     let filter = EnvFilter::default().add_directive(level.into());
     let writer = NonBlockingBuilder::default().buffered_lines_limit(WAITING_MAX).thread_name("log");
     let (writer, guard) = writer.finish(std::io::stderr());

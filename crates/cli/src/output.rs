@@ -9,7 +9,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     output
         .write_all(text.as_bytes())
         .and_then(|()| output.flush())
-        .map_err(|error| Failure(format!("standard output cannot be written: {error}")))
+        .map_err(|error| Failure::new(format!("standard output cannot be written: {error}")))
 }
 
 /// Prints `value` as JSON on standard output.

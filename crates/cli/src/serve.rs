@@ -26,9 +26,9 @@ const DESCRIPTORS_PER_WORKER: u64 = 80 + buddy_server::PIPE_DESCRIPTORS_MAX;
 /// Serves until it is told to stop.
 pub(crate) fn run(arguments: ServeArguments) -> Outcome {
     let command = ServeArguments::augment_args(Command::new("serve"));
-    environment::refuse_unknown(&command, std::env::vars_os().map(|(name, _)| name))?;
-    let config = arguments.into_config()?;
-    logging::start(&config.log_level, config.log_format)?;
+    environment::refuse_unknown(&command, std::env::vars_os().map(|(name, _)| name)).map_err(Failure::usage)?;
+    let config = arguments.into_config().map_err(Failure::usage)?;
+    logging::start(&config.log_level, config.log_format).map_err(Failure::usage)?;
     raise_descriptor_limit(&config);
     let drain = Arc::new(OnceLock::new());
     let reload = Arc::new(OnceLock::new());
@@ -77,7 +77,7 @@ fn joined(addresses: &[(Address, bool)]) -> String {
 /// Says which store or address it was.
 fn failed_to_start(config: &ServeConfig, error: &ServeError) -> Failure {
     match error {
-        ServeError::Open(OpenError::Recovery(error)) => Failure(format!("{}: {error}", config.data.display())),
+        ServeError::Open(OpenError::Recovery(error)) => Failure::new(format!("{}: {error}", config.data.display())),
         error => Failure::from_display(error),
     }
 }

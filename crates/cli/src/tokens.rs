@@ -25,7 +25,7 @@ pub(crate) struct TokenArguments {
 
 /// Draws a token.
 pub(crate) fn run(arguments: &TokenArguments) -> Outcome {
-    let token = new_token().map_err(|error| Failure(format!("there are no random numbers to be had: {error}")))?;
+    let token = new_token().map_err(|error| Failure::new(format!("there are no random numbers to be had: {error}")))?;
     let digest = TokenDigest::of(token.as_bytes());
     let entry = Token::new(&arguments.name, digest, arguments.rights).map_err(Failure::from_display)?;
     output::print(&format!(
@@ -42,8 +42,8 @@ fn line(token: &Token, rights: Rights) -> String {
 /// Reads the file at `path`.
 pub(crate) fn read(path: &Path) -> Result<Vec<Token>, Failure> {
     let text =
-        std::fs::read_to_string(path).map_err(|error| Failure(format!("tokens: {}: {error}", path.display())))?;
-    parse(&text).map_err(|reason| Failure(format!("tokens: {}: {reason}", path.display())))
+        std::fs::read_to_string(path).map_err(|error| Failure::new(format!("tokens: {}: {error}", path.display())))?;
+    parse(&text).map_err(|reason| Failure::new(format!("tokens: {}: {reason}", path.display())))
 }
 
 /// Reads the text of a file with tokens.

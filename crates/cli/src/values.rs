@@ -15,13 +15,12 @@ impl FromStr for Bytes {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Bytes, String> {
-        text.parse::<bytesize::ByteSize>()
-            .map(|size| size.as_u64())
-            .ok()
+        match text.parse::<bytesize::ByteSize>().map(|size| size.as_u64()) {
             // What does not fit is cut down to this.
-            .filter(|bytes| *bytes < u64::MAX)
-            .map(Bytes)
-            .ok_or_else(|| format!("\"{text}\" is not a size: write bytes, or 64KiB, 10GB …"))
+            Ok(u64::MAX) => Err(format!("\"{text}\" is too large for a size")),
+            Ok(bytes) => Ok(Bytes(bytes)),
+            Err(_) => Err(format!("\"{text}\" is not a size: write bytes, or 64KiB, 10GB …")),
+        }
     }
 }
 
@@ -138,7 +137,10 @@ mod tests {
         assert_eq!(bytes("1.5 MiB"), Ok(1_572_864));
         assert!(bytes("lots").unwrap_err().contains("\"lots\""));
         assert!(bytes("-1").is_err());
-        assert!(bytes("20EB").is_err(), "more than there can be, not as much as there can be");
+        assert!(
+            bytes("20EB").unwrap_err().contains("too large"),
+            "more than there can be, not as much as there can be"
+        );
         assert_eq!("0660".parse(), Ok(UnixMode(0o660)));
         assert!("0680".parse::<UnixMode>().is_err() && "7777".parse::<UnixMode>().is_err());
         let span = |text: &str| text.parse::<Span>().map(|span| span.0);
