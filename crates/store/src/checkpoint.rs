@@ -46,6 +46,7 @@ pub struct CheckpointDone {
 pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<CheckpointDone, IndexError> {
     // Sorted, neighbours in the tree are written together: one pass over its leaves.
     let changes = SortedNames::of(&job.generation);
+    index.warm_up(changes.len() as u64);
     let totals = commit(index, &changes, job).map_err(|error| match index.reserve(job.names_max) {
         // A write that falls short for want of space looks like any other failure.
         Err(full @ IndexError::Full(_)) => full,

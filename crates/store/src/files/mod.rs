@@ -7,6 +7,7 @@ mod probe;
 mod real;
 mod set_aside;
 mod stamp;
+mod warm_up;
 mod write_out;
 
 pub(crate) use directory::PUT_BACK;
@@ -15,6 +16,7 @@ pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};
 pub use set_aside::set_aside;
 pub use stamp::Stamp;
+pub use warm_up::warm_up;
 pub use write_out::write_out;
 
 use buddy_ring::Buffer;

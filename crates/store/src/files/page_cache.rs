@@ -32,6 +32,11 @@ pub fn is_cached(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<bool>
     statistics(file, offset, length).map(|statistics| statistics.cached >= pages)
 }
 
+/// Pages of a range that are cached; `None` where the kernel cannot tell.
+pub(super) fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<u64> {
+    statistics(file, offset, length).map(|statistics| statistics.cached)
+}
+
 /// Pages of a range that are newer than what the disk has; `None` where the kernel cannot tell.
 #[cfg(test)]
 pub(super) fn unwritten_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> Option<u64> {

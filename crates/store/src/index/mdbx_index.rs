@@ -6,7 +6,7 @@ use super::kept_snapshot::KeptSnapshot;
 use super::mdbx_reader::MdbxReader;
 use super::transaction::WriteTransaction;
 use super::{Index, IndexError, IndexSizes, IndexTransaction, Meta, codec};
-use crate::files::{is_no_space, set_aside, write_out};
+use crate::files::{is_no_space, set_aside, warm_up, write_out};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
@@ -161,6 +161,12 @@ impl Index for MdbxIndex {
         match self.allocate(bytes_needed(live + names_to_come * BYTES_PER_NAME, names)) {
             Err(IndexError::Full(_)) => self.allocate(bytes_needed(live, names)),
             outcome => outcome,
+        }
+    }
+
+    fn warm_up(&self, names: u64) {
+        if let (Ok(file), Ok(sizes)) = (self.environment.descriptor(), self.environment.sizes()) {
+            warm_up(file, sizes.used_bytes, names);
         }
     }
 

@@ -127,6 +127,9 @@ pub trait Index: Clone + Send + 'static {
     /// [`IndexError::Full`] where the disk, or the largest size that the index may have, does not have it.
     fn reserve(&self, names: u64) -> Result<(), IndexError>;
 
+    /// Has what a change of `names` names touches read from the disk at once, where that takes less time than one page after the other.
+    fn warm_up(&self, names: u64);
+
     /// How large it is.
     fn sizes(&self) -> IndexSizes;
 }

@@ -80,6 +80,8 @@ impl Index for MemoryIndex {
         if self.exhausted.load(Ordering::Relaxed) { Err(IndexError::Full("simulated".to_owned())) } else { Ok(()) }
     }
 
+    fn warm_up(&self, _names: u64) {}
+
     fn sizes(&self) -> IndexSizes {
         IndexSizes::default()
     }
