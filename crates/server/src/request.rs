@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(with("Content-Length:"), 400);
         assert_eq!(with("Content-Length: 99999999999999999999999"), 413);
         assert_eq!(with("Transfer-Encoding: gzip, chunked"), 501);
-        assert_eq!(with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), 501);
+        assert_eq!(with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), 400);
         assert_eq!(with("Expect: tea"), 417);
         assert_eq!(with("Host: b"), 400);
         assert_eq!(with("Bad Name: b"), 400);

@@ -55,8 +55,11 @@ impl Target {
         if target == "*" {
             return Target::Everything;
         }
-        let without_fragment = target.split('#').next().unwrap_or(target);
-        let (path, query) = without_fragment.split_once('?').unwrap_or((without_fragment, ""));
+        // A fragment is for the client alone.
+        if target.contains('#') {
+            return Target::Malformed(target.to_owned());
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = if path.starts_with('/') { Some(path) } else { absolute_form_path(path) };
         match path {
             None => Target::Malformed(target.to_owned()),
@@ -203,7 +206,7 @@ mod tests {
         assert_eq!(Target::parse("/a/b"), Target::Unknown("/a/b".into()));
         assert_eq!(Target::parse(&format!("//{text}")), Target::Unknown(format!("//{text}")));
         assert_eq!(Target::parse("*"), Target::Everything);
-        for malformed in ["ftp://host/x", "host:80", "x", "http:///x", "http://", "", "-/health"] {
+        for malformed in ["ftp://host/x", "host:80", "x", "http:///x", "http://", "", "-/health", "/x#y", "#"] {
             assert_eq!(Target::parse(malformed), Target::Malformed(malformed.into()));
         }
     }

@@ -68,8 +68,7 @@ pub enum TlsError {
 pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let certificates = read_certificates(&files.certificate)?;
     check_validity(&files.certificate, &certificates)?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, "private key", &error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable_key(&files.key, &error))?;
     let refused = |reason: String| TlsError::Refused { certificate: files.certificate.clone(), reason };
     let provider = Arc::new(default_provider());
     let certified = CertifiedKey::from_der(certificates, key, &provider).map_err(|error| match error {
@@ -106,6 +105,17 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
         return Err(unreadable(path, "certificate", &pem::Error::NoItemsFound));
     }
     Ok(certificates)
+}
+
+fn unreadable_key(path: &Path, error: &pem::Error) -> TlsError {
+    // Where nobody is who could be asked for a passphrase. In old files it is a line below the kind (RFC 1421 section 4.6.1.1).
+    let is_encrypted = std::fs::read_to_string(path).is_ok_and(|text| text.contains("ENCRYPTED"));
+    if is_encrypted {
+        let reason =
+            "the private key in it is encrypted: write it without a passphrase (openssl pkey -in … -out …)".to_owned();
+        return TlsError::File { path: path.to_owned(), reason };
+    }
+    unreadable(path, "private key", error)
 }
 
 fn unreadable(path: &Path, what: &str, error: &pem::Error) -> TlsError {

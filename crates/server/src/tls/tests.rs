@@ -198,6 +198,13 @@ fn what_is_wrong_with_the_files_is_said() {
     refused(&TlsFiles { key: other.files().key, ..files.clone() }, "does not belong to the certificate in");
     refused(&TlsFiles { key: files.certificate.clone(), ..files.clone() }, "there is no private key in it");
     refused(&TlsFiles { certificate: files.key.clone(), ..files.clone() }, "there is no certificate in it");
+    let encrypted = identity.files();
+    std::fs::write(
+        &encrypted.key,
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    )
+    .unwrap();
+    refused(&encrypted, "is encrypted: write it without a passphrase");
     let missing = TlsFiles { certificate: Path::new("/nowhere/at-all.pem").to_owned(), ..files.clone() };
     refused(&missing, "/nowhere/at-all.pem: it cannot be read");
     std::fs::write(&files.certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
