@@ -4,7 +4,7 @@
 mod support;
 
 use std::time::Duration;
-use support::{BLOCK_BYTES_MAX, Client, Server, bytes, check, directory, name};
+use support::{BLOCK_BYTES_MAX, Client, Reply, Server, bytes, check, directory, name};
 
 /// A server whose timeouts are longer than this test, so that nothing is resolved by waiting.
 fn patient_server(options: &[&str]) -> (tempfile::TempDir, Server) {
@@ -418,5 +418,49 @@ fn a_server_out_of_descriptors_serves_who_is_connected_and_recovers() {
     for round in 0..50u8 {
         assert_eq!(server.connect().request("POST", "/", &[], &[round; 5000]).status, 200);
     }
+    server.stop();
+}
+
+/// What a reply of `/-/metrics` says of a series, summed up over its labels.
+fn sum_of(metrics: &Reply, name: &str) -> u64 {
+    let text = metrics.text();
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+/// Waits until no thread of a server runs that was sent SIGSTOP.
+fn wait_until_stopped(server: &Server) {
+    let is_stopped = |task: std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("stat")).unwrap().rsplit(") ").next().unwrap().starts_with('T')
+    };
+    let tasks = || std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    while !tasks().all(|task| is_stopped(task.unwrap())) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Head and pages of a cached block go to a socket that has room without a wait: whoever asks for many at once gets one a turn all the
+/// same, and another client, whose request arrives right behind, is answered before the rest.
+#[test]
+fn a_client_that_asks_for_much_at_once_lets_others_have_their_turn() {
+    const ASKED: u8 = 20;
+    let (_directory, server) = patient_server(&["--workers", "1"]);
+    let (body, large) = (bytes(1, 40_000), bytes(2, BLOCK_BYTES_MAX));
+    let (mut greedy, mut other) = (impatient(&server), impatient(&server));
+    for body in [&body, &large] {
+        greedy.put_block(body);
+        // So that it is cached, and that the client's system has room for what follows.
+        (0..20).for_each(|_| greedy.get_block(body));
+    }
+    let gets = |metrics: &Reply| sum_of(metrics, "buddy_http_requests_total{method=\"GET\",status=\"200\"}");
+    let before = gets(&other.request("GET", "/-/metrics", &[], b""));
+    server.signal("-STOP");
+    wait_until_stopped(&server);
+    greedy.send(&get(&body).repeat(ASKED.into()));
+    other.send(b"GET /-/metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.signal("-CONT");
+    let meanwhile = gets(&other.read_reply(false).unwrap()) - before;
+    assert!(meanwhile < u64::from(ASKED) / 4, "{meanwhile} replies went first");
+    (0..ASKED).for_each(|_| greedy.read_reply(false).unwrap().assert_block(&body));
     server.stop();
 }

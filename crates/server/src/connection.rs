@@ -73,7 +73,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
     };
     let mut connection = Connection::new(worker, stream, key);
     loop {
-        let goes_on = match connection.next_head().await {
+        let next = connection.next_head().await;
+        let turn = worker.ring.now();
+        let goes_on = match next {
             NextHead::Ended => return connection.finish().await,
             NextHead::Refused(problem) => {
                 connection.counting(RequestKind::MALFORMED, async |this| this.refuse_unread(&problem).await).await
@@ -83,6 +85,10 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
             }
         };
         match goes_on {
+            // Head and pages of a cached block go out without a wait: who asks for many at once must not keep the worker from others.
+            Ok(GoesOn::Yes) if worker.ring.now() == turn && !connection.input.unused().is_empty() => {
+                worker.ring.next_turn().await;
+            }
             Ok(GoesOn::Yes) => {}
             Ok(GoesOn::No) => return connection.linger().await,
             Err(Broken) => return,
