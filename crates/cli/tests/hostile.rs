@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{BLOCK_BYTES_MAX, Client, Reply, Server, bytes, check, directory, name};
 
 /// A server whose timeouts are longer than this test, so that nothing is resolved by waiting.
@@ -462,5 +462,39 @@ fn a_client_that_asks_for_much_at_once_lets_others_have_their_turn() {
     let meanwhile = gets(&other.read_reply(false).unwrap()) - before;
     assert!(meanwhile < u64::from(ASKED) / 4, "{meanwhile} replies went first");
     (0..ASKED).for_each(|_| greedy.read_reply(false).unwrap().assert_block(&body));
+    server.stop();
+}
+
+/// Ends the listening of a server from outside, as `ss -K` does.
+fn break_listener(server: &Server) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().map(Result::unwrap);
+    let sockets = descriptors.filter(|entry| {
+        // One that is gone by now was no listener.
+        std::fs::read_link(entry.path()).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    });
+    let listener = sockets.map(|entry| entry.file_name().to_string_lossy().parse().unwrap()).find_map(|number| {
+        let socket = rustix::process::pidfd_getfd(&process, number, rustix::process::PidfdGetfdFlags::empty()).unwrap();
+        rustix::net::sockopt::socket_acceptconn(&socket).unwrap().then_some(socket)
+    });
+    rustix::net::shutdown(listener.unwrap(), rustix::net::Shutdown::Read).unwrap();
+}
+
+/// A listener that is broken for good is told of, and who is connected is served.
+#[test]
+fn a_listener_that_breaks_is_told_of() {
+    let (_directory, server) = patient_server(&["--workers", "1"]);
+    let mut client = impatient(&server);
+    client.put_block(b"before");
+    break_listener(&server);
+    let began = Instant::now();
+    while !server.log().contains("connections cannot be accepted for now") {
+        assert!(began.elapsed() < Duration::from_secs(30), "not a word: {}", server.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.get_block(b"before");
+    let metrics = client.request("GET", "/-/metrics", &[], b"");
+    assert!(sum_of(&metrics, "buddy_accept_errors_total ") > 0);
     server.stop();
 }

@@ -101,7 +101,7 @@ pub(crate) const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const SHOWN_CHARS: usize = 100;
 /// A read that takes longer than this holds its own extent only.
 pub(crate) const PIN_AFTER: Duration = Duration::from_secs(1);
-/// Pause after a connection could not be accepted for want of descriptors or memory.
+/// Pause after connections could not be accepted, for want of descriptors or memory for example.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Names that `/-/blocks` lists where the client does not say how many …
 pub(crate) const LISTED_DEFAULT: usize = 1000;

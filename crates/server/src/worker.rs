@@ -166,19 +166,35 @@ async fn accept(worker: Rc<Worker>, Listening { listener, tls }: Listening) {
         match accepted {
             None => return listener.stop(),
             Some(Ok(socket)) => Worker::accepted(&worker, socket, tls),
+            Some(Err(error)) if is_of_one_connection(&error) => {}
+            // Descriptors or memory that ran out come back; a listener that is broken says so, and must not keep its worker busy.
             Some(Err(error)) => {
-                if out_of_resources(&error) {
-                    worker.metrics.connections.failed.add(1);
-                    worker.log_accept_failure(&error);
-                    worker.ring.sleep(ACCEPT_PAUSE).await;
-                }
+                worker.metrics.connections.failed.add(1);
+                worker.log_accept_failure(&error);
+                worker.ring.sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-fn out_of_resources(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+/// Whether it was the connection that failed, so that the next may well be accepted at once: see accept(2).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::EINTR
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EPERM
+                | libc::EPROTO
+        )
+    )
 }
 
 impl Worker {
