@@ -144,7 +144,12 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         let _ = seed.started.send(Ok(ring.remote()));
         worker.phase.reached(Phase::Serving).await;
         let listeners = worker.state.listeners(worker.number).iter().cloned();
-        let accepting: Vec<_> = listeners.map(|listening| ring.spawn(accept(Rc::clone(&worker), listening))).collect();
+        let accepting: Vec<_> = listeners
+            .map(|listening| {
+                let accepting = Accepting { worker: Rc::clone(&worker), listening, fails: Cell::new(false) };
+                ring.spawn(async move { accepting.run().await })
+            })
+            .collect();
         let scrub_bytes_per_second = worker.session.settings().scrub_bytes_per_second;
         if worker.number == 0 && scrub_bytes_per_second > 0 {
             ring.spawn(Rc::clone(&worker.session).scrub(scrub_bytes_per_second)).detach();
@@ -159,19 +164,34 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
     Ok(())
 }
 
-/// Accepts connections until the server drains.
-async fn accept(worker: Rc<Worker>, Listening { listener, tls }: Listening) {
-    loop {
-        let accepted = worker.phase.unless_draining(listener.accept(&worker.ring)).await;
-        match accepted {
-            None => return listener.stop(),
-            Some(Ok(socket)) => Worker::accepted(&worker, socket, tls),
-            Some(Err(error)) if is_of_one_connection(&error) => {}
-            // Descriptors or memory that ran out come back; a listener that is broken says so, and must not keep its worker busy.
-            Some(Err(error)) => {
-                worker.metrics.connections.failed.add(1);
-                worker.log_accept_failure(&error);
-                worker.ring.sleep(ACCEPT_PAUSE).await;
+/// A socket that a worker accepts connections from.
+struct Accepting {
+    worker: Rc<Worker>,
+    listening: Listening,
+    /// Nothing was accepted since it failed.
+    fails: Cell<bool>,
+}
+
+impl Accepting {
+    /// Accepts connections until the server drains.
+    async fn run(&self) {
+        let Accepting { worker, listening: Listening { listener, tls }, .. } = self;
+        loop {
+            match worker.phase.unless_draining(listener.accept(&worker.ring)).await {
+                None => return listener.stop(),
+                Some(Ok(socket)) => {
+                    self.fails.set(false);
+                    Worker::accepted(worker, socket, *tls);
+                }
+                Some(Err(error)) if is_of_one_connection(&error) => {}
+                // Descriptors or memory that ran out come back; a listener that is broken says so, and must not keep its worker busy.
+                Some(Err(error)) => {
+                    if !self.fails.replace(true) {
+                        worker.metrics.connections.failed.add(1);
+                    }
+                    worker.log_accept_failure(&error);
+                    worker.phase.unless_draining(worker.ring.sleep(ACCEPT_PAUSE)).await;
+                }
             }
         }
     }
