@@ -465,6 +465,26 @@ fn a_client_that_asks_for_much_at_once_lets_others_have_their_turn() {
     server.stop();
 }
 
+/// Connections that come at once are not accepted one a turn: who is connected already asks right behind them, and not for long.
+#[test]
+fn connections_that_come_at_once_are_accepted_many_a_turn() {
+    let (_directory, server) = patient_server(&["--workers", "1"]);
+    let mut client = impatient(&server);
+    let accepted = |metrics: &Reply| sum_of(metrics, "buddy_connections_accepted_total ");
+    let before = accepted(&client.request("GET", "/-/metrics", &[], b""));
+    server.signal("-STOP");
+    wait_until_stopped(&server);
+    let crowd: Vec<_> = (0..100).map(|_| impatient(&server)).collect();
+    client.send(b"GET /-/metrics HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.signal("-CONT");
+    let meanwhile = accepted(&client.read_reply(false).unwrap()) - before;
+    assert!(meanwhile >= 8, "{meanwhile} were accepted");
+    for mut client in crowd {
+        assert_eq!(client.request("GET", "/-/health", &[], b"").status, 200);
+    }
+    server.stop();
+}
+
 /// Ends the listening of a server from outside, as `ss -K` does.
 fn break_listener(server: &Server) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();

@@ -95,6 +95,8 @@ pub(crate) const CHUNKED_BYTES_FIRST: usize = 32 * 1024;
 pub(crate) const REPLY_MEMORY_SHARE: usize = 4;
 /// Connections above the limit that are told so at a time; more are closed without a word.
 pub(crate) const CROWD_MAX: usize = 64;
+/// Connections that a worker accepts of each listener in one turn: one by one, many that come at once would wait for as many turns.
+pub(crate) const ACCEPTS_AT_A_TIME: usize = 16;
 /// Not more often than this it is logged that connections cannot be accepted.
 pub(crate) const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How much of a client's text a refusal repeats, in characters.

@@ -6,7 +6,7 @@ use crate::admission::Admission;
 use crate::connection;
 use crate::hand_over::{HandOver, Inbox};
 use crate::hash_queue::HashQueue;
-use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
+use crate::limits::{ACCEPT_LOG_INTERVAL, ACCEPT_PAUSE, ACCEPTS_AT_A_TIME, CROWD_MAX, HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
 use crate::metrics::WorkerMetrics;
 use crate::page_cache::PageCache;
@@ -145,9 +145,12 @@ fn run_to_end(seed: WorkerSeed) -> Result<(), String> {
         worker.phase.reached(Phase::Serving).await;
         let listeners = worker.state.listeners(worker.number).iter().cloned();
         let accepting: Vec<_> = listeners
-            .map(|listening| {
-                let accepting = Accepting { worker: Rc::clone(&worker), listening, fails: Cell::new(false) };
-                ring.spawn(async move { accepting.run().await })
+            .flat_map(|listening| {
+                let accepting = Rc::new(Accepting { worker: Rc::clone(&worker), listening, fails: Cell::new(false) });
+                std::array::from_fn::<_, ACCEPTS_AT_A_TIME, _>(|_| {
+                    let accepting = Rc::clone(&accepting);
+                    ring.spawn(async move { accepting.run().await })
+                })
             })
             .collect();
         let scrub_bytes_per_second = worker.session.settings().scrub_bytes_per_second;
@@ -173,7 +176,7 @@ struct Accepting {
 }
 
 impl Accepting {
-    /// Accepts connections until the server drains.
+    /// Accepts connections, one at a time, until the server drains.
     async fn run(&self) {
         let Accepting { worker, listening: Listening { listener, tls }, .. } = self;
         loop {
@@ -183,6 +186,8 @@ impl Accepting {
                     self.fails.set(false);
                     Worker::accepted(worker, socket, *tls);
                 }
+                // Who stopped listening first has ended what the others were waiting for.
+                Some(Err(_)) if worker.phase.is_draining() => {}
                 Some(Err(error)) if is_of_one_connection(&error) => {}
                 // Descriptors or memory that ran out come back; a listener that is broken says so, and must not keep its worker busy.
                 Some(Err(error)) => {
