@@ -239,6 +239,28 @@ fn a_signal_lets_requests_finish_and_a_second_one_does_not() {
     check(&data);
 }
 
+/// However few descriptors there are: where it is for want of them that a ring cannot be made, what is said names the remedy.
+#[test]
+fn a_ring_without_descriptors_names_the_remedy() {
+    let directory = directory();
+    let mut named = 0;
+    for limit in 5..100 {
+        let mut limited = program_under(&format!("-n {limit}"));
+        let data = directory.path().join(limit.to_string());
+        match Server::start_from(&mut limited, &data, &["--workers", "2"]) {
+            Ok(server) => {
+                server.stop();
+                break;
+            }
+            Err((_, log)) => {
+                assert!(!log.contains("setting up io_uring failed"), "{limit} descriptors: {log}");
+                named += u32::from(log.contains("io_uring") && log.contains("ulimit -n"));
+            }
+        }
+    }
+    assert!(named > 0);
+}
+
 /// Where the file system serves O_DIRECT through its cache, or not at all, every reply is copied, and the log says so.
 #[test]
 fn a_file_system_without_direct_writes_works_and_is_named() {

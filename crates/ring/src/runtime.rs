@@ -111,8 +111,9 @@ impl Runtime {
     /// [`SetupError`] says why io_uring cannot be had and what to do about it.
     pub fn new(config: RingConfig) -> Result<Runtime, SetupError> {
         let uring = setup::build(config.submission_entries)?;
-        let doors = Doors { ring: duplicate(&uring)?, event: remote::event()? };
-        let event = doors.event.try_clone()?;
+        let failed = |error| setup::classify(error, config.submission_entries);
+        let doors = Doors { ring: duplicate(&uring).map_err(failed)?, event: remote::event().map_err(failed)? };
+        let event = doors.event.try_clone().map_err(failed)?;
         let runtime = Runtime::with(Some(Driver::new(uring)), Shared::new(Some(doors)), None, config.busy_poll);
         let ring = runtime.ring();
         let event = crate::file::File::new(&ring, Arc::new(event));
