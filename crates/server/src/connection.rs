@@ -1,6 +1,5 @@
 //! One connection, read from top to bottom: head, body, block, reply. One request at a time; pipelined ones in order.
 
-use crate::body::BodyError;
 use crate::input::Input;
 use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX, WHOLE_SEND_BYTES_MAX};
 use crate::metrics::RequestKind;
@@ -8,6 +7,7 @@ use crate::pace::Pace;
 use crate::pieces::Pieces;
 use crate::reply::{self, Persistence, ReplyContext};
 use crate::request::{BodyFraming, Head, Method, parse_head};
+use crate::request_error::RequestError;
 use crate::routes;
 use crate::status::{Problem, Status};
 use crate::stream::Stream;
@@ -232,8 +232,8 @@ impl Connection {
         }
         match routes::route(self, head).await {
             Ok(goes_on) => Ok(goes_on),
-            Err(BodyError::Broken) => Err(Broken),
-            Err(BodyError::Refused { problem, body_read }) => self.refuse(head, &problem, body_read).await,
+            Err(RequestError::Broken) => Err(Broken),
+            Err(RequestError::Refused { problem, body_read }) => self.refuse(head, &problem, body_read).await,
         }
     }
 
@@ -371,12 +371,12 @@ impl Connection {
         }
         match self.discard_pieces(head).await {
             Ok(()) => Ok(true),
-            Err(BodyError::Broken) => Err(Broken),
-            Err(BodyError::Refused { .. }) => Ok(false),
+            Err(RequestError::Broken) => Err(Broken),
+            Err(RequestError::Refused { .. }) => Ok(false),
         }
     }
 
-    async fn discard_pieces(&mut self, head: &Head) -> Result<(), BodyError> {
+    async fn discard_pieces(&mut self, head: &Head) -> Result<(), RequestError> {
         let mut pieces = Pieces::begin(self, head, 0).await?;
         while pieces.next(self, |_| Ok(())).await? {}
         self.input.release_buffer();

@@ -17,7 +17,8 @@
 //! | `name_reader` | names in a body; pure |
 //! | [`access`] | who may do what |
 //! | `routes` | what each method does with each target |
-//! | `get`, `store`, `missing`, `list`, `stats` | doing it |
+//! | `request_error` | why a request does not go on |
+//! | `get`, `put`, `missing`, `list`, `stats` | doing it |
 //! | `lines` | long replies, a piece at a time |
 //! | `pace` | how long a body or a reply may take |
 //! | `peer` | who is at the other end, for logs |
@@ -62,14 +63,15 @@ mod peer;
 mod peers;
 mod phase;
 mod pieces;
+mod put;
 pub mod range;
 mod reply;
 pub mod request;
+mod request_error;
 mod routes;
 pub mod server;
 mod stats;
 pub mod status;
-mod store;
 mod stream;
 pub mod target;
 mod tls;

@@ -1,11 +1,11 @@
 //! Long replies made of lines, written a piece at a time: a client that reads slowly holds one piece, not all of them.
 
-use crate::body::BodyError;
 use crate::connection::{Connection, GoesOn};
 use crate::limits::LINES_PIECE_BYTES;
 use crate::pace::Pace;
 use crate::reply;
 use crate::request::{Head, Method};
+use crate::request_error::RequestError;
 
 /// Sends `count` lines of `bytes` bytes in all; `write` writes the one of a number.
 pub(crate) async fn send(
@@ -14,7 +14,7 @@ pub(crate) async fn send(
     bytes: usize,
     count: usize,
     mut write: impl FnMut(usize, &mut Vec<u8>),
-) -> Result<GoesOn, BodyError> {
+) -> Result<GoesOn, RequestError> {
     let persistence = connection.persistence(head);
     let mut piece = connection.worker.take_scratch();
     connection.with_context(persistence, Some(head), |context| {
