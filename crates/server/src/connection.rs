@@ -209,12 +209,12 @@ impl Connection {
 
     async fn receive_head_part(&mut self, begun: bool) -> Result<bool, HeadEnd> {
         if !begun {
-            self.worker.set_idle(self.key, true);
+            self.worker.connections.set_idle(self.key, true);
         }
         let receiving = self.input.receive(&self.worker.receive_buffers, &self.stream);
         let received = self.deadline.limit(receiving).await;
         if !begun {
-            self.worker.set_idle(self.key, false);
+            self.worker.connections.set_idle(self.key, false);
         }
         match received {
             Ok(Ok(more)) => Ok(more),
@@ -267,11 +267,11 @@ impl Connection {
         head: Option<&Head>,
         write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
     ) -> Result<(), Broken> {
-        let mut scratch = self.worker.take_scratch();
+        let mut scratch = self.worker.scratch.take();
         self.with_context(persistence, head, |context| write(&mut scratch, context));
         let length = scratch.len();
         let scratch = self.send(scratch, 0..length, false).await?;
-        self.worker.give_scratch(scratch);
+        self.worker.scratch.give(scratch);
         Ok(())
     }
 
@@ -285,7 +285,7 @@ impl Connection {
         let is_head = head.is_some_and(|head| head.method == Method::Head);
         let is_private = self.worker.state.access().keeps_blocks_private();
         let cors = self.worker.limits.cors.fields(head.and_then(|head| head.origin.as_deref()));
-        self.worker.with_date(|date| {
+        self.worker.date.with(|date| {
             work(ReplyContext { date, persistence, is_head, cors, is_private, replied: Some(&self.replied) })
         })
     }

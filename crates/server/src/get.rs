@@ -105,11 +105,11 @@ impl BlockReply<'_> {
 
     /// `more`: the bytes follow at once.
     async fn send_head(&self, more: bool) -> Result<(), Broken> {
-        let mut scratch = self.connection.worker.take_scratch();
+        let mut scratch = self.connection.worker.scratch.take();
         self.write_head(&mut scratch);
         let length = scratch.len();
         let scratch = self.connection.send(scratch, 0..length, more).await?;
-        self.connection.worker.give_scratch(scratch);
+        self.connection.worker.scratch.give(scratch);
         Ok(())
     }
 
@@ -152,10 +152,10 @@ impl BlockReply<'_> {
 
     /// Head and bytes in one buffer and one send.
     async fn send_small(&self, found: Found) -> Result<(), RequestError> {
-        let mut head = self.connection.worker.take_scratch();
+        let mut head = self.connection.worker.scratch.take();
         self.write_head(&mut head);
         let (buffer, reply) = self.load_small(found, &head).await?;
-        self.connection.worker.give_scratch(head);
+        self.connection.worker.scratch.give(head);
         self.connection.send(buffer, reply, false).await?;
         Ok(())
     }
@@ -217,7 +217,7 @@ impl BlockReply<'_> {
         let worker = &self.connection.worker;
         let began = worker.ring.now();
         let stream = &self.connection.stream;
-        let mut head = worker.take_scratch();
+        let mut head = worker.scratch.take();
         self.write_head(&mut head);
         // Most often the socket takes all of the reply at once: head and pages in one go.
         let sent = stream.try_send(&head, true).unwrap_or(0);
@@ -225,7 +225,7 @@ impl BlockReply<'_> {
             let left = sent..head.len();
             head = self.pinning(began, &mut found, pin!(self.connection.send(head, left, true))).await?;
         }
-        worker.give_scratch(head);
+        worker.scratch.give(head);
         let pace = Pace::of_reply(worker, self.block.range().len());
         let range = offset..offset + self.block.range().len() as u64;
         let mut pages = PageSender::new(&worker.pipes, file, range);

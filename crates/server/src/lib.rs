@@ -24,21 +24,28 @@
 //! | `peer` | who is at the other end, for logs |
 //! | `peers` | how many connections each peer has |
 //! | `metrics` | what is counted, and told to who watches |
+//! | `accepting` | which connections are let in |
 //! | `admission`, `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `page_sender` | sending pages of the page cache |
 //! | `phase` | starting, serving, draining |
+//! | `server_state` | what all workers share |
 //! | `worker` | one thread |
+//! | `connections` | which connections it has, and how they end |
+//! | `date`, `scratch` | what its small replies are made of |
 //! | [`server`] | all of them together |
 //! | `fuzzing` | what must hold for any bytes that a client sends |
 
+mod accepting;
 pub mod access;
 mod admission;
 mod body;
 pub mod chunked;
 pub mod conditions;
 mod connection;
+mod connections;
 pub mod cors;
+mod date;
 mod digest;
 pub mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -69,7 +76,9 @@ mod reply;
 pub mod request;
 mod request_error;
 mod routes;
+mod scratch;
 pub mod server;
+mod server_state;
 mod stats;
 pub mod status;
 mod stream;

@@ -16,7 +16,7 @@ pub(crate) async fn send(
     mut write: impl FnMut(usize, &mut Vec<u8>),
 ) -> Result<GoesOn, RequestError> {
     let persistence = connection.persistence(head);
-    let mut piece = connection.worker.take_scratch();
+    let mut piece = connection.worker.scratch.take();
     connection.with_context(persistence, Some(head), |context| {
         reply::content_head(&mut piece, context, "text/plain", bytes);
     });
@@ -34,6 +34,6 @@ pub(crate) async fn send(
         let length = piece.len();
         piece = connection.send_piece(piece, 0..length, false, pace).await?;
     }
-    connection.worker.give_scratch(piece);
+    connection.worker.scratch.give(piece);
     Ok(persistence.into())
 }

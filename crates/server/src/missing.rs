@@ -61,13 +61,13 @@ async fn send_raw(
 ) -> Result<GoesOn, RequestError> {
     let bytes = count * Hash::BYTES;
     let persistence = connection.persistence(head);
-    let mut scratch = connection.worker.take_scratch();
+    let mut scratch = connection.worker.scratch.take();
     connection.with_context(persistence, Some(head), |context| {
         reply::content_head(&mut scratch, context, "application/octet-stream", bytes);
     });
     let length = scratch.len();
     let scratch = connection.send(scratch, 0..length, bytes > 0).await?;
-    connection.worker.give_scratch(scratch);
+    connection.worker.scratch.give(scratch);
     let pace = Pace::of_reply(&connection.worker, bytes);
     for start in (0..bytes).step_by(PIECE_BYTES) {
         let end = bytes.min(start + PIECE_BYTES);

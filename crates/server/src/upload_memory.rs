@@ -52,7 +52,7 @@ impl UploadMemory {
         let uploads = &worker.uploads;
         while uploads.buffers.is_awaited() {
             let asked = uploads.holders.borrow_mut().review(worker.ring.now());
-            asked.into_iter().for_each(|connection| worker.interrupt(connection));
+            asked.into_iter().for_each(|connection| worker.connections.interrupt(connection));
             worker.ring.sleep(REVIEW_INTERVAL).await;
         }
         uploads.reviewing.set(false);

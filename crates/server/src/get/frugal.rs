@@ -92,16 +92,16 @@ impl BlockReply<'_> {
                     // What TLS has encrypted cannot be taken back: a copy of a little is sent on when the buffer is gone.
                     let first = left.start..left.end.min(left.start + COPIED_THROUGH_TLS);
                     left.start = first.end;
-                    let mut copy = worker.take_scratch();
+                    let mut copy = worker.scratch.take();
                     copy.extend_from_slice(buffer.get(first).unwrap_or_default());
                     let length = copy.len();
                     let mut sending = pin!(self.connection.send_piece(copy, 0..length, false, pace.clone()));
                     let Ok(sent) = worker.ring.timeout(PATIENCE_WHILE_SCARCE, sending.as_mut()).await else {
                         drop(buffer);
-                        worker.give_scratch(sending.await?);
+                        worker.scratch.give(sending.await?);
                         break;
                     };
-                    worker.give_scratch(sent?);
+                    worker.scratch.give(sent?);
                 }
                 Err(_) => return Err(Broken),
             }
