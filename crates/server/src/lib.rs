@@ -11,6 +11,7 @@
 //! | `stream`, `tls` | the bytes of a connection, to and fro |
 //! | `input` | received bytes that were not used yet |
 //! | `connection` | one connection, from head to reply |
+//! | `next_head`, `sending` | its next head, and its replies on their way |
 //! | `body`, `pieces` | receiving a block, and any other body |
 //! | `upload_memory`, `holders` | memory for bodies, and who gives way to whom |
 //! | `hash_queue` | hashing what several connections have received |
@@ -63,6 +64,7 @@ mod memory;
 mod metrics;
 mod missing;
 mod name_reader;
+mod next_head;
 mod pace;
 mod page_cache;
 mod page_sender;
@@ -77,6 +79,7 @@ pub mod request;
 mod request_error;
 mod routes;
 mod scratch;
+mod sending;
 pub mod server;
 mod server_state;
 mod stats;
