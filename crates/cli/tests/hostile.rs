@@ -3,8 +3,8 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
-use support::{BLOCK_BYTES_MAX, Client, Reply, Server, bytes, check, directory, name};
+use std::time::Duration;
+use support::{BLOCK_BYTES_MAX, Client, Reply, Server, bytes, check, directory, name, wait_for};
 
 /// A server whose timeouts are longer than this test, so that nothing is resolved by waiting.
 fn patient_server(options: &[&str]) -> (tempfile::TempDir, Server) {
@@ -392,7 +392,7 @@ fn a_server_that_stops_cuts_off_who_does_not_finish() {
     let (_directory, mut server) = patient_server(&[]);
     let mut stuck = server.connect();
     stuck.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
-    std::thread::sleep(Duration::from_millis(100));
+    server.wait_for_body();
     server.signal("-TERM");
     assert!(server.wait().success());
     assert!(server.log().contains("cut off"), "{}", server.log());
@@ -421,22 +421,13 @@ fn a_server_out_of_descriptors_serves_who_is_connected_and_recovers() {
     server.stop();
 }
 
-/// What a reply of `/-/metrics` says of a series, summed up over its labels.
-fn sum_of(metrics: &Reply, name: &str) -> u64 {
-    let text = metrics.text();
-    let lines = text.lines().filter(|line| line.starts_with(name));
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
-}
-
 /// Waits until no thread of a server runs that was sent SIGSTOP.
 fn wait_until_stopped(server: &Server) {
     let is_stopped = |task: std::fs::DirEntry| {
         std::fs::read_to_string(task.path().join("stat")).unwrap().rsplit(") ").next().unwrap().starts_with('T')
     };
     let tasks = || std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-    while !tasks().all(|task| is_stopped(task.unwrap())) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for("a stop", || tasks().all(|task| is_stopped(task.unwrap())).then_some(()));
 }
 
 /// Head and pages of a cached block go to a socket that has room without a wait: whoever asks for many at once gets one a turn all the
@@ -452,7 +443,7 @@ fn a_client_that_asks_for_much_at_once_lets_others_have_their_turn() {
         // So that it is cached, and that the client's system has room for what follows.
         (0..20).for_each(|_| greedy.get_block(body));
     }
-    let gets = |metrics: &Reply| sum_of(metrics, "buddy_http_requests_total{method=\"GET\",status=\"200\"}");
+    let gets = |metrics: &Reply| metrics.sum_of("buddy_http_requests_total{method=\"GET\",status=\"200\"}");
     let before = gets(&other.request("GET", "/-/metrics", &[], b""));
     server.signal("-STOP");
     wait_until_stopped(&server);
@@ -470,7 +461,7 @@ fn a_client_that_asks_for_much_at_once_lets_others_have_their_turn() {
 fn connections_that_come_at_once_are_accepted_many_a_turn() {
     let (_directory, server) = patient_server(&["--workers", "1"]);
     let mut client = impatient(&server);
-    let accepted = |metrics: &Reply| sum_of(metrics, "buddy_connections_accepted_total ");
+    let accepted = |metrics: &Reply| metrics.sum_of("buddy_connections_accepted_total ");
     let before = accepted(&client.request("GET", "/-/metrics", &[], b""));
     server.signal("-STOP");
     wait_until_stopped(&server);
@@ -508,15 +499,11 @@ fn a_listener_that_breaks_is_told_of() {
     let mut client = impatient(&server);
     client.put_block(b"before");
     break_listener(&server);
-    let began = Instant::now();
-    while !server.log().contains("connections cannot be accepted for now") {
-        assert!(began.elapsed() < Duration::from_secs(30), "not a word: {}", server.log());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    server.wait_for_log("connections cannot be accepted for now");
     client.get_block(b"before");
     // It is tried again and again, and counts once.
     std::thread::sleep(Duration::from_millis(500));
     let metrics = client.request("GET", "/-/metrics", &[], b"");
-    assert_eq!(sum_of(&metrics, "buddy_accept_errors_total "), 1);
+    assert_eq!(metrics.sum_of("buddy_accept_errors_total "), 1);
     server.stop();
 }
