@@ -2,7 +2,7 @@
 //!
 //! | module | one idea |
 //! | --- | --- |
-//! | [`limits`] | every limit, with its default |
+//! | [`limits`] | what clients are limited to, with its default |
 //! | [`request`], `fields`, [`target`] | the head of a request, judged; pure |
 //! | [`conditions`], [`range`], `digest` | what a head asks for beside; pure |
 //! | [`cors`] | which pages in browsers may use the server; pure |

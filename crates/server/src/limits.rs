@@ -1,4 +1,5 @@
-//! Every limit of the HTTP side, with its default, in one place.
+//! What clients are limited to, with its default, and most sizes and times of the HTTP side. Those of one mechanism alone stand at the top
+//! of its file.
 
 use crate::cors::Cors;
 use buddy_ring::ListenOptions;
