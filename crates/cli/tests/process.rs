@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
-use support::{BLOCK_BYTES_MAX, Server, bytes, check, check_output, directory, name, program, program_under};
+use std::time::Duration;
+use support::{BLOCK_BYTES_MAX, Server, bytes, check, check_output, directory, name, program, program_under, wait_for};
 
 fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
@@ -208,15 +208,11 @@ fn a_signal_lets_requests_finish_and_a_second_one_does_not() {
     busy.send(&body[..50_000]);
     let mut idle = server.connect();
     assert_eq!(idle.request("GET", "/-/health", &[], b"").status, 200);
-    std::thread::sleep(Duration::from_millis(100));
+    server.wait_for_body();
     server.signal("-TERM");
     assert!(idle.is_at_end(), "an idle connection is closed");
     // Each worker stops listening when it hears of it.
-    let began = Instant::now();
-    while std::net::TcpStream::connect(server.address).is_ok() {
-        assert!(began.elapsed() < Duration::from_secs(30), "nothing new is accepted");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for("a refusal", || std::net::TcpStream::connect(server.address).err());
     busy.send(&body[50_000..]);
     let reply = busy.read_reply(false).unwrap();
     assert_eq!((reply.text(), reply.header("connection")), (name(&body), "close"));
@@ -225,18 +221,39 @@ fn a_signal_lets_requests_finish_and_a_second_one_does_not() {
 
     let mut server = Server::start(&data, &["--drain-timeout", "60s"]);
     let mut stuck = server.connect();
-    stuck.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
-    std::thread::sleep(Duration::from_millis(100));
+    stuck.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    server.wait_for_body();
     server.signal("-INT");
-    std::thread::sleep(Duration::from_millis(300));
-    let began = Instant::now();
+    server.wait_for_log("stopping: finishing what is under way");
     server.signal("-INT");
+    // Had it waited for the request, it would have ended in order.
     assert_eq!(server.wait().code(), Some(130));
-    assert!(began.elapsed() < Duration::from_secs(5));
     let server = Server::start(&data, &[]);
     assert_eq!(server.connect().request("GET", &format!("/{}", name(&body)), &[], b"").body, body);
     server.stop();
     check(&data);
+}
+
+/// However few descriptors there are: where it is for want of them that a ring cannot be made, what is said names the remedy.
+#[test]
+fn a_ring_without_descriptors_names_the_remedy() {
+    let directory = directory();
+    let mut named = 0;
+    for limit in 5..100 {
+        let mut limited = program_under(&format!("-n {limit}"));
+        let data = directory.path().join(limit.to_string());
+        match Server::start_from(&mut limited, &data, &["--workers", "2"]) {
+            Ok(server) => {
+                server.stop();
+                break;
+            }
+            Err((_, log)) => {
+                assert!(!log.contains("setting up io_uring failed"), "{limit} descriptors: {log}");
+                named += u32::from(log.contains("io_uring") && log.contains("ulimit -n"));
+            }
+        }
+    }
+    assert!(named > 0);
 }
 
 /// Where the file system serves O_DIRECT through its cache, or not at all, every reply is copied, and the log says so.

@@ -7,6 +7,9 @@
 //! | module | one idea |
 //! | --- | --- |
 //! | `runtime` | the loop: poll what is ready, run the hooks, enter the kernel, sleep |
+//! | `setup` | creating an io_uring, and why it cannot be created |
+//! | `hooks` | what runs in every turn |
+//! | `shuffle` | the order of tasks in a simulation |
 //! | `task` | tasks, their wakers and the queue of those that are ready |
 //! | `busy_poll` | whether to look again for a moment before sleeping |
 //! | `remote` | waking a ring from another thread, only when it sleeps |
@@ -31,6 +34,7 @@ mod busy_poll;
 mod connect;
 mod driver;
 mod file;
+mod hooks;
 mod listener;
 mod operation;
 mod outcomes;
@@ -39,6 +43,7 @@ mod receive;
 mod remote;
 mod runtime;
 mod setup;
+mod shuffle;
 mod socket;
 mod sync;
 mod task;

@@ -7,9 +7,11 @@
 
 use crate::busy_poll::BusyPoll;
 use crate::driver::Driver;
+use crate::hooks::Hooks;
 use crate::remote::{self, Doors, Remote, Shared};
 use crate::setup::{self, SetupError};
-use crate::task::{JoinHandle, MAIN, TaskId, TaskWaker, Tasks};
+use crate::shuffle::Shuffle;
+use crate::task::{JoinHandle, MAIN, TaskWaker, Tasks};
 use crate::timer::{Deadline, Limited, Sleep, Timers};
 use crate::traffic::Traffic;
 use std::cell::{Cell, RefCell};
@@ -45,32 +47,6 @@ impl Default for RingConfig {
     }
 }
 
-/// What runs in every turn.
-#[derive(Default)]
-struct Hooks(RefCell<Vec<Box<dyn FnMut()>>>);
-
-impl Hooks {
-    fn add(&self, hook: impl FnMut() + 'static) {
-        self.0.borrow_mut().push(Box::new(hook));
-    }
-
-    /// Runs all of them. Those that are added meanwhile run the next time.
-    fn run(&self) {
-        let mut hooks = std::mem::take(&mut *self.0.borrow_mut());
-        for hook in &mut hooks {
-            hook();
-        }
-        let mut added = self.0.borrow_mut();
-        hooks.append(&mut added);
-        *added = hooks;
-    }
-
-    fn clear(&self) {
-        let hooks = std::mem::take(&mut *self.0.borrow_mut());
-        drop(hooks);
-    }
-}
-
 /// A point in time so far away that nothing reaches it.
 const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -89,7 +65,7 @@ struct Inner {
     start_hooks: Hooks,
     end_hooks: Hooks,
     /// Chooses the order in which ready tasks are polled on a simulated ring.
-    shuffle: Cell<Option<u64>>,
+    shuffle: Option<Shuffle>,
 }
 
 /// A handle to the ring of this thread: starts operations, tasks and timers.
@@ -111,8 +87,9 @@ impl Runtime {
     /// [`SetupError`] says why io_uring cannot be had and what to do about it.
     pub fn new(config: RingConfig) -> Result<Runtime, SetupError> {
         let uring = setup::build(config.submission_entries)?;
-        let doors = Doors { ring: duplicate(&uring)?, event: remote::event()? };
-        let event = doors.event.try_clone()?;
+        let failed = |error| setup::classify(error, config.submission_entries);
+        let doors = Doors { ring: duplicate(&uring).map_err(failed)?, event: remote::event().map_err(failed)? };
+        let event = doors.event.try_clone().map_err(failed)?;
         let runtime = Runtime::with(Some(Driver::new(uring)), Shared::new(Some(doors)), None, config.busy_poll);
         let ring = runtime.ring();
         let event = crate::file::File::new(&ring, Arc::new(event));
@@ -135,14 +112,10 @@ impl Runtime {
     /// ready, and `seed` decides the order in which ready tasks are polled. Operations on it fail with `ENOSYS`.
     #[must_use]
     pub fn simulated(seed: u64) -> Runtime {
-        // splitmix64, so that neighbouring seeds differ; the generator must not be zero.
-        let mut mixed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        Runtime::with(None, Shared::new(None), Some((mixed ^ mixed >> 31).max(1)), Duration::ZERO)
+        Runtime::with(None, Shared::new(None), Some(Shuffle::new(seed)), Duration::ZERO)
     }
 
-    fn with(driver: Option<Driver>, shared: Arc<Shared>, shuffle: Option<u64>, busy_poll: Duration) -> Runtime {
+    fn with(driver: Option<Driver>, shared: Arc<Shared>, shuffle: Option<Shuffle>, busy_poll: Duration) -> Runtime {
         let inner = Inner {
             driver: RefCell::new(driver),
             tasks: Tasks::default(),
@@ -153,7 +126,7 @@ impl Runtime {
             busy_poll: BusyPoll::new(busy_poll),
             start_hooks: Hooks::default(),
             end_hooks: Hooks::default(),
-            shuffle: Cell::new(shuffle),
+            shuffle,
         };
         Runtime { ring: Ring { inner: Rc::new(inner) } }
     }
@@ -195,7 +168,9 @@ impl Runtime {
                 if ready.is_empty() {
                     break;
                 }
-                inner.shuffle(&mut ready);
+                if let Some(shuffle) = &inner.shuffle {
+                    shuffle.shuffle(&mut ready);
+                }
                 for id in ready.drain(..) {
                     if id != MAIN {
                         inner.tasks.poll(id);
@@ -383,19 +358,6 @@ impl Inner {
         self.now.set(self.now.get().max(next));
         self.fire_timers();
         true
-    }
-
-    /// Puts ready tasks in an order that the seed decides (Fisher-Yates over xorshift64*).
-    fn shuffle(&self, ready: &mut [TaskId]) {
-        let Some(mut state) = self.shuffle.get() else { return };
-        for last in (1..ready.len()).rev() {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            let choice = state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
-            ready.swap(last, usize::try_from(choice).unwrap_or(0) % (last + 1));
-        }
-        self.shuffle.set(Some(state));
     }
 }
 

@@ -26,7 +26,7 @@ pub enum SetupError {
     },
     /// Anything else.
     #[error("setting up io_uring failed: {0}")]
-    Other(#[from] io::Error),
+    Other(io::Error),
 }
 
 /// Creates a ring with `entries` submission and `4 × entries` completion entries.
@@ -55,7 +55,8 @@ pub(crate) fn build(entries: u32) -> Result<IoUring, SetupError> {
     Err(SetupError::Missing)
 }
 
-fn classify(error: io::Error, entries: u32) -> SetupError {
+/// Why a ring of `entries` entries cannot be set up, by what the system said to any step of it.
+pub(crate) fn classify(error: io::Error, entries: u32) -> SetupError {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => SetupError::Missing,
         Some(libc::EPERM | libc::EACCES) => SetupError::Forbidden,

@@ -104,16 +104,8 @@ impl Socket {
     /// # Errors
     ///
     /// The system's.
-    pub async fn receive<B: IoBuffer>(&self, mut buffer: B, range: Range<usize>) -> (io::Result<usize>, B) {
-        let (pointer, length) = match part(&mut buffer, &range) {
-            Ok(part) => part,
-            Err(error) => return (Err(error), buffer),
-        };
-        let entry = opcode::Recv::new(self.target(), pointer, length).build();
-        // SAFETY: the entry names a part of the buffer and this descriptor.
-        let (result, buffer) = unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await;
-        self.ring.traffic().count_received(&result);
-        (result, buffer)
+    pub async fn receive<B: IoBuffer>(&self, buffer: B, range: Range<usize>) -> (io::Result<usize>, B) {
+        self.receive_as(buffer, range, 0).await
     }
 
     /// Like [`Socket::receive`], for bytes that are not there yet: a first attempt that would find nothing is left out.
@@ -121,14 +113,20 @@ impl Socket {
     /// # Errors
     ///
     /// The system's.
-    pub async fn receive_later<B: IoBuffer>(&self, mut buffer: B, range: Range<usize>) -> (io::Result<usize>, B) {
+    pub async fn receive_later<B: IoBuffer>(&self, buffer: B, range: Range<usize>) -> (io::Result<usize>, B) {
+        self.receive_as(buffer, range, RECVSEND_POLL_FIRST).await
+    }
+
+    async fn receive_as<B: IoBuffer>(&self, mut buffer: B, range: Range<usize>, how: u16) -> (io::Result<usize>, B) {
         let (pointer, length) = match part(&mut buffer, &range) {
             Ok(part) => part,
             Err(error) => return (Err(error), buffer),
         };
-        let entry = opcode::Recv::new(self.target(), pointer, length).ioprio(RECVSEND_POLL_FIRST).build();
+        let entry = opcode::Recv::new(self.target(), pointer, length).ioprio(how).build();
         // SAFETY: the entry names a part of the buffer and this descriptor.
-        unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await
+        let (result, buffer) = unsafe { transfer(&self.ring, &self.descriptor, entry, buffer) }.await;
+        self.ring.traffic().count_received(&result);
+        (result, buffer)
     }
 
     /// Makes an operation that is in flight, of this socket or a clone of it, end now: its buffer comes back, with what had been received

@@ -4,12 +4,13 @@
 //! memory a body that does not move keeps room for what has arrived of it: whoever holds a buffer is using it.
 
 use crate::chunked::ChunkedDecoder;
-use crate::connection::{Broken, Connection};
+use crate::connection::Connection;
 use crate::holders::Room;
 use crate::limits::CHUNKED_BYTES_FIRST;
 use crate::pace::Pace;
 use crate::reply::CONTINUE;
 use crate::request::{BodyFraming, Head, too_large};
+use crate::request_error::RequestError;
 use crate::status::{Problem, Status};
 use crate::upload_memory::{Claim, take_buffer};
 use buddy_ring::{Buffer, Elapsed, is_interruption};
@@ -26,51 +27,27 @@ pub(crate) struct Body {
     pub(crate) hash: Hash,
 }
 
-/// Why a request does not go on.
-pub(crate) enum BodyError {
-    Broken,
-    /// `body_read`: nothing of the request is left to be read.
-    Refused {
-        problem: Problem,
-        body_read: bool,
-    },
-}
-
-impl From<Broken> for BodyError {
-    fn from(_: Broken) -> BodyError {
-        BodyError::Broken
-    }
-}
-
-impl BodyError {
-    /// A refusal of a request whose body was not read.
-    pub(crate) fn unread(problem: Problem) -> BodyError {
-        BodyError::Refused { problem, body_read: false }
-    }
-
-    /// A refusal of a request that was read to its end.
-    pub(crate) fn read(problem: Problem) -> BodyError {
-        BodyError::Refused { problem, body_read: true }
-    }
-}
-
 /// The length of a body that is to be a block, where its head says it.
-pub(crate) fn length(head: &Head) -> Result<Option<u32>, BodyError> {
+pub(crate) fn length(head: &Head) -> Result<Option<u32>, RequestError> {
     match head.body {
-        BodyFraming::None => Err(BodyError::unread(Problem::fatal(
+        BodyFraming::None => Err(RequestError::before_body(Problem::fatal(
             Status::LENGTH_REQUIRED,
             "a block needs Content-Length or Transfer-Encoding: chunked",
         ))),
         BodyFraming::Length(length) => match u32::try_from(length) {
             Ok(length) if length <= BLOCK_BYTES_MAX => Ok(Some(length)),
-            _ => Err(BodyError::unread(too_large(&format!("{length} bytes")))),
+            _ => Err(RequestError::before_body(too_large(&format!("{length} bytes")))),
         },
         BodyFraming::Chunked => Ok(None),
     }
 }
 
 /// Receives the body of a request that stores a block, of the length that [`length`] has found.
-pub(crate) async fn receive(connection: &mut Connection, head: &Head, length: Option<u32>) -> Result<Body, BodyError> {
+pub(crate) async fn receive(
+    connection: &mut Connection,
+    head: &Head,
+    length: Option<u32>,
+) -> Result<Body, RequestError> {
     let body = match length {
         Some(length) => receive_sized(connection, head, length).await,
         None => receive_chunked(connection, head).await,
@@ -81,7 +58,7 @@ pub(crate) async fn receive(connection: &mut Connection, head: &Head, length: Op
 }
 
 /// Waits for the first byte of a body, after telling a client that waits for it to go on.
-pub(crate) async fn begin(connection: &mut Connection, head: &Head) -> Result<(), BodyError> {
+pub(crate) async fn begin(connection: &mut Connection, head: &Head) -> Result<(), RequestError> {
     if !connection.input.unused().is_empty() {
         return Ok(());
     }
@@ -91,12 +68,12 @@ pub(crate) async fn begin(connection: &mut Connection, head: &Head) -> Result<()
     connection.deadline.set(connection.worker.limits.body_timeout);
     match connection.deadline.limit(connection.stream.readable()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(BodyError::Broken),
+        Ok(Err(_)) => Err(RequestError::Broken),
         Err(Elapsed) => Err(too_slow(connection, 0)),
     }
 }
 
-async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) -> Result<Body, BodyError> {
+async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) -> Result<Body, RequestError> {
     let bytes = length as usize;
     if length > 0 {
         begin(connection, head).await?;
@@ -133,13 +110,13 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
             }
             Err(error) if is_interruption(&error) => {}
             // The client is gone in the middle of its block.
-            _ => return Err(BodyError::Broken),
+            _ => return Err(RequestError::Broken),
         }
     }
     Ok(Body { buffer, length, hash: hasher.finish() })
 }
 
-async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Body, BodyError> {
+async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Body, RequestError> {
     begin(connection, head).await?;
     let buffer = take_buffer(connection, CHUNKED_BYTES_FIRST).await?;
     let mut block = ChunkedBlock {
@@ -167,7 +144,7 @@ async fn receive_chunked(connection: &mut Connection, head: &Head) -> Result<Bod
         let count = match result {
             Ok(count) if count > 0 => count,
             Err(error) if is_interruption(&error) => continue,
-            _ => return Err(BodyError::Broken),
+            _ => return Err(RequestError::Broken),
         };
         let arrived = received.get(..count).unwrap_or_default();
         let used = block.take(connection, arrived).await?;
@@ -190,18 +167,18 @@ struct ChunkedBlock {
 
 impl ChunkedBlock {
     /// Takes in received bytes up to the end of the body; returns how many.
-    async fn take(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<usize, BodyError> {
+    async fn take(&mut self, connection: &mut Connection, bytes: &[u8]) -> Result<usize, RequestError> {
         let mut used = 0;
         while used < bytes.len() && !self.decoder.is_done() {
             let rest = bytes.get(used..).unwrap_or_default();
             let (taken, data) = self
                 .decoder
                 .decode(rest)
-                .map_err(|error| BodyError::unread(Problem::fatal(Status::BAD_REQUEST, error.to_string())))?;
+                .map_err(|error| RequestError::before_body(Problem::fatal(Status::BAD_REQUEST, error.to_string())))?;
             let data = rest.get(data).unwrap_or_default();
             let end = self.filled + data.len();
             if end > BLOCK_BYTES_MAX as usize {
-                return Err(BodyError::unread(too_large("more bytes, in chunks,")));
+                return Err(RequestError::before_body(too_large("more bytes, in chunks,")));
             }
             if end > self.buffer.len() {
                 let (pace, buffer) = (&mut self.pace, &mut self.buffer);
@@ -218,10 +195,10 @@ impl ChunkedBlock {
     }
 }
 
-pub(crate) fn too_slow(connection: &Connection, received: usize) -> BodyError {
+pub(crate) fn too_slow(connection: &Connection, received: usize) -> RequestError {
     let limits = &connection.worker.limits;
     let (seconds, rate) = (limits.body_timeout.as_secs_f32(), limits.bytes_per_second_min);
-    BodyError::unread(Problem::fatal(
+    RequestError::before_body(Problem::fatal(
         Status::REQUEST_TIMEOUT,
         format!(
             "the body was given up after {received} bytes: nothing more arrived for {seconds} s, or on the whole less than \

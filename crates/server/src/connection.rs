@@ -1,38 +1,27 @@
 //! One connection, read from top to bottom: head, body, block, reply. One request at a time; pipelined ones in order.
 
-use crate::body::BodyError;
 use crate::input::Input;
-use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX, WHOLE_SEND_BYTES_MAX};
+use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX};
 use crate::metrics::RequestKind;
-use crate::pace::Pace;
+use crate::next_head::NextHead;
 use crate::pieces::Pieces;
-use crate::reply::{self, Persistence, ReplyContext};
-use crate::request::{BodyFraming, Head, Method, parse_head};
+use crate::reply::{self, Persistence};
+use crate::request::{BodyFraming, Head};
+use crate::request_error::RequestError;
 use crate::routes;
 use crate::status::{Problem, Status};
 use crate::stream::Stream;
 use crate::tls::TlsStream;
 use crate::worker::Worker;
-use buddy_ring::{Deadline, IoBuffer, SendAmount, Socket};
+use buddy_ring::{Deadline, Socket};
 use rustls::server::ServerConfig;
 use std::cell::Cell;
-use std::future::Future;
-use std::ops::{DerefMut, Range};
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// The connection is of no more use: broken, ended by the client, or too slow.
 #[derive(Debug)]
 pub(crate) struct Broken;
-
-/// What the next request's head turned out to be.
-enum NextHead {
-    Head(Head),
-    Refused(Problem),
-    /// The client has ended the connection, or was idle for too long.
-    Ended,
-}
 
 /// A connection.
 pub(crate) struct Connection {
@@ -42,7 +31,7 @@ pub(crate) struct Connection {
     /// When the client must have moved.
     pub(crate) deadline: Deadline,
     /// The status of the reply to this request; 0: there is none yet.
-    replied: Cell<u16>,
+    pub(crate) replied: Cell<u16>,
     /// By which its worker knows it.
     pub(crate) key: usize,
     /// Requests so far.
@@ -73,7 +62,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
     };
     let mut connection = Connection::new(worker, stream, key);
     loop {
-        let goes_on = match connection.next_head().await {
+        let next = connection.next_head().await;
+        let turn = worker.ring.now();
+        let goes_on = match next {
             NextHead::Ended => return connection.finish().await,
             NextHead::Refused(problem) => {
                 connection.counting(RequestKind::MALFORMED, async |this| this.refuse_unread(&problem).await).await
@@ -83,6 +74,10 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
             }
         };
         match goes_on {
+            // Head and pages of a cached block go out without a wait: who asks for many at once must not keep the worker from others.
+            Ok(GoesOn::Yes) if worker.ring.now() == turn && !connection.input.unused().is_empty() => {
+                worker.ring.next_turn().await;
+            }
             Ok(GoesOn::Yes) => {}
             Ok(GoesOn::No) => return connection.linger().await,
             Err(Broken) => return,
@@ -116,12 +111,6 @@ pub(crate) async fn refuse_crowd(worker: &Rc<Worker>, socket: Socket, reason: St
     }
 }
 
-/// Why no more of a head was received.
-enum HeadEnd {
-    Broken,
-    TooSlow,
-}
-
 impl Connection {
     fn new(worker: &Rc<Worker>, stream: Stream, key: usize) -> Connection {
         let deadline = Deadline::new(&worker.ring, worker.limits.idle_timeout);
@@ -149,74 +138,6 @@ impl Connection {
         goes_on
     }
 
-    /// Receives until a head is complete.
-    async fn next_head(&mut self) -> NextHead {
-        let worker = Rc::clone(&self.worker);
-        let limits = &worker.limits;
-        self.input.skip_empty_lines();
-        let mut begun = !self.input.unused().is_empty();
-        let mut last_line_end = None;
-        self.deadline.set(if begun { limits.head_timeout } else { limits.idle_timeout });
-        loop {
-            // Who sends byte by byte has a head read once a line, not once a byte.
-            let unused = self.input.unused();
-            let before = last_line_end.replace(memchr::memrchr(b'\n', unused));
-            let is_worth_reading = before != last_line_end || unused.len() > limits.head_bytes_max;
-            if begun && is_worth_reading {
-                match parse_head(self.input.unused()) {
-                    Ok(Some(head)) if head.bytes > limits.head_bytes_max => {
-                        return NextHead::Refused(head_too_large(limits.head_bytes_max));
-                    }
-                    Ok(Some(head)) => {
-                        self.input.use_up(head.bytes);
-                        return NextHead::Head(head);
-                    }
-                    Ok(None) if self.input.unused().len() > limits.head_bytes_max => {
-                        return NextHead::Refused(head_too_large(limits.head_bytes_max));
-                    }
-                    Ok(None) => {}
-                    Err(problem) => return NextHead::Refused(problem),
-                }
-            } else if !begun && self.worker.phase.is_draining() {
-                return NextHead::Ended;
-            }
-            match self.receive_head_part(begun).await {
-                Ok(true) => {
-                    self.input.skip_empty_lines();
-                    let begins = !begun && !self.input.unused().is_empty();
-                    if begins {
-                        last_line_end = None;
-                        self.deadline.set(limits.head_timeout);
-                        begun = true;
-                    }
-                }
-                Ok(false) | Err(HeadEnd::Broken) => return NextHead::Ended,
-                Err(HeadEnd::TooSlow) if begun => {
-                    let seconds = limits.head_timeout.as_secs_f32();
-                    let detail = format!("the head of the request was not complete after {seconds} s");
-                    return NextHead::Refused(Problem::fatal(Status::REQUEST_TIMEOUT, detail));
-                }
-                Err(HeadEnd::TooSlow) => return NextHead::Ended,
-            }
-        }
-    }
-
-    async fn receive_head_part(&mut self, begun: bool) -> Result<bool, HeadEnd> {
-        if !begun {
-            self.worker.set_idle(self.key, true);
-        }
-        let receiving = self.input.receive(&self.worker.receive_buffers, &self.stream);
-        let received = self.deadline.limit(receiving).await;
-        if !begun {
-            self.worker.set_idle(self.key, false);
-        }
-        match received {
-            Ok(Ok(more)) => Ok(more),
-            Ok(Err(_)) => Err(HeadEnd::Broken),
-            Err(_) => Err(HeadEnd::TooSlow),
-        }
-    }
-
     /// Answers one request.
     async fn answer(&mut self, head: &Head) -> Result<GoesOn, Broken> {
         self.requests += 1;
@@ -226,8 +147,8 @@ impl Connection {
         }
         match routes::route(self, head).await {
             Ok(goes_on) => Ok(goes_on),
-            Err(BodyError::Broken) => Err(Broken),
-            Err(BodyError::Refused { problem, body_read }) => self.refuse(head, &problem, body_read).await,
+            Err(RequestError::Broken) => Err(Broken),
+            Err(RequestError::Refused { problem, body_read }) => self.refuse(head, &problem, body_read).await,
         }
     }
 
@@ -240,101 +161,6 @@ impl Connection {
             Persistence::KeepAliveConfirmed
         } else {
             Persistence::KeepAlive
-        }
-    }
-
-    /// Sends a small reply to a request that was read to its end; `write` writes it.
-    pub(crate) async fn reply(
-        &self,
-        head: &Head,
-        write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
-    ) -> Result<GoesOn, Broken> {
-        let persistence = self.persistence(head);
-        self.reply_with(persistence, Some(head), write).await?;
-        Ok(persistence.into())
-    }
-
-    /// `head`: the request, where it could be read as one.
-    async fn reply_with(
-        &self,
-        persistence: Persistence,
-        head: Option<&Head>,
-        write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
-    ) -> Result<(), Broken> {
-        let mut scratch = self.worker.take_scratch();
-        self.with_context(persistence, head, |context| write(&mut scratch, context));
-        let length = scratch.len();
-        let scratch = self.send(scratch, 0..length, false).await?;
-        self.worker.give_scratch(scratch);
-        Ok(())
-    }
-
-    /// Works with what all replies to one request have in common.
-    pub(crate) fn with_context<T>(
-        &self,
-        persistence: Persistence,
-        head: Option<&Head>,
-        work: impl FnOnce(ReplyContext<'_>) -> T,
-    ) -> T {
-        let is_head = head.is_some_and(|head| head.method == Method::Head);
-        let is_private = self.worker.state.access().keeps_blocks_private();
-        let cors = self.worker.limits.cors.fields(head.and_then(|head| head.origin.as_deref()));
-        self.worker.with_date(|date| {
-            work(ReplyContext { date, persistence, is_head, cors, is_private, replied: Some(&self.replied) })
-        })
-    }
-
-    /// Sends a range of a buffer. The client must take some of it every so often, and all of it in time.
-    pub(crate) fn send<B>(&self, buffer: B, range: Range<usize>, more: bool) -> impl Future<Output = Result<B, Broken>>
-    where
-        B: IoBuffer + DerefMut<Target = [u8]>,
-    {
-        let pace = Pace::of_reply(&self.worker, range.len());
-        self.send_piece(buffer, range, more, pace)
-    }
-
-    /// As [`Connection::send`], for a piece of a reply that has all of it as much time as `pace` says.
-    pub(crate) async fn send_piece<B>(
-        &self,
-        buffer: B,
-        range: Range<usize>,
-        more: bool,
-        pace: Pace,
-    ) -> Result<B, Broken>
-    where
-        B: IoBuffer + DerefMut<Target = [u8]>,
-    {
-        let (mut buffer, mut range) = (buffer, range);
-        let amount = if range.len() <= WHOLE_SEND_BYTES_MAX { SendAmount::All } else { SendAmount::Some };
-        while !range.is_empty() {
-            let sending = self.stream.send(buffer, range.clone(), amount, more);
-            let (sent, returned) = self.while_client_takes(&pace, pin!(sending)).await?;
-            buffer = returned;
-            match sent {
-                Ok(sent) if sent > 0 => range.start += sent,
-                _ => return Err(Broken),
-            }
-        }
-        Ok(buffer)
-    }
-
-    /// Runs an operation that waits for the client to take bytes, as long as it takes some every so often. An operation may take
-    /// longer than that: what counts is whether fewer bytes are on their way than before.
-    pub(crate) async fn while_client_takes<F: Future>(
-        &self,
-        pace: &Pace,
-        mut operation: Pin<&mut F>,
-    ) -> Result<F::Output, Broken> {
-        let mut unconfirmed = None;
-        loop {
-            if let Ok(output) = pace.limit(&self.deadline, operation.as_mut()).await {
-                return Ok(output);
-            }
-            let now = self.stream.unconfirmed_bytes();
-            if pace.is_over() || now.is_none() || now == unconfirmed {
-                return Err(Broken);
-            }
-            unconfirmed = now;
         }
     }
 
@@ -365,12 +191,12 @@ impl Connection {
         }
         match self.discard_pieces(head).await {
             Ok(()) => Ok(true),
-            Err(BodyError::Broken) => Err(Broken),
-            Err(BodyError::Refused { .. }) => Ok(false),
+            Err(RequestError::Broken) => Err(Broken),
+            Err(RequestError::Refused { .. }) => Ok(false),
         }
     }
 
-    async fn discard_pieces(&mut self, head: &Head) -> Result<(), BodyError> {
+    async fn discard_pieces(&mut self, head: &Head) -> Result<(), RequestError> {
         let mut pieces = Pieces::begin(self, head, 0).await?;
         while pieces.next(self, |_| Ok(())).await? {}
         self.input.release_buffer();
@@ -398,11 +224,4 @@ impl Connection {
             }
         }
     }
-}
-
-fn head_too_large(limit: usize) -> Problem {
-    Problem::fatal(
-        Status::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        format!("the head of the request is larger than {limit} bytes"),
-    )
 }

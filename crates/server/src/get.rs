@@ -7,7 +7,6 @@
 
 mod frugal;
 
-use crate::body::BodyError;
 use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
@@ -16,6 +15,7 @@ use crate::page_sender::PageSender;
 use crate::range::Selected;
 use crate::reply::{self, BlockPart, Persistence};
 use crate::request::{Head, Method};
+use crate::request_error::RequestError;
 use crate::routes::{no_block, precondition_failed};
 use crate::status::{Problem, Status};
 use buddy_ring::{Buffer, PAGE_BYTES};
@@ -33,7 +33,7 @@ const HEAD_ROOM_BYTES: usize = PAGE_BYTES;
 const _: () = assert!(REPLY_HEAD_BYTES_MAX <= HEAD_ROOM_BYTES);
 
 /// Answers GET and HEAD of a block.
-pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, BodyError> {
+pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, RequestError> {
     let found = find(connection, hash).await?;
     match head.conditions.judge(true, true) {
         Verdict::Holds => {}
@@ -41,7 +41,7 @@ pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> 
             drop(found);
             return Ok(connection.reply(head, |target, context| reply::not_modified(target, context, hash)).await?);
         }
-        Verdict::Failed => return Err(BodyError::read(precondition_failed(hash))),
+        Verdict::Failed => return Err(RequestError::after_body(precondition_failed(hash))),
     }
     let block = BlockPart { hash, length: found.record().length(), part: part(head, found.record().length())? };
     let persistence = connection.persistence(head);
@@ -67,7 +67,7 @@ pub(crate) async fn block(connection: &Connection, head: &Head, hash: &Hash) -> 
 }
 
 /// The part of a block that is asked for; `None`: all of it. Only GET has parts (RFC 9110 section 14.2).
-fn part(head: &Head, length: u32) -> Result<Option<(u32, u32)>, BodyError> {
+fn part(head: &Head, length: u32) -> Result<Option<(u32, u32)>, RequestError> {
     let Some(range) = head.conditions.range.filter(|_| head.method == Method::Get) else { return Ok(None) };
     match range.select(length) {
         Selected::Whole => Ok(None),
@@ -75,16 +75,16 @@ fn part(head: &Head, length: u32) -> Result<Option<(u32, u32)>, BodyError> {
         Selected::Nothing => {
             let detail = format!("the range begins behind the end of the block, which has {length} bytes");
             let problem = Problem::new(Status::RANGE_NOT_SATISFIABLE, detail);
-            Err(BodyError::read(Problem { whole_length: Some(length), ..problem }))
+            Err(RequestError::after_body(Problem { whole_length: Some(length), ..problem }))
         }
     }
 }
 
-async fn find(connection: &Connection, hash: &Hash) -> Result<Found, BodyError> {
+async fn find(connection: &Connection, hash: &Hash) -> Result<Found, RequestError> {
     match connection.worker.session.find(hash).await {
         Ok(Some(found)) => Ok(found),
-        Ok(None) => Err(BodyError::read(no_block(hash))),
-        Err(error) => Err(BodyError::read(error.into())),
+        Ok(None) => Err(RequestError::after_body(no_block(hash))),
+        Err(error) => Err(RequestError::after_body(error.into())),
     }
 }
 
@@ -105,11 +105,11 @@ impl BlockReply<'_> {
 
     /// `more`: the bytes follow at once.
     async fn send_head(&self, more: bool) -> Result<(), Broken> {
-        let mut scratch = self.connection.worker.take_scratch();
+        let mut scratch = self.connection.worker.scratch.take();
         self.write_head(&mut scratch);
         let length = scratch.len();
         let scratch = self.connection.send(scratch, 0..length, more).await?;
-        self.connection.worker.give_scratch(scratch);
+        self.connection.worker.scratch.give(scratch);
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl BlockReply<'_> {
         mut found: Found,
         part: &Range<u32>,
         room: usize,
-    ) -> Result<(Found, Range<u32>, Buffer), BodyError> {
+    ) -> Result<(Found, Range<u32>, Buffer), RequestError> {
         let worker = &self.connection.worker;
         worker.trim_later();
         loop {
@@ -142,7 +142,7 @@ impl BlockReply<'_> {
     }
 
     /// Finds the block that was let go. What was to be verified still is: it was a sample, and the next ones are others.
-    async fn find_again(&self, verify: bool) -> Result<Found, BodyError> {
+    async fn find_again(&self, verify: bool) -> Result<Found, RequestError> {
         let mut found = find(self.connection, self.block.hash).await?;
         if verify {
             found.verify();
@@ -151,17 +151,17 @@ impl BlockReply<'_> {
     }
 
     /// Head and bytes in one buffer and one send.
-    async fn send_small(&self, found: Found) -> Result<(), BodyError> {
-        let mut head = self.connection.worker.take_scratch();
+    async fn send_small(&self, found: Found) -> Result<(), RequestError> {
+        let mut head = self.connection.worker.scratch.take();
         self.write_head(&mut head);
         let (buffer, reply) = self.load_small(found, &head).await?;
-        self.connection.worker.give_scratch(head);
+        self.connection.worker.scratch.give(head);
         self.connection.send(buffer, reply, false).await?;
         Ok(())
     }
 
     /// The bytes with `head` before them, and where both lie. The block is let go as soon as its bytes are in memory.
-    async fn load_small(&self, found: Found, head: &[u8]) -> Result<(Buffer, Range<usize>), BodyError> {
+    async fn load_small(&self, found: Found, head: &[u8]) -> Result<(Buffer, Range<usize>), RequestError> {
         let (found, reading, mut buffer) = self.take_buffer(found, &self.block.range(), HEAD_ROOM_BYTES).await?;
         let target = buffer.get_mut(HEAD_ROOM_BYTES..).unwrap_or_default();
         if self.connection.worker.session.read_cached(&found, &reading, target) {
@@ -180,13 +180,13 @@ impl BlockReply<'_> {
         Ok((buffer, head_start..start + part.len()))
     }
 
-    async fn read(&self, found: Found, range: Range<u32>, buffer: Buffer, at: usize) -> Result<Buffer, BodyError> {
+    async fn read(&self, found: Found, range: Range<u32>, buffer: Buffer, at: usize) -> Result<Buffer, RequestError> {
         let (result, buffer) = self.connection.worker.session.read(found, range, buffer, at).await;
-        result.map_err(|error| BodyError::read(error.into()))?;
+        result.map_err(|error| RequestError::after_body(error.into()))?;
         Ok(buffer)
     }
 
-    async fn send_large(&self, found: Found, extent: Extent) -> Result<(), BodyError> {
+    async fn send_large(&self, found: Found, extent: Extent) -> Result<(), RequestError> {
         let part = self.block.range();
         let offset = extent.offset() + u64::from(part.start);
         if self.connection.stream.sends_files()
@@ -217,7 +217,7 @@ impl BlockReply<'_> {
         let worker = &self.connection.worker;
         let began = worker.ring.now();
         let stream = &self.connection.stream;
-        let mut head = worker.take_scratch();
+        let mut head = worker.scratch.take();
         self.write_head(&mut head);
         // Most often the socket takes all of the reply at once: head and pages in one go.
         let sent = stream.try_send(&head, true).unwrap_or(0);
@@ -225,7 +225,7 @@ impl BlockReply<'_> {
             let left = sent..head.len();
             head = self.pinning(began, &mut found, pin!(self.connection.send(head, left, true))).await?;
         }
-        worker.give_scratch(head);
+        worker.scratch.give(head);
         let pace = Pace::of_reply(worker, self.block.range().len());
         let range = offset..offset + self.block.range().len() as u64;
         let mut pages = PageSender::new(&worker.pipes, file, range);
@@ -271,7 +271,7 @@ impl BlockReply<'_> {
 }
 
 /// A buffer for a reply. Waits for those that other replies have.
-pub(crate) async fn reply_buffer(connection: &Connection, bytes: usize) -> Result<Buffer, BodyError> {
+pub(crate) async fn reply_buffer(connection: &Connection, bytes: usize) -> Result<Buffer, RequestError> {
     connection.deadline.set(connection.worker.limits.send_timeout);
     match connection.deadline.limit(connection.worker.reply_buffers.take(bytes)).await {
         Ok(taken) => taken.map_err(|error| no_memory(&error)),
@@ -279,9 +279,9 @@ pub(crate) async fn reply_buffer(connection: &Connection, bytes: usize) -> Resul
     }
 }
 
-fn no_memory(reason: &impl std::fmt::Display) -> BodyError {
+fn no_memory(reason: &impl std::fmt::Display) -> RequestError {
     tracing::warn!(%reason, "there is no memory for a reply");
     let mut problem = Problem::new(Status::SERVICE_UNAVAILABLE, "there is no memory for the reply");
     problem.retry_after_s = Some(1);
-    BodyError::read(problem)
+    RequestError::after_body(problem)
 }

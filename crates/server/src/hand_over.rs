@@ -1,7 +1,7 @@
 //! Passing accepted connections on to workers that have fewer.
 //!
 //! The kernel spreads connections over the listeners by a hash of their addresses, which leaves few connections spread badly. A
-//! worker that accepts one while it has clearly more than the least loaded passes the socket on; that happens before anything was
+//! worker that accepts one while another has fewer passes the socket on to the one with the fewest; that happens before anything was
 //! received, and once.
 
 use crate::admission::Admission;

@@ -2,7 +2,7 @@
 //!
 //! | module | one idea |
 //! | --- | --- |
-//! | [`limits`] | every limit, with its default |
+//! | [`limits`] | what clients are limited to, with its default |
 //! | [`request`], `fields`, [`target`] | the head of a request, judged; pure |
 //! | [`conditions`], [`range`], `digest` | what a head asks for beside; pure |
 //! | [`cors`] | which pages in browsers may use the server; pure |
@@ -11,33 +11,42 @@
 //! | `stream`, `tls` | the bytes of a connection, to and fro |
 //! | `input` | received bytes that were not used yet |
 //! | `connection` | one connection, from head to reply |
+//! | `next_head`, `sending` | its next head, and its replies on their way |
 //! | `body`, `pieces` | receiving a block, and any other body |
 //! | `upload_memory`, `holders` | memory for bodies, and who gives way to whom |
 //! | `hash_queue` | hashing what several connections have received |
 //! | `name_reader` | names in a body; pure |
 //! | [`access`] | who may do what |
 //! | `routes` | what each method does with each target |
-//! | `get`, `store`, `missing`, `list`, `stats` | doing it |
+//! | `request_error` | why a request does not go on |
+//! | `get`, `put`, `missing`, `list`, `stats` | doing it |
 //! | `lines` | long replies, a piece at a time |
 //! | `pace` | how long a body or a reply may take |
 //! | `peer` | who is at the other end, for logs |
 //! | `peers` | how many connections each peer has |
 //! | `metrics` | what is counted, and told to who watches |
+//! | `accepting` | which connections are let in |
 //! | `admission`, `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `page_sender` | sending pages of the page cache |
 //! | `phase` | starting, serving, draining |
+//! | `server_state` | what all workers share |
 //! | `worker` | one thread |
+//! | `connections` | which connections it has, and how they end |
+//! | `date`, `scratch` | what its small replies are made of |
 //! | [`server`] | all of them together |
 //! | `fuzzing` | what must hold for any bytes that a client sends |
 
+mod accepting;
 pub mod access;
 mod admission;
 mod body;
 pub mod chunked;
 pub mod conditions;
 mod connection;
+mod connections;
 pub mod cors;
+mod date;
 mod digest;
 pub mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -55,6 +64,7 @@ mod memory;
 mod metrics;
 mod missing;
 mod name_reader;
+mod next_head;
 mod pace;
 mod page_cache;
 mod page_sender;
@@ -62,14 +72,18 @@ mod peer;
 mod peers;
 mod phase;
 mod pieces;
+mod put;
 pub mod range;
 mod reply;
 pub mod request;
+mod request_error;
 mod routes;
+mod scratch;
+mod sending;
 pub mod server;
+mod server_state;
 mod stats;
 pub mod status;
-mod store;
 mod stream;
 pub mod target;
 mod tls;

@@ -1,4 +1,5 @@
-//! Every limit of the HTTP side, with its default, in one place.
+//! What clients are limited to, with its default, and most sizes and times of the HTTP side. Those of one mechanism alone stand at the top
+//! of its file.
 
 use crate::cors::Cors;
 use buddy_ring::ListenOptions;
@@ -95,13 +96,15 @@ pub(crate) const CHUNKED_BYTES_FIRST: usize = 32 * 1024;
 pub(crate) const REPLY_MEMORY_SHARE: usize = 4;
 /// Connections above the limit that are told so at a time; more are closed without a word.
 pub(crate) const CROWD_MAX: usize = 64;
+/// Connections that a worker accepts of each listener in one turn: one by one, many that come at once would wait for as many turns.
+pub(crate) const ACCEPTS_AT_A_TIME: usize = 16;
 /// Not more often than this it is logged that connections cannot be accepted.
 pub(crate) const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// How much of a client's text a refusal repeats, in characters.
 pub(crate) const SHOWN_CHARS: usize = 100;
 /// A read that takes longer than this holds its own extent only.
 pub(crate) const PIN_AFTER: Duration = Duration::from_secs(1);
-/// Pause after a connection could not be accepted for want of descriptors or memory.
+/// Pause after connections could not be accepted, for want of descriptors or memory for example.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Names that `/-/blocks` lists where the client does not say how many …
 pub(crate) const LISTED_DEFAULT: usize = 1000;

@@ -1,11 +1,11 @@
 //! Long replies made of lines, written a piece at a time: a client that reads slowly holds one piece, not all of them.
 
-use crate::body::BodyError;
 use crate::connection::{Connection, GoesOn};
 use crate::limits::LINES_PIECE_BYTES;
 use crate::pace::Pace;
 use crate::reply;
 use crate::request::{Head, Method};
+use crate::request_error::RequestError;
 
 /// Sends `count` lines of `bytes` bytes in all; `write` writes the one of a number.
 pub(crate) async fn send(
@@ -14,9 +14,9 @@ pub(crate) async fn send(
     bytes: usize,
     count: usize,
     mut write: impl FnMut(usize, &mut Vec<u8>),
-) -> Result<GoesOn, BodyError> {
+) -> Result<GoesOn, RequestError> {
     let persistence = connection.persistence(head);
-    let mut piece = connection.worker.take_scratch();
+    let mut piece = connection.worker.scratch.take();
     connection.with_context(persistence, Some(head), |context| {
         reply::content_head(&mut piece, context, "text/plain", bytes);
     });
@@ -34,6 +34,6 @@ pub(crate) async fn send(
         let length = piece.len();
         piece = connection.send_piece(piece, 0..length, false, pace).await?;
     }
-    connection.worker.give_scratch(piece);
+    connection.worker.scratch.give(piece);
     Ok(persistence.into())
 }

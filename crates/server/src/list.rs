@@ -1,19 +1,19 @@
 //! `GET /-/blocks`: the blocks that are stored, in the order of their names, a page at a time.
 
-use crate::body::BodyError;
 use crate::connection::{Connection, GoesOn};
 use crate::get;
 use crate::lines;
 use crate::request::Head;
+use crate::request_error::RequestError;
 use crate::target::ListQuery;
 use buddy_store::{Hash, Listed};
 
 /// Answers with a page.
-pub(crate) async fn answer(connection: &Connection, head: &Head, query: ListQuery) -> Result<GoesOn, BodyError> {
+pub(crate) async fn answer(connection: &Connection, head: &Head, query: ListQuery) -> Result<GoesOn, RequestError> {
     // What is listed counts as memory for replies, so that those who ask for much and read slowly wait for each other.
     let _room = get::reply_buffer(connection, query.limit * size_of::<Listed>()).await?;
     let listed = connection.worker.session.list(query.after, query.limit).await;
-    let listed = listed.map_err(|error| BodyError::read(error.into()))?;
+    let listed = listed.map_err(|error| RequestError::after_body(error.into()))?;
     let bytes = listed.iter().map(line_bytes).sum();
     lines::send(connection, head, bytes, listed.len(), |number, target| {
         if let Some(block) = listed.get(number) {

@@ -3,7 +3,6 @@
 //! The names lie in one buffer, 32 bytes each; those that lead somewhere are taken out of it, and what is left is the answer. Other
 //! requests are served between a few look-ups and the next.
 
-use crate::body::BodyError;
 use crate::connection::{Connection, GoesOn};
 use crate::fields::ContentType;
 use crate::holders::Room;
@@ -14,6 +13,7 @@ use crate::pace::Pace;
 use crate::pieces::Pieces;
 use crate::reply;
 use crate::request::{BodyFraming, Head};
+use crate::request_error::RequestError;
 use crate::status::{Problem, Status};
 use crate::upload_memory::{Claim, take_buffer};
 use buddy_ring::Buffer;
@@ -32,7 +32,7 @@ struct Asked {
 }
 
 /// Answers with the names that are not stored, in the order and form in which they were asked for.
-pub(crate) async fn answer(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
+pub(crate) async fn answer(connection: &mut Connection, head: &Head) -> Result<GoesOn, RequestError> {
     let form = form(head)?;
     let Asked { mut names, count, claim } = receive(connection, head, form).await?;
     let missing = retain_missing(connection, &mut names, count, &claim).await?;
@@ -58,16 +58,16 @@ async fn send_raw(
     mut names: Buffer,
     count: usize,
     claim: &Claim,
-) -> Result<GoesOn, BodyError> {
+) -> Result<GoesOn, RequestError> {
     let bytes = count * Hash::BYTES;
     let persistence = connection.persistence(head);
-    let mut scratch = connection.worker.take_scratch();
+    let mut scratch = connection.worker.scratch.take();
     connection.with_context(persistence, Some(head), |context| {
         reply::content_head(&mut scratch, context, "application/octet-stream", bytes);
     });
     let length = scratch.len();
     let scratch = connection.send(scratch, 0..length, bytes > 0).await?;
-    connection.worker.give_scratch(scratch);
+    connection.worker.scratch.give(scratch);
     let pace = Pace::of_reply(&connection.worker, bytes);
     for start in (0..bytes).step_by(PIECE_BYTES) {
         let end = bytes.min(start + PIECE_BYTES);
@@ -78,11 +78,11 @@ async fn send_raw(
 }
 
 /// How the names are written, by the type of the body.
-fn form(head: &Head) -> Result<NameForm, BodyError> {
+fn form(head: &Head) -> Result<NameForm, RequestError> {
     match head.content_type {
         ContentType::Text => Ok(NameForm::Text),
         ContentType::Binary => Ok(NameForm::Raw),
-        ContentType::Absent | ContentType::Other => Err(BodyError::unread(Problem::new(
+        ContentType::Absent | ContentType::Other => Err(RequestError::before_body(Problem::new(
             Status::UNSUPPORTED_MEDIA_TYPE,
             "names come as text/plain, one a line, or as application/octet-stream, 32 bytes each: say which in Content-Type",
         ))),
@@ -95,17 +95,17 @@ fn refusal(error: &NameError) -> Problem {
 }
 
 /// Receives the names.
-async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Result<Asked, BodyError> {
+async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Result<Asked, RequestError> {
     let bytes_max = if form == NameForm::Raw { RAW_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
     let length = match head.body {
         BodyFraming::None => {
             let detail = "names need Content-Length or Transfer-Encoding: chunked";
-            return Err(BodyError::unread(Problem::fatal(Status::LENGTH_REQUIRED, detail)));
+            return Err(RequestError::before_body(Problem::fatal(Status::LENGTH_REQUIRED, detail)));
         }
         BodyFraming::Length(length) if length <= bytes_max as u64 => usize::try_from(length).unwrap_or(0),
         BodyFraming::Length(length) => {
             let detail = format!("a body of {length} bytes has more than {NAMES_MAX} names");
-            return Err(BodyError::unread(Problem::fatal(Status::CONTENT_TOO_LARGE, detail)));
+            return Err(RequestError::before_body(Problem::fatal(Status::CONTENT_TOO_LARGE, detail)));
         }
         BodyFraming::Chunked => usize::MAX,
     };
@@ -119,7 +119,7 @@ async fn receive(connection: &mut Connection, head: &Head, form: NameForm) -> Re
     while pieces.next(connection, |piece| names.take(piece)).await? {}
     // What follows is the next request's: it must not hold a buffer that others need while this one is answered.
     connection.input.release_buffer();
-    let (names, count) = names.finish().map_err(BodyError::read)?;
+    let (names, count) = names.finish().map_err(RequestError::after_body)?;
     Ok(Asked { names, count, claim })
 }
 
@@ -168,7 +168,7 @@ async fn retain_missing(
     names: &mut Buffer,
     count: usize,
     claim: &Claim,
-) -> Result<usize, BodyError> {
+) -> Result<usize, RequestError> {
     let worker = &connection.worker;
     let mut missing = 0;
     for number in 0..count {
@@ -178,7 +178,7 @@ async fn retain_missing(
             claim.advanced(PIECE_BYTES);
         }
         let name = name(names, number);
-        if !worker.session.is_stored(&name).await.map_err(|error| BodyError::read(error.into()))? {
+        if !worker.session.is_stored(&name).await.map_err(|error| RequestError::after_body(error.into()))? {
             put(names, &mut missing, &name);
         }
     }

@@ -1,10 +1,11 @@
 //! A body that is not a block, piece by piece as it arrives. It holds no buffer while it waits.
 
-use crate::body::{BodyError, begin, too_slow};
+use crate::body::{begin, too_slow};
 use crate::chunked::ChunkedDecoder;
 use crate::connection::Connection;
 use crate::pace::Pace;
 use crate::request::{BodyFraming, Head};
+use crate::request_error::RequestError;
 use crate::status::{Problem, Status};
 use crate::upload_memory::Claim;
 use buddy_ring::is_interruption;
@@ -30,7 +31,7 @@ impl<'a> Pieces<'a> {
         connection: &mut Connection,
         head: &Head,
         bytes_max: usize,
-    ) -> Result<Pieces<'a>, BodyError> {
+    ) -> Result<Pieces<'a>, RequestError> {
         let left = match head.body {
             BodyFraming::None => Left::Bytes(0),
             BodyFraming::Length(length) => Left::Bytes(length),
@@ -52,7 +53,7 @@ impl<'a> Pieces<'a> {
         &mut self,
         connection: &mut Connection,
         take: impl FnOnce(&[u8]) -> Result<(), Problem>,
-    ) -> Result<bool, BodyError> {
+    ) -> Result<bool, RequestError> {
         loop {
             let unused = connection.input.unused();
             let (used, data) = match &mut self.left {
@@ -63,9 +64,9 @@ impl<'a> Pieces<'a> {
                     *left -= here as u64;
                     (here, 0..here)
                 }
-                Left::Chunks(decoder) => decoder
-                    .decode(unused)
-                    .map_err(|error| BodyError::unread(Problem::fatal(Status::BAD_REQUEST, error.to_string())))?,
+                Left::Chunks(decoder) => decoder.decode(unused).map_err(|error| {
+                    RequestError::before_body(Problem::fatal(Status::BAD_REQUEST, error.to_string()))
+                })?,
             };
             let data = unused.get(data).unwrap_or_default();
             if !data.is_empty() {
@@ -74,7 +75,7 @@ impl<'a> Pieces<'a> {
                 connection.input.use_up(used);
                 return match taken {
                     Ok(()) => Ok(true),
-                    Err(problem) => Err(BodyError::unread(Problem { ends_connection: true, ..problem })),
+                    Err(problem) => Err(RequestError::before_body(Problem { ends_connection: true, ..problem })),
                 };
             }
             connection.input.use_up(used);
@@ -82,7 +83,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    async fn receive(&mut self, connection: &mut Connection) -> Result<(), BodyError> {
+    async fn receive(&mut self, connection: &mut Connection) -> Result<(), RequestError> {
         if matches!(&self.left, Left::Chunks(decoder) if decoder.is_done()) {
             return Ok(());
         }
@@ -95,7 +96,7 @@ impl<'a> Pieces<'a> {
         match self.pace.limit(&connection.deadline, receiving).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Err(error)) if is_interruption(&error) => Ok(()),
-            Ok(_) => Err(BodyError::Broken),
+            Ok(_) => Err(RequestError::Broken),
             Err(_) => Err(too_slow(connection, self.received)),
         }
     }

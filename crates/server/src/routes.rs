@@ -1,33 +1,33 @@
 //! What each method does with each target.
 
 use crate::access;
-use crate::body::BodyError;
 use crate::conditions::Verdict;
 use crate::connection::{Connection, GoesOn};
 use crate::get;
 use crate::list;
 use crate::metrics;
 use crate::missing;
+use crate::put::{self, PutForm};
 use crate::reply;
 use crate::request::{Head, Method};
+use crate::request_error::RequestError;
 use crate::stats;
 use crate::status::{Problem, Status, shown};
-use crate::store::{self, Form};
 use crate::target::{ListQuery, Target};
 use buddy_store::Hash;
 
 /// Answers a request, or says why it is refused.
-pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<GoesOn, BodyError> {
-    access::check(connection, head).map_err(BodyError::unread)?;
-    let action = Action::of(head).map_err(BodyError::unread)?;
+pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<GoesOn, RequestError> {
+    access::check(connection, head).map_err(RequestError::before_body)?;
+    let action = Action::of(head).map_err(RequestError::before_body)?;
     let wants_body = matches!(action, Action::Store(_) | Action::Missing);
     if !wants_body && !connection.discard_body(head).await? {
         // RFC 9110 section 9.3.1: a body here means nothing. A small one is passed over.
         let detail = "a body means nothing here, and this one is too large to be passed over";
-        return Err(BodyError::unread(Problem::fatal(Status::BAD_REQUEST, detail)));
+        return Err(RequestError::before_body(Problem::fatal(Status::BAD_REQUEST, detail)));
     }
     match action {
-        Action::Store(form) => store::block(connection, head, form).await,
+        Action::Store(form) => put::block(connection, head, form).await,
         Action::Read(hash) => get::block(connection, head, &hash).await,
         Action::Delete(hash) => delete(connection, head, &hash).await,
         Action::Missing => missing::answer(connection, head).await,
@@ -51,7 +51,7 @@ pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<Go
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
     /// Store a block.
-    Store(Form),
+    Store(PutForm),
     /// Read a block, or ask whether it is there.
     Read(Hash),
     /// Remove a block.
@@ -81,9 +81,9 @@ impl Action {
         }
         Ok(match (target, head.method) {
             (_, Method::Options) => Action::Describe(target.allow().unwrap_or_default()),
-            (Target::Blocks, Method::Post) => Action::Store(Form::Post),
-            (Target::Blocks, _) => Action::Store(Form::PutAny),
-            (Target::Block(hash), Method::Put) => Action::Store(Form::PutNamed(*hash)),
+            (Target::Blocks, Method::Post) => Action::Store(PutForm::Post),
+            (Target::Blocks, _) => Action::Store(PutForm::PutAny),
+            (Target::Block(hash), Method::Put) => Action::Store(PutForm::PutNamed(*hash)),
             (Target::Block(hash), Method::Delete) => Action::Delete(*hash),
             (Target::Block(hash), _) => Action::Read(*hash),
             (Target::Missing, _) => Action::Missing,
@@ -98,9 +98,12 @@ impl Action {
     }
 }
 
-fn metrics_failed(error: impl std::fmt::Display) -> BodyError {
+fn metrics_failed(error: impl std::fmt::Display) -> RequestError {
     tracing::error!(%error, "the metrics cannot be written");
-    BodyError::read(Problem::new(Status::INTERNAL_SERVER_ERROR, format!("the metrics cannot be written: {error}")))
+    RequestError::after_body(Problem::new(
+        Status::INTERNAL_SERVER_ERROR,
+        format!("the metrics cannot be written: {error}"),
+    ))
 }
 
 /// Refuses targets at which nothing is, whatever the method.
@@ -131,12 +134,17 @@ fn method_not_allowed(target: &Target) -> Problem {
     Problem { allow, ..Problem::new(Status::METHOD_NOT_ALLOWED, detail) }
 }
 
-async fn content(connection: &Connection, head: &Head, content_type: &str, body: &[u8]) -> Result<GoesOn, BodyError> {
+async fn content(
+    connection: &Connection,
+    head: &Head,
+    content_type: &str,
+    body: &[u8],
+) -> Result<GoesOn, RequestError> {
     Ok(connection.reply(head, |target, context| reply::content(target, context, content_type, body)).await?)
 }
 
 /// OPTIONS, and what browsers ask before they send what a page wants.
-async fn describe(connection: &Connection, head: &Head, allow: &str) -> Result<GoesOn, BodyError> {
+async fn describe(connection: &Connection, head: &Head, allow: &str) -> Result<GoesOn, RequestError> {
     let preflight = if head.asks_before {
         connection.worker.limits.cors.preflight_fields(head.origin.as_deref(), allow)
     } else {
@@ -146,18 +154,18 @@ async fn describe(connection: &Connection, head: &Head, allow: &str) -> Result<G
     Ok(connection.reply(head, |target, context| reply::options(target, context, &methods, &preflight)).await?)
 }
 
-async fn delete(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, BodyError> {
+async fn delete(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, RequestError> {
     let session = &connection.worker.session;
     if !head.conditions.are_empty() {
-        let found = session.find(hash).await.map_err(|error| BodyError::read(error.into()))?;
+        let found = session.find(hash).await.map_err(|error| RequestError::after_body(error.into()))?;
         // Where it is not there the conditions do not matter: 404 (RFC 9110 section 13.2.1).
         if found.is_some() && head.conditions.judge(true, false) != Verdict::Holds {
-            return Err(BodyError::read(precondition_failed(hash)));
+            return Err(RequestError::after_body(precondition_failed(hash)));
         }
     }
-    let existed = session.delete(hash).await.map_err(|error| BodyError::read(error.into()))?;
+    let existed = session.delete(hash).await.map_err(|error| RequestError::after_body(error.into()))?;
     if !existed {
-        return Err(BodyError::read(no_block(hash)));
+        return Err(RequestError::after_body(no_block(hash)));
     }
     Ok(connection.reply(head, reply::no_content).await?)
 }
@@ -172,7 +180,7 @@ pub(crate) fn precondition_failed(hash: &Hash) -> Problem {
     Problem::new(Status::PRECONDITION_FAILED, format!("If-Match or If-None-Match does not hold for block {hash}"))
 }
 
-async fn ready(connection: &Connection, head: &Head) -> Result<GoesOn, BodyError> {
+async fn ready(connection: &Connection, head: &Head) -> Result<GoesOn, RequestError> {
     let worker = &connection.worker;
     let reason = match worker.session.shared().health.read_only() {
         Some(reason) => Some(format!("the store is read-only: {reason}")),
@@ -184,7 +192,7 @@ async fn ready(connection: &Connection, head: &Head) -> Result<GoesOn, BodyError
         Some(reason) => {
             let mut problem = Problem::new(Status::SERVICE_UNAVAILABLE, reason);
             problem.retry_after_s = Some(60);
-            Err(BodyError::read(problem))
+            Err(RequestError::after_body(problem))
         }
     }
 }

@@ -3,7 +3,8 @@
 use crate::access::Access;
 use crate::hand_over::HandOver;
 use crate::limits::{BIND_PATIENCE, BIND_PAUSE, HttpLimits};
-use crate::phase::{Listening, Phase, ServerState};
+use crate::phase::Phase;
+use crate::server_state::{Listening, ServerState};
 use crate::tls::{self, TlsError, TlsFiles};
 use crate::worker::{self, WorkerSeed};
 use buddy_ring::{Address, ListenError, ListenOptions, Listener, Remote};

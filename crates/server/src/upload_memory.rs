@@ -5,10 +5,10 @@
 //! lies, and the body goes on. An answer that goes out of such memory is held to the same: who takes too little of it is cut off. While
 //! nobody waits none of this costs anything but a place in a table.
 
-use crate::body::BodyError;
 use crate::connection::{Broken, Connection};
 use crate::holders::{Demand, Holders, Room};
 use crate::pace::Pace;
+use crate::request_error::RequestError;
 use crate::status::{Problem, Status};
 use crate::worker::Worker;
 use buddy_ring::{Buffer, BufferPool, Elapsed};
@@ -52,7 +52,7 @@ impl UploadMemory {
         let uploads = &worker.uploads;
         while uploads.buffers.is_awaited() {
             let asked = uploads.holders.borrow_mut().review(worker.ring.now());
-            asked.into_iter().for_each(|connection| worker.interrupt(connection));
+            asked.into_iter().for_each(|connection| worker.connections.interrupt(connection));
             worker.ring.sleep(REVIEW_INTERVAL).await;
         }
         uploads.reviewing.set(false);
@@ -60,7 +60,7 @@ impl UploadMemory {
 }
 
 /// A buffer for a block of up to `bytes`. Where there is none now, what the connection holds is given up before it waits.
-pub(crate) async fn take_buffer(connection: &mut Connection, bytes: usize) -> Result<Buffer, BodyError> {
+pub(crate) async fn take_buffer(connection: &mut Connection, bytes: usize) -> Result<Buffer, RequestError> {
     let buffers = connection.worker.uploads.buffers.clone();
     connection.worker.trim_later();
     let taken = match buffers.try_take(bytes) {
@@ -85,10 +85,10 @@ pub(crate) async fn take_buffer(connection: &mut Connection, bytes: usize) -> Re
     }
 }
 
-fn no_memory(detail: &str) -> BodyError {
+fn no_memory(detail: &str) -> RequestError {
     let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, detail);
     problem.retry_after_s = Some(1);
-    BodyError::unread(problem)
+    RequestError::before_body(problem)
 }
 
 /// The place in the table of a body that arrives, until it is dropped.
@@ -120,7 +120,7 @@ impl Claim {
     /// # Errors
     ///
     /// The body is to end.
-    pub(crate) fn give_way(&self, buffer: &mut Buffer, filled: usize) -> Result<(), BodyError> {
+    pub(crate) fn give_way(&self, buffer: &mut Buffer, filled: usize) -> Result<(), RequestError> {
         match self.demand() {
             None => Ok(()),
             Some((Demand::End, _)) => Err(given_up(filled)),
@@ -156,7 +156,7 @@ impl Claim {
     }
 
     /// As [`Claim::give_way`], for room that is needed as a whole.
-    pub(crate) fn go_on(&self, filled: usize) -> Result<(), BodyError> {
+    pub(crate) fn go_on(&self, filled: usize) -> Result<(), RequestError> {
         if matches!(self.demand(), Some((Demand::End, _))) { Err(given_up(filled)) } else { Ok(()) }
     }
 
@@ -173,7 +173,7 @@ impl Claim {
         buffer: &mut Buffer,
         needed: usize,
         all: usize,
-    ) -> Result<(), BodyError> {
+    ) -> Result<(), RequestError> {
         let holders = &self.worker.uploads.holders;
         let size = holders.borrow().larger_size(self.key, needed, all);
         let mut larger = match self.worker.uploads.buffers.try_take(size) {
@@ -194,7 +194,7 @@ impl Claim {
         Ok(())
     }
 
-    async fn take_in_line(&self, connection: &mut Connection, size: usize) -> Result<Buffer, BodyError> {
+    async fn take_in_line(&self, connection: &mut Connection, size: usize) -> Result<Buffer, RequestError> {
         let holders = &self.worker.uploads.holders;
         if !holders.borrow_mut().begin_waiting(self.key) {
             return Err(no_memory("other blocks take all the memory for blocks"));
@@ -211,8 +211,8 @@ impl Drop for Claim {
     }
 }
 
-fn given_up(received: usize) -> BodyError {
-    BodyError::unread(Problem::fatal(
+fn given_up(received: usize) -> RequestError {
+    RequestError::before_body(Problem::fatal(
         Status::REQUEST_TIMEOUT,
         format!("the body was given up after {received} bytes: it arrived slowly, and others waited for the memory"),
     ))

@@ -2,6 +2,12 @@
 //!
 //! Each case is a request as it is written on the wire and what must come back. Behind every reply after which the connection is to
 //! go on another request follows, so that a server that has misread where a request ends is found out.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `case` | a request as it is written, and what must come back |
+//! | `blocks`, `conditions`, `ranges`, `names`, `service` | the contract |
+//! | `framing`, `attacks` | where requests end, and attacks on that |
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod attacks;

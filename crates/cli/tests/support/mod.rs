@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// A process that is to end and has not after this long never will.
 const ENDS_WITHIN: Duration = Duration::from_secs(300);
 
+/// What is waited for and has not come after this long never will.
+const COMES_WITHIN: Duration = Duration::from_secs(30);
+
 pub const BLOCK_BYTES_MAX: usize = 524_288;
 
 /// The program under test, as a command without `BUDDY_…` variables.
@@ -188,15 +191,20 @@ impl Server {
 
     /// Waits until a number of `/-/stats` is as expected.
     pub fn wait_for_stat(&self, name: &str, expected: impl Fn(u64) -> bool) -> u64 {
-        let began = Instant::now();
-        loop {
-            let value = self.stat(name);
-            if expected(value) {
-                return value;
-            }
-            assert!(began.elapsed() < Duration::from_secs(30), "{name} stays at {value}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for(name, || Some(self.stat(name)).filter(|value| expected(*value)))
+    }
+
+    /// Waits until a worker receives the body of a request: it has read the head, and has taken a buffer.
+    pub fn wait_for_body(&self) {
+        wait_for("a body", || {
+            let metrics = self.connect().request("GET", "/-/metrics", &[], b"");
+            (metrics.sum_of("buddy_buffer_bytes{use=\"uploads\"}") > 0).then_some(())
+        });
+    }
+
+    /// Waits until the log says something.
+    pub fn wait_for_log(&self, text: &str) {
+        wait_for(text, || self.log().contains(text).then_some(()));
     }
 }
 
@@ -204,6 +212,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until there is something, but not for ever.
+pub fn wait_for<T>(what: &str, attempt: impl Fn() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(began.elapsed() < COMES_WITHIN, "{what}: not as expected after {COMES_WITHIN:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -247,6 +267,13 @@ impl Reply {
     /// It brings this block.
     pub fn assert_block(&self, body: &[u8]) {
         assert!(self.status == 200 && self.body == body, "{}: {} bytes, or others", self.status, body.len());
+    }
+
+    /// What a reply of `/-/metrics` says of all series that begin so, added up.
+    pub fn sum_of(&self, series: &str) -> u64 {
+        let text = self.text();
+        let lines = text.lines().filter(|line| line.starts_with(series));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     pub fn header(&self, name: &str) -> &str {

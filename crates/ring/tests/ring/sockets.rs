@@ -35,6 +35,20 @@ fn sockets_send_all_and_receive_what_is_there() {
 }
 
 #[test]
+fn what_is_received_counts_however_it_is_received() {
+    let runtime = runtime();
+    let ring = runtime.ring();
+    runtime.block_on(async {
+        let (socket, mut peer) = pair(&ring).await;
+        peer.write_all(&[1; 5]).unwrap();
+        assert_eq!(socket.receive(vec![0; 5], 0..5).await.0.unwrap(), 5);
+        peer.write_all(&[1; 7]).unwrap();
+        assert_eq!(socket.receive_later(vec![0; 7], 0..7).await.0.unwrap(), 7);
+        assert_eq!(ring.received_bytes(), 12);
+    });
+}
+
+#[test]
 fn connecting_succeeds_or_says_why_not() {
     let runtime = runtime();
     let ring = runtime.ring();

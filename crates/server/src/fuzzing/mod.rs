@@ -1,5 +1,10 @@
 //! What must hold for any bytes that a client sends. Each function panics where it does not; `fuzz/` runs them on bytes that
 //! libFuzzer invents, the tests here on those that are kept in `fuzz/corpus`.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `http_head` | heads of requests |
+//! | `http_chunks` | chunked bodies |
 // A panic is how they report.
 #![allow(clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 

@@ -2,10 +2,10 @@
 //! nor have pages that left the cache meanwhile read while the worker waits.
 
 use super::BlockReply;
-use crate::body::BodyError;
 use crate::connection::{Broken, Connection};
 use crate::limits::{COPIED_THROUGH_TLS, FRUGAL_BYTES_MAX, PATIENCE_WHILE_SCARCE};
 use crate::pace::Pace;
+use crate::request_error::RequestError;
 use buddy_ring::Buffer;
 use buddy_store::Found;
 use std::io;
@@ -29,7 +29,7 @@ impl BlockReply<'_> {
 
     /// Only what is ready to be taken has memory: a client that takes nothing for a moment loses its buffer, and gets the rest a little at
     /// a time, each read when it is ready again.
-    pub(super) async fn send_frugally(&self, found: Found) -> Result<(), BodyError> {
+    pub(super) async fn send_frugally(&self, found: Found) -> Result<(), RequestError> {
         let (part, verify) = (self.block.range(), found.is_verified());
         drop(found);
         let (pace, bytes_max) = (Pace::of_reply(&self.connection.worker, part.len()), part.len());
@@ -43,13 +43,13 @@ impl BlockReply<'_> {
     }
 
     /// Reads and sends up to `bytes_max` at first, and then a little at a time.
-    async fn send_rest(&self, mut rest: Rest, mut bytes_max: usize, pace: &Pace) -> Result<(), BodyError> {
+    async fn send_rest(&self, mut rest: Rest, mut bytes_max: usize, pace: &Pace) -> Result<(), RequestError> {
         while !rest.part.is_empty() {
             let writable = pin!(self.connection.stream.writable());
             self.connection.while_client_takes(pace, writable).await?.map_err(|_| Broken)?;
             let loaded = self.load_first(&rest.part, bytes_max, rest.verify).await;
             // A reply that has begun cannot become a refusal: the client would take it for the block's bytes.
-            let (buffer, range) = loaded.map_err(|error| if rest.begun { BodyError::Broken } else { error })?;
+            let (buffer, range) = loaded.map_err(|error| if rest.begun { RequestError::Broken } else { error })?;
             if !rest.begun {
                 rest.begun = true;
                 self.send_head(true).await?;
@@ -66,7 +66,7 @@ impl BlockReply<'_> {
         part: &Range<u32>,
         bytes_max: usize,
         verify: bool,
-    ) -> Result<(Buffer, Range<usize>), BodyError> {
+    ) -> Result<(Buffer, Range<usize>), RequestError> {
         let found = self.find_again(verify).await?;
         let first = part.start..part.end.min(part.start.saturating_add(u32::try_from(bytes_max).unwrap_or(u32::MAX)));
         let (found, reading, buffer) = self.take_buffer(found, &first, 0).await?;
@@ -92,16 +92,16 @@ impl BlockReply<'_> {
                     // What TLS has encrypted cannot be taken back: a copy of a little is sent on when the buffer is gone.
                     let first = left.start..left.end.min(left.start + COPIED_THROUGH_TLS);
                     left.start = first.end;
-                    let mut copy = worker.take_scratch();
+                    let mut copy = worker.scratch.take();
                     copy.extend_from_slice(buffer.get(first).unwrap_or_default());
                     let length = copy.len();
                     let mut sending = pin!(self.connection.send_piece(copy, 0..length, false, pace.clone()));
                     let Ok(sent) = worker.ring.timeout(PATIENCE_WHILE_SCARCE, sending.as_mut()).await else {
                         drop(buffer);
-                        worker.give_scratch(sending.await?);
+                        worker.scratch.give(sending.await?);
                         break;
                     };
-                    worker.give_scratch(sent?);
+                    worker.scratch.give(sent?);
                 }
                 Err(_) => return Err(Broken),
             }

@@ -46,7 +46,7 @@ pub(crate) struct ConnectionCounters {
     pub(crate) accepted: Counter,
     /// Of those, the ones that were too many.
     pub(crate) refused: Counter,
-    /// Attempts to accept that failed for want of descriptors or memory.
+    /// Times that accepting began to fail, for want of descriptors or memory for example.
     pub(crate) failed: Counter,
 }
 

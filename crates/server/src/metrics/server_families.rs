@@ -70,7 +70,7 @@ fn connections(families: &mut Families, worker: &Worker) {
         refused,
     );
     let failed = count(|connections| connections.failed.get());
-    let help = "Times that a connection could not be accepted for want of descriptors or memory.";
+    let help = "Times that accepting connections began to fail, for want of descriptors or memory for example.";
     families.counter("accept_errors_total", help, failed);
 }
 

@@ -1,6 +1,11 @@
 //! TLS inside a worker: records are made and read in memory by rustls, and travel through the ring like everything else.
 //!
-//! `settings` reads certificate and key, `stream` is one connection. Blocks that are sent through TLS take the memory path.
+//! | file | one idea |
+//! | --- | --- |
+//! | `settings` | reading certificate and key |
+//! | `stream` | one connection |
+//!
+//! Blocks that are sent through TLS take the memory path.
 
 mod settings;
 mod stream;

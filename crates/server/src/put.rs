@@ -1,18 +1,19 @@
 //! Storing a block that a client sends, in one of three ways.
 
-use crate::body::{self, BodyError};
+use crate::body;
 use crate::conditions::Verdict;
 use crate::connection::{Connection, GoesOn};
 use crate::digest;
 use crate::reply;
 use crate::request::Head;
+use crate::request_error::RequestError;
 use crate::routes::precondition_failed;
 use crate::status::{Problem, Status};
 use buddy_store::{Hash, Stored};
 
 /// The ways to store a block, which differ in what they check and answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Form {
+pub(crate) enum PutForm {
     /// `PUT /`
     PutAny,
     /// `POST /`
@@ -22,10 +23,10 @@ pub(crate) enum Form {
 }
 
 /// Receives a block and stores it.
-pub(crate) async fn block(connection: &mut Connection, head: &Head, form: Form) -> Result<GoesOn, BodyError> {
+pub(crate) async fn block(connection: &mut Connection, head: &Head, form: PutForm) -> Result<GoesOn, RequestError> {
     if head.is_partial {
         let detail = "Content-Range: a block is stored as a whole or not at all";
-        return Err(BodyError::unread(Problem::new(Status::BAD_REQUEST, detail)));
+        return Err(RequestError::before_body(Problem::new(Status::BAD_REQUEST, detail)));
     }
     // What is refused without its conditions is refused with them (RFC 9110 section 13.2.1).
     let length = body::length(head)?;
@@ -36,43 +37,53 @@ pub(crate) async fn block(connection: &mut Connection, head: &Head, form: Form) 
     let hash = body.hash;
     refuse_unexpected(&hash, head, form)?;
     let stored = connection.worker.session.put(hash, body.buffer, body.length).await;
-    let stored = stored.map_err(|error| BodyError::read(error.into()))?;
+    let stored = stored.map_err(|error| RequestError::after_body(error.into()))?;
     // Somebody else may have stored it while its bytes arrived: of several that ask for it not to be there one succeeds.
-    if let Form::PutNamed(_) = form
+    if let PutForm::PutNamed(_) = form
         && stored == Stored::Existed
         && head.conditions.judge(true, false) != Verdict::Holds
     {
-        return Err(BodyError::read(precondition_failed(&hash)));
+        return Err(RequestError::after_body(precondition_failed(&hash)));
     }
     let status = match (form, stored) {
-        (Form::Post | Form::PutNamed(_), Stored::Created) => Status::CREATED,
+        (PutForm::Post | PutForm::PutNamed(_), Stored::Created) => Status::CREATED,
         _ => Status::OK,
     };
-    let location = form == Form::Post;
+    let location = form == PutForm::Post;
     Ok(connection.reply(head, |target, context| reply::stored(target, context, status, &hash, location)).await?)
 }
 
 /// Looks at the conditions before the body is received. At `/` there is never anything that they could match.
-async fn refuse_unless_conditions_hold(connection: &Connection, head: &Head, form: Form) -> Result<(), BodyError> {
+async fn refuse_unless_conditions_hold(
+    connection: &Connection,
+    head: &Head,
+    form: PutForm,
+) -> Result<(), RequestError> {
     let exists = match form {
-        Form::PutNamed(hash) => {
-            connection.worker.session.find(&hash).await.map_err(|error| BodyError::unread(error.into()))?.is_some()
-        }
-        Form::PutAny | Form::Post => false,
+        PutForm::PutNamed(hash) => connection
+            .worker
+            .session
+            .find(&hash)
+            .await
+            .map_err(|error| RequestError::before_body(error.into()))?
+            .is_some(),
+        PutForm::PutAny | PutForm::Post => false,
     };
     if head.conditions.judge(exists, false) == Verdict::Holds {
         return Ok(());
     }
-    Err(BodyError::unread(match form {
-        Form::PutNamed(hash) => precondition_failed(&hash),
-        Form::PutAny | Form::Post => Problem::new(Status::PRECONDITION_FAILED, "If-Match: nothing is stored at /"),
+    Err(RequestError::before_body(match form {
+        PutForm::PutNamed(hash) => precondition_failed(&hash),
+        PutForm::PutAny | PutForm::Post => {
+            Problem::new(Status::PRECONDITION_FAILED, "If-Match: nothing is stored at /")
+        }
     }))
 }
 
 /// The body must be what the client says that it is.
-fn refuse_unexpected(hash: &Hash, head: &Head, form: Form) -> Result<(), BodyError> {
-    let refused = |detail| Err(BodyError::read(Problem::new(Status::UNPROCESSABLE_CONTENT, detail)));
-    if let Form::PutNamed(expected) = form
+fn refuse_unexpected(hash: &Hash, head: &Head, form: PutForm) -> Result<(), RequestError> {
+    let refused = |detail| Err(RequestError::after_body(Problem::new(Status::UNPROCESSABLE_CONTENT, detail)));
+    if let PutForm::PutNamed(expected) = form
         && expected != *hash
     {
         return refused(format!("the body hashes to {hash}, not to {expected}: nothing was stored"));
