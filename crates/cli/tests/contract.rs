@@ -386,3 +386,26 @@ fn stats_hold_what_the_contract_names() {
         ["bytes_held", "bytes_free", "bytes_allocated"].iter().map(|field| json[*field].as_u64().unwrap()).sum::<u64>();
     assert_eq!(json["file_bytes"], sum);
 }
+
+/// A small body that means nothing is passed over, however it is framed, and the connection goes on.
+#[test]
+fn bodies_that_mean_nothing_are_passed_over() {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &[]);
+    let mut client = server.connect();
+    for body in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        client.send(format!("GET /-/health HTTP/1.1\r\nHost: a\r\n{body}").as_bytes());
+        assert_eq!(client.read_reply(false).unwrap().status, 200, "{body}");
+        client.send(format!("DELETE /{} HTTP/1.1\r\nHost: a\r\n{body}", name(b"absent")).as_bytes());
+        assert_eq!(client.read_reply(false).unwrap().status, 404, "{body}");
+    }
+    client.send(b"GET /-/health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n");
+    client.send(&[b'x'; 0x10001]);
+    let reply = client.read_reply(false).unwrap();
+    assert!(reply.status == 400 && reply.text().contains("too large to be passed over"), "{}", reply.text());
+    assert!(client.is_at_end());
+}

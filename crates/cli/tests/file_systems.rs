@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 use support::loop_device::{FileSystem, Kind, or_skip};
 use support::oracle::{Found, owners, under_load, verify};
@@ -246,4 +247,32 @@ fn a_full_ext4_refuses_blocks_and_goes_on_with_everything_else() {
 #[test]
 fn a_full_xfs_refuses_blocks_and_goes_on_with_everything_else() {
     a_full_disk_refuses_blocks_and_goes_on_with_everything_else(Kind::Xfs, 320 << 20);
+}
+
+/// A journal for which there is no space takes none: a smaller one finds it.
+fn a_journal_that_does_not_fit_leaves_the_disk_as_it_was(kind: Kind, disk_bytes: u64) {
+    let Some(disk) = or_skip(|| FileSystem::create(kind, disk_bytes)) else { return };
+    let data = disk.path().join("data");
+    for size in ["600MiB", "1TiB"] {
+        let error = Server::try_start(&data, &["--journal-size", size]).err().unwrap();
+        assert!(error.contains("there is no space for a journal of") && error.contains("are free"), "{error}");
+        assert_eq!(std::fs::metadata(data.join("journal")).unwrap().blocks(), 0);
+    }
+    // As an earlier version left it.
+    std::fs::write(data.join("journal"), vec![0; 20 << 20]).unwrap();
+    let server = Server::start(&data, &["--journal-size", "8MiB"]);
+    assert_eq!(std::fs::metadata(data.join("journal")).unwrap().len(), 8 << 20);
+    server.connect().put_block(&bytes(1, 100_000));
+    server.stop();
+    check(&data);
+}
+
+#[test]
+fn a_journal_that_does_not_fit_leaves_ext4_as_it_was() {
+    a_journal_that_does_not_fit_leaves_the_disk_as_it_was(Kind::Ext4, 64 << 20);
+}
+
+#[test]
+fn a_journal_that_does_not_fit_leaves_xfs_as_it_was() {
+    a_journal_that_does_not_fit_leaves_the_disk_as_it_was(Kind::Xfs, 320 << 20);
 }

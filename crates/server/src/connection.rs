@@ -186,8 +186,9 @@ impl Connection {
     pub(crate) async fn discard_body(&mut self, head: &Head) -> Result<bool, Broken> {
         match head.body {
             BodyFraming::None | BodyFraming::Length(0) => return Ok(true),
-            BodyFraming::Length(length) if length <= DISCARD_BYTES_MAX && !head.expects_continue => {}
-            BodyFraming::Length(_) | BodyFraming::Chunked => return Ok(false),
+            BodyFraming::Length(length) if length > DISCARD_BYTES_MAX => return Ok(false),
+            _ if head.expects_continue => return Ok(false),
+            BodyFraming::Length(_) | BodyFraming::Chunked => {}
         }
         match self.discard_pieces(head).await {
             Ok(()) => Ok(true),
@@ -198,7 +199,16 @@ impl Connection {
 
     async fn discard_pieces(&mut self, head: &Head) -> Result<(), RequestError> {
         let mut pieces = Pieces::begin(self, head, 0).await?;
-        while pieces.next(self, |_| Ok(())).await? {}
+        let mut bytes = 0;
+        let mut discard = |piece: &[u8]| {
+            bytes += piece.len() as u64;
+            if bytes > DISCARD_BYTES_MAX {
+                Err(Problem::fatal(Status::CONTENT_TOO_LARGE, "too much to be passed over"))
+            } else {
+                Ok(())
+            }
+        };
+        while pieces.next(self, &mut discard).await? {}
         self.input.release_buffer();
         Ok(())
     }

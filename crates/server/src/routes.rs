@@ -77,7 +77,7 @@ impl Action {
         let target = &head.target;
         refuse_bad_target(target)?;
         if !target.offers(head.method) {
-            return Err(method_not_allowed(target));
+            return Err(method_not_allowed(head.method, target));
         }
         Ok(match (target, head.method) {
             (_, Method::Options) => Action::Describe(target.allow().unwrap_or_default()),
@@ -93,7 +93,7 @@ impl Action {
             (Target::Metrics, _) => Action::Metrics,
             (Target::OpenApi, _) => Action::OpenApi,
             (Target::Health, _) => Action::Health,
-            _ => return Err(method_not_allowed(target)),
+            _ => return Err(method_not_allowed(head.method, target)),
         })
     }
 }
@@ -128,9 +128,10 @@ fn refuse_bad_target(target: &Target) -> Result<(), Problem> {
     }
 }
 
-fn method_not_allowed(target: &Target) -> Problem {
+fn method_not_allowed(method: Method, target: &Target) -> Problem {
     let allow = target.allow();
-    let detail = format!("this method is not offered here, only {}", allow.unwrap_or("none"));
+    let method = if method == Method::Other { "this method" } else { method.name() };
+    let detail = format!("{method} is not offered here, only {}", allow.unwrap_or("none"));
     Problem { allow, ..Problem::new(Status::METHOD_NOT_ALLOWED, detail) }
 }
 

@@ -1,7 +1,7 @@
 //! A store on a real disk: opening it, and the way into it for workers.
 
 use crate::check::{CheckProgress, CheckReport, check};
-use crate::files::{Access, DataDirectory, Descriptors, OpenDirectoryError, RealFile, Stamp};
+use crate::files::{Access, DataDirectory, Descriptors, OpenDirectoryError, RealFile, Stamp, is_no_space};
 use crate::format::StoreId;
 use crate::index::{MdbxIndex, MdbxReader};
 use crate::recovery::{Recovered, RecoveryError, create_if_new, io_error, recover};
@@ -157,7 +157,8 @@ fn recover_on_own_ring(
     let file_system_bytes = directory.file_system_bytes().map_err(io_error("reading the file system's size"))?;
     let journal_bytes = settings.journal_bytes_for(file_system_bytes);
     runtime.block_on(async {
-        if create_if_new(index, &data, &journal, journal_bytes, new_store_id()?).await? {
+        let empty_journal = || empty_journal(directory, journal_bytes);
+        if create_if_new(index, &data, &journal, journal_bytes, new_store_id()?, empty_journal).await? {
             tracing::info!(data = %directory.path().display(), journal_bytes, "there was no store: a new one was made");
         }
         directory.sync()?;
@@ -167,6 +168,14 @@ fn recover_on_own_ring(
             directory.put_stamp(Stamp { store_id: recovered.meta.store_id, epoch: recovered.meta.epoch });
         }
         Ok(recovered)
+    })
+}
+
+/// What the disk does not have is known before any of it is taken.
+fn empty_journal(directory: &DataDirectory, bytes: u64) -> Result<(), RecoveryError> {
+    directory.empty_journal(bytes).map_err(|source| match directory.journal_bytes_free() {
+        Ok(free_bytes) if is_no_space(&source) => RecoveryError::NoJournalSpace { bytes, free_bytes, source },
+        _ => io_error("making the journal")(source),
     })
 }
 

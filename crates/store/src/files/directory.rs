@@ -7,6 +7,7 @@
 use super::page_cache::is_cached;
 use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by, first_and_next_write_take};
 use super::real::Descriptors;
+use super::set_aside;
 use super::stamp::Stamp;
 use crate::index::is_too_short;
 use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
@@ -183,6 +184,31 @@ impl DataDirectory {
     pub fn file_system_bytes(&self) -> io::Result<u64> {
         let status = rustix::fs::fstatvfs(&self.journal.direct)?;
         Ok(status.f_blocks.saturating_mul(status.f_frsize))
+    }
+
+    /// Bytes that are free where the journal lies.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn journal_bytes_free(&self) -> io::Result<u64> {
+        let status = rustix::fs::fstatvfs(&self.journal.direct)?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    }
+
+    /// Leaves nothing in the journal, and has the disk keep space for `bytes` of it, or for none.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn empty_journal(&self, bytes: u64) -> io::Result<()> {
+        let empty = || Ok(rustix::fs::ftruncate(&self.journal.direct, 0)?);
+        empty()?;
+        // Asked for more than there is, a file system may take all that there is before it says so.
+        if self.journal_bytes_free()? < bytes {
+            return Err(Errno::NOSPC.into());
+        }
+        set_aside(&self.journal.direct, bytes).or_else(|error| empty().and(Err(error)))
     }
 
     /// Makes the directory's entries durable.

@@ -11,18 +11,21 @@ use crate::journal::{FrameHeader, encode_frame, frame_bytes};
 use buddy_ring::BufferPool;
 use std::io;
 
-/// Makes the files of a new store, if there is none yet, and says whether there was none.
+/// Makes the files of a new store, if there is none yet, and says whether there was none. `empty_journal` leaves nothing in it and has the
+/// disk keep space for all of it.
 pub(crate) async fn create_if_new<F: BlockFile, I: Index>(
     index: &I,
     data: &F,
     journal: &F,
     journal_bytes: u64,
     store_id: StoreId,
+    empty_journal: impl FnOnce() -> Result<(), RecoveryError>,
 ) -> Result<bool, RecoveryError> {
     if index.reader()?.meta()?.is_some() {
         return Ok(false);
     }
     refuse_lost_index(data)?;
+    empty_journal()?;
     let mut meta = Meta {
         store_id,
         epoch: 0,

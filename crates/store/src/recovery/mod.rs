@@ -65,6 +65,18 @@ pub enum RecoveryError {
         /// What the system said.
         source: io::Error,
     },
+    /// The disk has no space for the journal of a new store.
+    #[error(
+        "there is no space for a journal of {bytes} bytes, {free_bytes} are free: make space, or choose a smaller journal ({source})"
+    )]
+    NoJournalSpace {
+        /// How long the journal would be.
+        bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The data file says that it belongs to another store.
     #[error(
         "the data file is another store's: nothing was changed; {PUT_BACK} (if it belongs to index and journal after all: \

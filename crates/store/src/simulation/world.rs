@@ -128,7 +128,7 @@ impl World {
     /// Opens the store on `ring`. Never ends if the power goes meanwhile.
     pub(crate) async fn open(&self, ring: &Ring) -> Result<Open, RecoveryError> {
         let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring));
-        create_if_new(&self.index, &data, &journal, self.journal_bytes, [7; 16]).await?;
+        create_if_new(&self.index, &data, &journal, self.journal_bytes, [7; 16], || Ok(())).await?;
         let recovered = recover(ring, &self.index, &data, &journal, None, &self.settings).await?;
         let checkpointer = SimulatedCheckpointer {
             ring: ring.clone(),
