@@ -113,7 +113,7 @@ def describe(tools, binary, directory, command_line):
         "processor": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": memory_bytes(),
-        "kernel": platform.release(),
+        "kernel": platform.release().split("-")[0],
         "congestion_control": congestion_control(),
         "file_system": file_system(directory),
         "buddy_blocks": version(binary, "--version"),

@@ -2,7 +2,7 @@
 //! grows, ahead of need where it can; where it cannot, pools give back what they do not need; only then is there no space.
 
 use super::requests::allocate_now;
-use super::space::{Relief, Starved};
+use super::space::{AllocationRequest, Relief};
 use super::{Controller, State};
 use crate::files::BlockFile;
 use crate::messages::{Refusal, Reply};
@@ -56,7 +56,8 @@ impl<F: BlockFile> Controller<F> {
 
     /// Refuses those that have waited too long: readers that do not end, or a disk that does not answer. Looks again later.
     fn refuse_after_too_long(self: &Rc<Self>, state: &mut State, now: Instant) {
-        let too_long = |request: &Starved| now.saturating_duration_since(request.since) >= self.settings.busy_timeout;
+        let too_long =
+            |request: &AllocationRequest| now.saturating_duration_since(request.since) >= self.settings.busy_timeout;
         for _ in 0..state.space.starved.len() {
             match state.space.starved.pop_front() {
                 Some(request) if too_long(&request) => {

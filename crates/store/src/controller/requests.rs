@@ -4,7 +4,7 @@
 use super::in_flight::Change;
 use super::naming::{OccupyVerdict, ReleaseVerdict};
 use super::ports::WorkerId;
-use super::space::Starved;
+use super::space::AllocationRequest;
 use super::{Controller, State};
 use crate::extent::{Extent, ExtentRun};
 use crate::files::BlockFile;
@@ -49,7 +49,7 @@ pub(super) struct Batch {
     releases: Vec<Naming>,
     occupies: Vec<Naming>,
     written: Vec<(WorkerId, WriteNumber, Option<WriteFailure>)>,
-    allocations: Vec<Starved>,
+    allocations: Vec<AllocationRequest>,
     returns: Vec<(WorkerId, RequestId, Vec<ExtentRun>)>,
     suspects: Vec<(WorkerId, RequestId, Extent)>,
     damaged: Vec<Naming>,
@@ -60,7 +60,7 @@ impl Batch {
     fn push(&mut self, worker: WorkerId, request: Request, now: Instant) {
         match request {
             Request::Allocate { id, class, count, whole } => {
-                self.allocations.push(Starved { worker, id, class, count, whole, since: now });
+                self.allocations.push(AllocationRequest { worker, id, class, count, whole, since: now });
             }
             Request::Occupy { id, hash, record, seen, write } => {
                 self.occupies.push(Naming { worker, id, hash, record, seen, write });
@@ -271,7 +271,7 @@ impl<F: BlockFile> Controller<F> {
         }
     }
 
-    fn allocate(&self, state: &mut State, request: Starved) {
+    fn allocate(&self, state: &mut State, request: AllocationRequest) {
         if self.is_read_only() {
             let failed = Reply::Failed { id: request.id, refusal: Refusal::ReadOnly };
             return state.ports.send(request.worker, failed);
@@ -308,8 +308,8 @@ impl<F: BlockFile> Controller<F> {
 }
 
 /// Gives extents to a request, if there are any.
-pub(super) fn allocate_now(state: &mut State, request: Starved) -> bool {
-    let Starved { worker, id, class, count, whole, since: _ } = request;
+pub(super) fn allocate_now(state: &mut State, request: AllocationRequest) -> bool {
+    let AllocationRequest { worker, id, class, count, whole, since: _ } = request;
     let runs = state.space.allocate(class, count, whole);
     let any = !runs.is_empty();
     if any {

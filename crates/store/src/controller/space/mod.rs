@@ -27,9 +27,9 @@ use std::time::Instant;
 /// Where the file cannot grow a request gets at most one part in this many of what is free.
 const SHARE_OF_THE_LAST: u64 = 16;
 
-/// A request for extents that could not be answered yet.
+/// A request for extents, which waits where there are none.
 #[derive(Clone, Copy)]
-pub(crate) struct Starved {
+pub(crate) struct AllocationRequest {
     pub(crate) worker: WorkerId,
     pub(crate) id: RequestId,
     pub(crate) class: SizeClass,
@@ -44,7 +44,8 @@ pub(crate) struct Space {
     held: Held,
     /// Removed, but not durably yet: with the sequence numbers of their removals, ascending.
     undurable: VecDeque<(u64, Extent)>,
-    pub(crate) starved: VecDeque<Starved>,
+    /// Requests that wait for space.
+    pub(crate) starved: VecDeque<AllocationRequest>,
     pub(super) recall: Recall,
     macroblocks_max: u64,
     growth: Ahead,

@@ -3,7 +3,14 @@ use crate::extent::PAGE_BYTES;
 use std::time::Duration;
 
 fn starved(space: &mut Space, class: SizeClass) {
-    space.starved.push_back(Starved { worker: 0, id: 1, class, count: 1, whole: false, since: Instant::now() });
+    space.starved.push_back(AllocationRequest {
+        worker: 0,
+        id: 1,
+        class,
+        count: 1,
+        whole: false,
+        since: Instant::now(),
+    });
 }
 
 #[test]
