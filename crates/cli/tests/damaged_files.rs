@@ -408,6 +408,32 @@ fn a_row_of_the_index_with_a_flipped_bit() {
     }
 }
 
+/// The row right behind the place of a name that only the journal has tells whether that name is in the index, too. A check names the
+/// row, and reads every other block.
+#[test]
+fn a_damaged_row_does_not_end_a_check() {
+    let directory = directory();
+    let path = directory.path().join("killed");
+    let mut store = make(&path, 2, false);
+    let in_index: Vec<_> = store.blocks.iter().filter_map(|(name, body)| body.as_ref().map(|_| name.clone())).collect();
+    let server = Server::start(&path, &OPTIONS);
+    change(&server, &mut store.blocks, 3, 20);
+    server.kill();
+    let stored = store.blocks.values().flatten().count();
+    let index = std::fs::read(path.join("index")).unwrap();
+    let behind = |name: &String| in_index.get(in_index.partition_point(|other| other < name));
+    let mut rows: Vec<_> = store.blocks.keys().filter(|name| !in_index.contains(name)).filter_map(behind).collect();
+    rows.dedup();
+    assert!(rows.len() > 3, "else nothing is tested");
+    for name in &rows[..3] {
+        let at = newest_row(&index, name) + 34;
+        let output = check_output(damaged(&store, |path| flip(&path.join("index"), at..at + 1, 1)).path());
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(report["faults"].to_string().contains(&format!("block {name}")), "{report}");
+        assert_eq!((output.status.code(), report["verified"].as_u64()), (Some(1), Some(stored as u64 - 1)), "{report}");
+    }
+}
+
 /// Where the row of a name lies in the newest copy of its page; older ones are not used any more.
 fn newest_row(index: &[u8], name: &str) -> u64 {
     let hash: Vec<_> = (0..64).step_by(2).map(|at| u8::from_str_radix(&name[at..at + 2], 16).unwrap()).collect();

@@ -316,12 +316,12 @@ mod tests {
         let mut reader = index.reader().unwrap();
         assert_eq!(reader.meta().unwrap(), Some(meta()));
         let mut maps = Vec::new();
-        reader.page_maps(&mut |macroblock, map| maps.push((macroblock, map))).unwrap();
+        reader.page_maps(&mut |row| maps.push(row.unwrap())).unwrap();
         assert_eq!(maps, [(3, map), (0x0100_0000, map)], "in ascending order");
         let mut blocks = Vec::new();
         reader
-            .blocks(&mut |hash, record| {
-                blocks.push((hash, record.unwrap()));
+            .blocks(&mut |row| {
+                blocks.push(row.unwrap());
                 true
             })
             .unwrap();

@@ -73,22 +73,21 @@ impl IndexReader for MdbxReader {
         self.read_afresh(|transaction| transaction.table_rows(blocks))
     }
 
-    fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {
+    fn page_maps(&mut self, each: &mut dyn FnMut(Result<(u64, PageMap), IndexError>)) -> Result<(), IndexError> {
         let pages = self.tables.pages;
         self.read_afresh(|transaction| {
             transaction.for_each(pages, None, |key, row| {
-                let macroblock = codec::decode_macroblock(key)?;
-                each(macroblock, codec::decode_page_map(macroblock, row)?);
+                each(decode_pages(key, row));
                 Ok(true)
             })
         })
     }
 
-    fn quarantined(&mut self, each: &mut dyn FnMut(Quarantined)) -> Result<(), IndexError> {
+    fn quarantined(&mut self, each: &mut dyn FnMut(Result<Quarantined, IndexError>)) -> Result<(), IndexError> {
         let quarantine = self.tables.quarantine;
         self.read_afresh(|transaction| {
             transaction.for_each(quarantine, None, |key, row| {
-                each(codec::decode_quarantined(key, row)?);
+                each(codec::decode_quarantined(key, row));
                 Ok(true)
             })
         })
@@ -130,13 +129,18 @@ impl IndexReader for MdbxReader {
         Ok(blocks)
     }
 
-    fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
+    fn blocks(&mut self, each: &mut dyn FnMut(Result<(Hash, Record), IndexError>) -> bool) -> Result<(), IndexError> {
         let blocks = self.tables.blocks;
-        self.read_afresh(|transaction| {
-            transaction.for_each(blocks, None, |key, row| {
-                let hash = codec::decode_hash(key)?;
-                Ok(each(hash, codec::decode_record(&hash, row)))
-            })
-        })
+        self.read_afresh(|transaction| transaction.for_each(blocks, None, |key, row| Ok(each(decode_block(key, row)))))
     }
+}
+
+fn decode_block(key: &[u8], row: &[u8]) -> Result<(Hash, Record), IndexError> {
+    let hash = codec::decode_hash(key)?;
+    Ok((hash, codec::decode_record(&hash, row)?))
+}
+
+fn decode_pages(key: &[u8], row: &[u8]) -> Result<(u64, PageMap), IndexError> {
+    let macroblock = codec::decode_macroblock(key)?;
+    Ok((macroblock, codec::decode_page_map(macroblock, row)?))
 }

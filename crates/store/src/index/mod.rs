@@ -161,19 +161,19 @@ pub trait IndexReader: Send + 'static {
     /// [`IndexError`]
     fn block_count(&mut self) -> Result<u64, IndexError>;
 
-    /// Calls `each` with every macroblock that has occupied pages, in ascending order, and its map.
+    /// Calls `each` with every macroblock that has occupied pages, in ascending order, and its map, or what is wrong with the row.
     ///
     /// # Errors
     ///
     /// [`IndexError`]
-    fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError>;
+    fn page_maps(&mut self, each: &mut dyn FnMut(Result<(u64, PageMap), IndexError>)) -> Result<(), IndexError>;
 
-    /// Calls `each` with every extent that was taken out of service.
+    /// Calls `each` with every extent that was taken out of service, or what is wrong with the row.
     ///
     /// # Errors
     ///
     /// [`IndexError`]
-    fn quarantined(&mut self, each: &mut dyn FnMut(Quarantined)) -> Result<(), IndexError>;
+    fn quarantined(&mut self, each: &mut dyn FnMut(Result<Quarantined, IndexError>)) -> Result<(), IndexError>;
 
     /// The next names in ascending order, behind `after` if there is one, at most `count`.
     ///
@@ -195,12 +195,12 @@ pub trait IndexReader: Send + 'static {
         generation: u64,
     ) -> Result<Vec<(Hash, Record)>, IndexError>;
 
-    /// Calls `each` with every name, in ascending order, and its record, or what is wrong with it. Ends when `each` says false.
+    /// Calls `each` with every name, in ascending order, and its record, or what is wrong with the row. Ends when `each` says false.
     ///
     /// # Errors
     ///
     /// [`IndexError`]
-    fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError>;
+    fn blocks(&mut self, each: &mut dyn FnMut(Result<(Hash, Record), IndexError>) -> bool) -> Result<(), IndexError>;
 }
 
 /// A change to the index under way; given up when dropped.

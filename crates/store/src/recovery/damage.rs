@@ -88,14 +88,17 @@ fn find_damaged_pages<R: IndexReader>(
     meta: &Meta,
     macroblocks: u64,
 ) -> Result<Option<String>, RecoveryError> {
-    let (mut occupied_bytes, mut beyond) = (0, None);
-    let read = reader.page_maps(&mut |macroblock, map| {
-        occupied_bytes += u64::from(map.occupied_pages()) * PAGE_BYTES;
-        if macroblock >= macroblocks {
-            beyond = beyond.or(Some(macroblock));
+    let (mut occupied_bytes, mut beyond, mut damaged) = (0, None, Ok(()));
+    let read = reader.page_maps(&mut |row| match row {
+        Ok((macroblock, map)) => {
+            occupied_bytes += u64::from(map.occupied_pages()) * PAGE_BYTES;
+            if macroblock >= macroblocks {
+                beyond = beyond.or(Some(macroblock));
+            }
         }
+        Err(error) => damaged = Err(error),
     });
-    match read {
+    match read.and(damaged) {
         Err(IndexError::Damaged(what)) => return Ok(Some(damaged_index(what))),
         read => read?,
     }

@@ -235,16 +235,24 @@ fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings)
 }
 
 fn load_quarantine<R: IndexReader>(reader: &mut R) -> Result<Vec<Quarantined>, RecoveryError> {
-    let mut all = Vec::new();
-    reader.quarantined(&mut |quarantined| all.push(quarantined))?;
+    let (mut all, mut damaged) = (Vec::new(), Ok(()));
+    reader.quarantined(&mut |row| match row {
+        Ok(quarantined) => all.push(quarantined),
+        Err(error) => damaged = Err(error),
+    })?;
     reader.rest();
+    damaged?;
     Ok(all)
 }
 
 fn load_allocator<R: IndexReader>(reader: &mut R, macroblocks: u64) -> Result<Allocator, RecoveryError> {
-    let mut maps: Vec<(u64, PageMap)> = Vec::new();
-    reader.page_maps(&mut |macroblock, map| maps.push((macroblock, map)))?;
+    let (mut maps, mut damaged): (Vec<(u64, PageMap)>, _) = (Vec::new(), Ok(()));
+    reader.page_maps(&mut |row| match row {
+        Ok(row) => maps.push(row),
+        Err(error) => damaged = Err(error),
+    })?;
     reader.rest();
+    damaged?;
     Ok(Allocator::from_page_maps(macroblocks, maps))
 }
 

@@ -249,7 +249,7 @@ fn a_full_index_is_asked_for_space_once_a_second() {
     let mut world = World::new(4, 60, Settings { checkpoint_names: 4, ..small_settings(2) });
     boot(&mut world, async |world, open| {
         put_all(world, &open).await;
-        world.index.exhaust();
+        world.index.exhaust(true);
         for block in &world.blocks[..50] {
             assert!(open.sessions[0].delete(&block.hash).await.unwrap());
             open.ring.sleep(Duration::from_millis(50)).await;

@@ -7,7 +7,7 @@ use crate::index::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction,
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +19,14 @@ struct Tables {
     meta: Option<Meta>,
 }
 
+/// A row that may be damaged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Row {
+    Block(Hash),
+    Pages(u64),
+    Quarantine(Extent),
+}
+
 /// An index in memory. Clones are handles to the same tables, which survive "power cuts" of the store above.
 #[derive(Clone, Default)]
 pub(crate) struct MemoryIndex {
@@ -26,6 +34,7 @@ pub(crate) struct MemoryIndex {
     full: Arc<AtomicBool>,
     /// Only what was reserved before can be had.
     exhausted: Arc<AtomicBool>,
+    damaged: Arc<Mutex<BTreeSet<Row>>>,
 }
 
 impl MemoryIndex {
@@ -33,11 +42,27 @@ impl MemoryIndex {
         Arc::clone(&self.committed.lock().unwrap())
     }
 
-    /// Lets commits and reservations fail for want of space, or work again.
-    pub(crate) fn exhaust(&self) {
-        self.exhausted.store(true, Ordering::Relaxed);
+    /// Lets reservations fail for want of space, or work again.
+    pub(crate) fn exhaust(&self, exhausted: bool) {
+        self.exhausted.store(exhausted, Ordering::Relaxed);
     }
 
+    /// Lets a row not match its checksum from now on.
+    pub(crate) fn damage(&self, row: Row) {
+        self.damaged.lock().unwrap().insert(row);
+    }
+
+    /// All names, in ascending order.
+    pub(crate) fn names(&self) -> Vec<Hash> {
+        self.snapshot().blocks.keys().copied().collect()
+    }
+
+    fn check_row(&self, row: Row) -> Result<(), IndexError> {
+        let damaged = self.damaged.lock().unwrap().contains(&row);
+        if damaged { Err(IndexError::Damaged(format!("{row:?} does not match its checksum"))) } else { Ok(()) }
+    }
+
+    /// The same of commits and reservations.
     pub(crate) fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::Relaxed);
     }
@@ -105,7 +130,15 @@ impl MemoryReader {
 
 impl IndexReader for MemoryReader {
     fn block(&mut self, hash: &Hash, generation: u64) -> Result<Option<Record>, IndexError> {
-        Ok(self.snapshot(generation).blocks.get(hash).copied())
+        let index = self.index.clone();
+        let blocks = &self.snapshot(generation).blocks;
+        if let Some(record) = blocks.get(hash) {
+            return index.check_row(Row::Block(*hash)).map(|()| Some(*record));
+        }
+        // A name is absent between whole rows only.
+        let neighbours = [blocks.range(..hash).next_back(), blocks.range(hash..).next()];
+        neighbours.into_iter().flatten().try_for_each(|(other, _)| index.check_row(Row::Block(*other)))?;
+        Ok(None)
     }
 
     fn rest(&mut self) {
@@ -120,13 +153,17 @@ impl IndexReader for MemoryReader {
         Ok(self.index.snapshot().blocks.len() as u64)
     }
 
-    fn page_maps(&mut self, each: &mut dyn FnMut(u64, PageMap)) -> Result<(), IndexError> {
-        self.index.snapshot().pages.iter().for_each(|(macroblock, map)| each(*macroblock, *map));
+    fn page_maps(&mut self, each: &mut dyn FnMut(Result<(u64, PageMap), IndexError>)) -> Result<(), IndexError> {
+        for (macroblock, map) in &self.index.snapshot().pages {
+            each(self.index.check_row(Row::Pages(*macroblock)).map(|()| (*macroblock, *map)));
+        }
         Ok(())
     }
 
-    fn quarantined(&mut self, each: &mut dyn FnMut(Quarantined)) -> Result<(), IndexError> {
-        self.index.snapshot().quarantine.values().for_each(|quarantined| each(*quarantined));
+    fn quarantined(&mut self, each: &mut dyn FnMut(Result<Quarantined, IndexError>)) -> Result<(), IndexError> {
+        for quarantined in self.index.snapshot().quarantine.values() {
+            each(self.index.check_row(Row::Quarantine(quarantined.extent)).map(|()| *quarantined));
+        }
         Ok(())
     }
 
@@ -148,8 +185,12 @@ impl IndexReader for MemoryReader {
         Ok(rows.map(|(hash, record)| (*hash, *record)).take(count).collect())
     }
 
-    fn blocks(&mut self, each: &mut dyn FnMut(Hash, Result<Record, IndexError>) -> bool) -> Result<(), IndexError> {
-        self.index.snapshot().blocks.iter().all(|(hash, record)| each(*hash, Ok(*record)));
+    fn blocks(&mut self, each: &mut dyn FnMut(Result<(Hash, Record), IndexError>) -> bool) -> Result<(), IndexError> {
+        self.index
+            .snapshot()
+            .blocks
+            .iter()
+            .all(|(hash, record)| each(self.index.check_row(Row::Block(*hash)).map(|()| (*hash, *record))));
         Ok(())
     }
 }
@@ -161,6 +202,7 @@ pub(crate) struct MemoryTransaction {
 
 impl IndexTransaction for MemoryTransaction {
     fn block(&self, hash: &Hash) -> Result<Option<Record>, IndexError> {
+        self.index.check_row(Row::Block(*hash))?;
         Ok(self.tables.blocks.get(hash).copied())
     }
 
@@ -173,6 +215,7 @@ impl IndexTransaction for MemoryTransaction {
     }
 
     fn page_map(&self, macroblock: u64) -> Result<PageMap, IndexError> {
+        self.index.check_row(Row::Pages(macroblock))?;
         Ok(self.tables.pages.get(&macroblock).copied().unwrap_or_default())
     }
 

@@ -13,12 +13,14 @@
 //! | `faults` | disks that fail and fill up |
 //! | `announced_writes` | names that go ahead of their bytes |
 //! | `damage` | bytes that change behind the store's back |
+//! | `damaged_rows` | single rows of the index that are damaged |
 //! | `damaged_totals` | counts in the index that are wrong |
 //! | `steps` | what tests of those have in common |
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod announced_writes;
 mod damage;
+mod damaged_rows;
 mod damaged_totals;
 mod disk;
 mod enumeration;

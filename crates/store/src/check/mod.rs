@@ -6,7 +6,7 @@
 use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Stamp};
 use crate::hash::Hash;
-use crate::index::{Index, IndexReader, Totals};
+use crate::index::{Index, IndexError, IndexReader, Totals};
 use crate::journal::replay::{Replay, replay};
 use crate::names::NameState;
 use crate::page_map::PageMap;
@@ -99,13 +99,10 @@ pub async fn check<F: BlockFile, I: Index>(
     }
     lost_with_journal(&meta, &replay).for_each(|lost| report.fault(lost));
     let mut occupancy = Occupancy::new(macroblocks);
-    check_names(&mut reader, &mut occupancy, &mut report, meta.totals, progress)?;
-    reader.quarantined(&mut |quarantined| report.quarantined.push(quarantined))?;
-    for quarantined in report.quarantined.clone() {
-        occupancy.occupy(&quarantined.hash, quarantined.extent, &mut report);
-    }
+    let replaced = check_names(&mut reader, &replay, &mut occupancy, &mut report, meta.totals, progress)?;
+    check_quarantine(&mut reader, &mut occupancy, &mut report)?;
     check_pages(&mut reader, &occupancy, &mut report)?;
-    check_journal(&mut reader, &replay, &mut occupancy, &mut report)?;
+    check_journal(&replay, replaced, &mut occupancy, &mut report);
     name_sharers(&mut reader, &replay, &occupancy, &mut report)?;
     if verify {
         verify_blocks(ring, &mut reader, data, &replay, &buffers, &mut report, progress).await?;
@@ -144,36 +141,67 @@ impl Occupancy {
     }
 }
 
-/// Every row of `blocks` is a name with a place inside the file, and they are as many as `meta` says.
+/// What comes of walking a table. Where the walk ends at damage, that is a fault like that of a single row.
+fn walked(outcome: Result<(), IndexError>, report: &mut CheckReport) -> Result<(), RecoveryError> {
+    match outcome {
+        Err(damaged @ IndexError::Damaged(_)) => report.fault(damaged.to_string()),
+        outcome => outcome?,
+    }
+    Ok(())
+}
+
+/// Every row of `blocks` is a name with a place inside the file, and they are as many as `meta` says. Returns the records of those
+/// names that the journal has, too.
 fn check_names<R: IndexReader>(
     reader: &mut R,
+    replay: &Replay,
     occupancy: &mut Occupancy,
     report: &mut CheckReport,
     expected: Totals,
     progress: &mut dyn FnMut(CheckProgress),
-) -> Result<(), RecoveryError> {
-    let mut totals = Totals::default();
+) -> Result<Vec<Record>, RecoveryError> {
+    let (mut totals, mut replaced) = (Totals::default(), Vec::new());
     let mut seen = 0;
-    reader.blocks(&mut |hash, record| {
+    let outcome = reader.blocks(&mut |row| {
         seen += 1;
         if seen % 65_536 == 0 {
             progress(CheckProgress::Names(seen, expected.block_count()));
         }
-        match record {
-            Ok(record) => {
+        match row {
+            Ok((hash, record)) => {
                 totals.add(record);
                 occupancy.occupy(&hash, record.extent(), report);
+                if replay.names.get(&hash).is_some() {
+                    replaced.push(record);
+                }
             }
             Err(error) => report.fault(error.to_string()),
         }
         true
-    })?;
+    });
+    walked(outcome, report)?;
     progress(CheckProgress::Names(seen, seen.max(1)));
     for (expected, found) in expected.by_class().zip(totals.by_class()).filter(|(expected, found)| expected != found) {
         report.fault(format!("the index counts {expected}, but it holds {found}"));
     }
     report.totals = totals;
-    Ok(())
+    Ok(replaced)
+}
+
+/// Extents out of service lie where no block does.
+fn check_quarantine<R: IndexReader>(
+    reader: &mut R,
+    occupancy: &mut Occupancy,
+    report: &mut CheckReport,
+) -> Result<(), RecoveryError> {
+    let outcome = reader.quarantined(&mut |row| match row {
+        Ok(quarantined) => {
+            occupancy.occupy(&quarantined.hash, quarantined.extent, report);
+            report.quarantined.push(quarantined);
+        }
+        Err(error) => report.fault(error.to_string()),
+    });
+    walked(outcome, report)
 }
 
 /// Table `pages` says exactly what the names say.
@@ -183,9 +211,11 @@ fn check_pages<R: IndexReader>(
     report: &mut CheckReport,
 ) -> Result<(), RecoveryError> {
     let mut stored = BTreeMap::new();
-    reader.page_maps(&mut |macroblock, map| {
-        stored.insert(macroblock, map);
-    })?;
+    let outcome = reader.page_maps(&mut |row| match row {
+        Ok((macroblock, map)) => drop(stored.insert(macroblock, map)),
+        Err(error) => report.fault(error.to_string()),
+    });
+    walked(outcome, report)?;
     let macroblocks = occupancy.maps.keys().chain(stored.keys()).collect::<BTreeSet<_>>();
     for macroblock in macroblocks {
         let by_names = occupancy.maps.get(macroblock).copied().unwrap_or_default();
@@ -205,17 +235,10 @@ fn check_pages<R: IndexReader>(
 }
 
 /// The names of the journal fit beside those of the index that they do not replace.
-fn check_journal<R: IndexReader>(
-    reader: &mut R,
-    replay: &Replay,
-    occupancy: &mut Occupancy,
-    report: &mut CheckReport,
-) -> Result<(), RecoveryError> {
-    for (hash, ..) in replay.latest() {
-        if let Some(record) = reader.block(&hash, u64::MAX)? {
-            occupancy.release(record);
-            report.totals.subtract(record);
-        }
+fn check_journal(replay: &Replay, replaced: Vec<Record>, occupancy: &mut Occupancy, report: &mut CheckReport) {
+    for record in replaced {
+        occupancy.release(record);
+        report.totals.subtract(record);
     }
     for quarantined in &replay.quarantined {
         occupancy.occupy(&quarantined.hash, quarantined.extent, report);
@@ -227,8 +250,6 @@ fn check_journal<R: IndexReader>(
             report.totals.add(record);
         }
     }
-    reader.rest();
-    Ok(())
 }
 
 /// Calls `each` with every name as opening the store would find it, and whether its bytes are known to be durable.
@@ -242,15 +263,19 @@ fn effective_blocks<R: IndexReader>(
             each(hash, record, is_durable);
         }
     }
-    reader.blocks(&mut |hash, record| {
-        if let Ok(record) = record
+    let outcome = reader.blocks(&mut |row| {
+        if let Ok((hash, record)) = row
             && replay.names.get(&hash).is_none()
         {
             each(hash, record, true);
         }
         true
-    })?;
-    Ok(())
+    });
+    match outcome {
+        // Reported when the names were looked at.
+        Err(IndexError::Damaged(_)) => Ok(()),
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Names every block that shares a page with another.
