@@ -107,7 +107,11 @@ fn find_damaged_pages<R: IndexReader>(
             "the data file was truncated to {macroblocks} MiB: blocks in MiB {macroblock} and beyond are lost"
         )));
     }
-    let quarantined_bytes: u64 = load_quarantine(reader)?.iter().map(|quarantined| quarantined.extent.bytes()).sum();
+    let (quarantined, damaged) = load_quarantine(reader)?;
+    if let Some(what) = damaged {
+        return Ok(Some(damaged_index(what)));
+    }
+    let quarantined_bytes: u64 = quarantined.iter().map(|quarantined| quarantined.extent.bytes()).sum();
     let named_bytes = meta.totals.bytes_allocated().wrapping_add(quarantined_bytes);
     Ok((occupied_bytes != named_bytes)
         .then(|| damaged_index(format!("{occupied_bytes} bytes are marked occupied, and blocks take {named_bytes}"))))

@@ -167,7 +167,7 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     match commit(index, meta, &replay, settings) {
         Ok(Committed { meta, generation_size, index_has_space }) => {
             let allocator = load_allocator(&mut reader, macroblocks)?;
-            let quarantined = load_quarantine(&mut reader)?;
+            let (quarantined, _) = load_quarantine(&mut reader)?;
             crash_point("recovery-committed");
             Ok(Recovered { meta, allocator, quarantined, generation_size, index_has_space, damage: None })
         }
@@ -192,7 +192,7 @@ fn open_damaged<R: IndexReader>(
         meta,
         // Nothing is allocated any more: where the maps cannot be read, nothing counts as free.
         allocator: load_allocator(reader, macroblocks).unwrap_or_else(|_| Allocator::from_page_maps(0, Vec::new())),
-        quarantined: load_quarantine(reader)?,
+        quarantined: load_quarantine(reader)?.0,
         generation_size: settings.generation_size(meta.totals.block_count()),
         index_has_space: true,
         damage: Some(Damage { reason, names: replay.names }),
@@ -234,15 +234,19 @@ fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings)
     Ok(Committed { meta: Meta { totals: done.totals, ..meta }, generation_size, index_has_space })
 }
 
-fn load_quarantine<R: IndexReader>(reader: &mut R) -> Result<Vec<Quarantined>, RecoveryError> {
-    let (mut all, mut damaged) = (Vec::new(), Ok(()));
-    reader.quarantined(&mut |row| match row {
-        Ok(quarantined) => all.push(quarantined),
-        Err(error) => damaged = Err(error),
-    })?;
+/// The whole rows of the quarantine, and what is wrong with others.
+fn load_quarantine<R: IndexReader>(reader: &mut R) -> Result<(Vec<Quarantined>, Option<String>), RecoveryError> {
+    let (mut whole, mut damaged) = (Vec::new(), None);
+    let read = reader.quarantined(&mut |row| match row {
+        Ok(quarantined) => whole.push(quarantined),
+        Err(error) => damaged = Some(error),
+    });
     reader.rest();
-    damaged?;
-    Ok(all)
+    match read.err().or(damaged) {
+        None => Ok((whole, None)),
+        Some(IndexError::Damaged(what)) => Ok((whole, Some(what))),
+        Some(error) => Err(error.into()),
+    }
 }
 
 fn load_allocator<R: IndexReader>(reader: &mut R, macroblocks: u64) -> Result<Allocator, RecoveryError> {

@@ -91,3 +91,17 @@ fn a_damaged_row_of_the_quarantine_costs_check_nothing_else() {
     assert!(names(&report, "Quarantine"), "{:?}", report.faults);
     assert_eq!(report.verified, 11);
 }
+
+/// Nobody knows which extent it was: nothing may be allocated, everything can be read.
+#[test]
+fn a_damaged_row_of_the_quarantine_opens_read_only() {
+    let mut world = with_damaged_quarantine(27);
+    for _ in 0..2 {
+        boot(&mut world, async |world, open| {
+            let reason = open.shared.health.read_only().unwrap();
+            assert!(reason.contains("the index is damaged") && reason.contains("Quarantine"), "{reason}");
+            assert_eq!(outcome(&open, &world.blocks[6]).await, "there");
+            assert!(open.put(0, &world.blocks[7]).await.is_err());
+        });
+    }
+}
