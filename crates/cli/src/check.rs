@@ -130,7 +130,10 @@ fn text(arguments: &CheckArguments, report: &CheckReport) -> String {
         ));
     }
     if report.unwritten > 0 {
-        lines.push(format!("{} blocks were not completely written: they were never acknowledged", report.unwritten));
+        lines.push(format!(
+            "{} blocks are not completely written, or damaged in the last frame: opening removes them",
+            report.unwritten
+        ));
     }
     lines.extend(
         report.quarantined.iter().map(|quarantined| format!("out of service: {}", quarantined_line(quarantined))),

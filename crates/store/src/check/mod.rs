@@ -39,7 +39,8 @@ pub struct CheckReport {
     pub verified: u64,
     /// Extents that are out of service.
     pub quarantined: Vec<Quarantined>,
-    /// Blocks that were not completely written when the store stopped: opening it removes their names.
+    /// Blocks that are not completely written, or were damaged in the last frame, which nothing can tell apart: opening the store
+    /// removes their names.
     pub unwritten: u64,
     /// What does not agree, a line each; the first ones.
     pub faults: Vec<String>,
@@ -325,8 +326,9 @@ fn judge(report: &mut CheckReport, hash: Hash, record: Record, durable: bool, fo
     let place = record.extent().map_or_else(|| "nowhere".to_owned(), |extent| extent.to_string());
     match found {
         Ok(found) if found == hash => {}
-        Ok(_) | Err(_) if !durable => report.unwritten += 1,
+        Ok(_) if !durable => report.unwritten += 1,
         Ok(found) => report.fault(format!("block {hash} in {place}: its bytes hash to {found}")),
+        // Whatever was written of it could be read.
         Err(error) => report.fault(format!("block {hash} in {place}: {error}")),
     }
 }

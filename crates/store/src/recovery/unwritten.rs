@@ -9,6 +9,9 @@ use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
 use std::io;
 
+/// A block that cannot be read is read again: what is given up here is gone, and a disk may do better a moment later.
+const READS_MAX: usize = 3;
+
 /// Turns names whose bytes are not there into removed ones, unless they are known to have been durable.
 pub(super) async fn drop_unwritten<F: BlockFile>(
     ring: &Ring,
@@ -32,20 +35,27 @@ pub(super) async fn drop_unwritten<F: BlockFile>(
         lies_within
     });
     let mut failed = None;
-    hash_blocks(ring, data, buffers, undecided, |hash, record, found| match found {
-        Ok(found) if found == hash => {
-            if let Err(error) = replay.settle(&hash, NameState::Occupied(record)) {
-                failed = Some(error.into());
+    for reads_left in (0..READS_MAX).rev() {
+        let mut unread = Vec::new();
+        hash_blocks(ring, data, buffers, undecided, |hash, record, found| match found {
+            Ok(found) if found == hash => {
+                if let Err(error) = replay.settle(&hash, NameState::Occupied(record)) {
+                    failed = Some(error.into());
+                }
             }
-        }
-        Ok(_) => {
-            tracing::warn!(%hash, "a block was not completely written when the store stopped: its name is removed");
-        }
-        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => failed = Some(io_error("reading blocks")(error)),
-        Err(error) => {
-            tracing::error!(%hash, %error, "a block that was being written cannot be read: its name is removed");
-        }
-    })
-    .await;
+            Ok(_) => {
+                tracing::warn!(%hash, "a block was not completely written when the store stopped: its name is removed");
+            }
+            Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                failed = Some(io_error("reading blocks")(error));
+            }
+            Err(_) if reads_left > 0 => unread.push((hash, record)),
+            Err(error) => {
+                tracing::error!(%hash, %error, "a block that was being written cannot be read: its name is removed");
+            }
+        })
+        .await;
+        undecided = unread;
+    }
     failed.map_or(Ok(()), Err)
 }

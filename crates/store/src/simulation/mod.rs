@@ -15,6 +15,7 @@
 //! | `damage` | bytes that change behind the store's back |
 //! | `damaged_rows` | single rows of the index that are damaged |
 //! | `damaged_totals` | counts in the index that are wrong |
+//! | `unreadable` | pages of the journal and blocks that cannot be read |
 //! | `steps` | what tests of those have in common |
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
@@ -31,5 +32,6 @@ mod oracle;
 mod properties;
 mod steps;
 mod tests;
+mod unreadable;
 mod workload;
 mod world;
