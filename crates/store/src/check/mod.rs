@@ -2,6 +2,12 @@
 //!
 //! Nothing is changed. A store that was not stopped in order is checked as opening it would find it: with the names of its
 //! journal.
+//!
+//! | file | one idea |
+//! | --- | --- |
+//! | `shared_pages` | pages that more than one name claims |
+
+mod shared_pages;
 
 use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Stamp};
@@ -17,6 +23,7 @@ use crate::recovery::{
 };
 use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
+use shared_pages::SharedPages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -104,7 +111,7 @@ pub async fn check<F: BlockFile, I: Index>(
     check_quarantine(&mut reader, &mut occupancy, &mut report)?;
     check_pages(&mut reader, &occupancy, &mut report)?;
     check_journal(&replay, replaced, &mut occupancy, &mut report);
-    name_sharers(&mut reader, &replay, &occupancy, &mut report)?;
+    name_sharers(&mut reader, &replay, occupancy.shared, &mut report)?;
     if verify {
         verify_blocks(ring, &mut reader, data, &replay, &buffers, &mut report, progress).await?;
     }
@@ -283,16 +290,16 @@ fn effective_blocks<R: IndexReader>(
 fn name_sharers<R: IndexReader>(
     reader: &mut R,
     replay: &Replay,
-    occupancy: &Occupancy,
+    claimed_twice: Vec<Extent>,
     report: &mut CheckReport,
 ) -> Result<(), RecoveryError> {
-    if occupancy.shared.is_empty() {
+    let shared = SharedPages::of(claimed_twice);
+    if shared.is_empty() {
         return Ok(());
     }
     effective_blocks(reader, replay, |hash, record, _| {
         let Some(extent) = record.extent() else { return };
-        let overlaps = |other: &&Extent| other.offset() < extent.end() && extent.offset() < other.end();
-        if let Some(other) = occupancy.shared.iter().find(overlaps) {
+        if let Some(other) = shared.overlapping(extent) {
             report.fault(format!("block {hash} in {extent} shares pages with another block (at {other})"));
         }
     })
