@@ -29,22 +29,15 @@ impl Allocator {
         Allocator::default()
     }
 
-    /// An allocator of a file of `macroblocks`, of which `occupied` names those that are not wholly free, with their maps,
-    /// in ascending order. Maps of macroblocks beyond the file are passed over: they are damage, which others report.
-    pub fn from_page_maps(macroblocks: u64, occupied: impl IntoIterator<Item = (u64, PageMap)>) -> Allocator {
-        let mut allocator = Allocator::new();
-        for (macroblock, map) in occupied {
-            if macroblock < allocator.macroblocks || macroblock >= macroblocks {
-                continue;
-            }
-            allocator.grow(macroblock - allocator.macroblocks);
-            map.free_extents(macroblock, &mut |extent| {
-                allocator.set(extent.class()).insert(extent.number());
-            });
-            allocator.macroblocks = macroblock + 1;
-        }
-        allocator.grow(macroblocks - allocator.macroblocks);
-        allocator
+    /// Goes on up to the end of this macroblock, of which `occupied` says what is not free; those before it are. Passed over where that
+    /// is not ahead: it is damage, which others report.
+    pub fn grow_occupied(&mut self, macroblock: u64, occupied: PageMap) {
+        let Some(free_before) = macroblock.checked_sub(self.macroblocks) else { return };
+        self.grow(free_before);
+        occupied.free_extents(macroblock, &mut |extent| {
+            self.set(extent.class()).insert(extent.number());
+        });
+        self.macroblocks = macroblock + 1;
     }
 
     #[allow(clippy::indexing_slicing)] // A class is below SIZE_CLASSES by construction.
@@ -420,7 +413,12 @@ mod tests {
                     }
                     Step::Release(_) => {}
                     Step::Reopen => {
-                        allocator = Allocator::from_page_maps(allocator.macroblocks(), model.page_maps());
+                        let macroblocks = allocator.macroblocks();
+                        allocator = Allocator::new();
+                        for (macroblock, map) in model.page_maps() {
+                            allocator.grow_occupied(macroblock, map);
+                        }
+                        allocator.grow(macroblocks - allocator.macroblocks());
                         unwritten.clear();
                     }
                 }

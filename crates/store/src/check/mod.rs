@@ -6,8 +6,12 @@
 //! | file | one idea |
 //! | --- | --- |
 //! | `shared_pages` | pages that more than one name claims |
+//! | `verify` | reading every block, and hashing it |
 
 mod shared_pages;
+mod verify;
+
+pub(crate) use verify::WINDOW_BLOCKS;
 
 use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Stamp};
@@ -21,11 +25,10 @@ use crate::record::Record;
 use crate::recovery::{
     OLDER_THAN_DATA, RecoveryError, io_error, is_older_than_data, lost_with_journal, refuse_lost_index,
 };
-use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
 use shared_pages::SharedPages;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeMap;
+use verify::verify_blocks;
 
 const BUFFER_BYTES_MAX: usize = 16 << 20;
 /// A damaged store may have millions of faults: the first are named, all are counted.
@@ -73,7 +76,7 @@ pub enum CheckProgress {
     Verified(u64, u64),
 }
 
-/// Checks a store whose data file has this stamp; with `verify`, reads every block and hashes it.
+/// Checks a store whose data file has this stamp; with `verify`, reads every block and hashes it, so many for each walk over the index.
 ///
 /// # Errors
 ///
@@ -84,7 +87,7 @@ pub async fn check<F: BlockFile, I: Index>(
     data: &F,
     journal: &F,
     stamp: Option<Stamp>,
-    verify: bool,
+    verify: Option<usize>,
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<CheckReport, RecoveryError> {
     let buffers = BufferPool::new(BUFFER_BYTES_MAX);
@@ -112,8 +115,8 @@ pub async fn check<F: BlockFile, I: Index>(
     check_pages(&mut reader, &occupancy, &mut report)?;
     check_journal(&replay, replaced, &mut occupancy, &mut report);
     name_sharers(&mut reader, &replay, occupancy.shared, &mut report)?;
-    if verify {
-        verify_blocks(ring, &mut reader, data, &replay, &buffers, &mut report, progress).await?;
+    if let Some(window_blocks) = verify {
+        verify_blocks(ring, &mut reader, data, &replay, window_blocks, &mut report, progress).await?;
     }
     Ok(report)
 }
@@ -212,34 +215,38 @@ fn check_quarantine<R: IndexReader>(
     walked(outcome, report)
 }
 
-/// Table `pages` says exactly what the names say.
+/// Table `pages` says exactly what the names say. Its rows and those maps come in the same order.
 fn check_pages<R: IndexReader>(
     reader: &mut R,
     occupancy: &Occupancy,
     report: &mut CheckReport,
 ) -> Result<(), RecoveryError> {
-    let mut stored = BTreeMap::new();
+    let mut by_names = occupancy.maps.iter().peekable();
     let outcome = reader.page_maps(&mut |row| match row {
-        Ok((macroblock, map)) => drop(stored.insert(macroblock, map)),
+        Ok((macroblock, by_pages)) => {
+            while let Some((before, map)) = by_names.next_if(|(other, _)| **other < macroblock) {
+                compare_pages(*before, *map, PageMap::EMPTY, report);
+            }
+            let map = by_names.next_if(|(other, _)| **other == macroblock).map_or(PageMap::EMPTY, |(_, map)| *map);
+            compare_pages(macroblock, map, by_pages, report);
+            if macroblock >= occupancy.macroblocks && !by_pages.is_empty() {
+                report.fault(format!("MiB {macroblock}: pages beyond the end of the data file are marked occupied"));
+            }
+        }
         Err(error) => report.fault(error.to_string()),
     });
-    walked(outcome, report)?;
-    let macroblocks = occupancy.maps.keys().chain(stored.keys()).collect::<BTreeSet<_>>();
-    for macroblock in macroblocks {
-        let by_names = occupancy.maps.get(macroblock).copied().unwrap_or_default();
-        let by_pages = stored.get(macroblock).copied().unwrap_or_default();
-        if by_names != by_pages {
-            report.fault(format!(
-                "MiB {macroblock}: {} pages are marked occupied, but blocks take {} (or others)",
-                by_pages.occupied_pages(),
-                by_names.occupied_pages()
-            ));
-        }
-        if *macroblock >= occupancy.macroblocks && !by_pages.is_empty() {
-            report.fault(format!("MiB {macroblock}: pages beyond the end of the data file are marked occupied"));
-        }
+    by_names.for_each(|(macroblock, map)| compare_pages(*macroblock, *map, PageMap::EMPTY, report));
+    walked(outcome, report)
+}
+
+fn compare_pages(macroblock: u64, by_names: PageMap, by_pages: PageMap, report: &mut CheckReport) {
+    if by_names != by_pages {
+        report.fault(format!(
+            "MiB {macroblock}: {} pages are marked occupied, but blocks take {} (or others)",
+            by_pages.occupied_pages(),
+            by_names.occupied_pages()
+        ));
     }
-    Ok(())
 }
 
 /// The names of the journal fit beside those of the index that they do not replace.
@@ -303,39 +310,4 @@ fn name_sharers<R: IndexReader>(
             report.fault(format!("block {hash} in {extent} shares pages with another block (at {other})"));
         }
     })
-}
-
-/// Reads every block in the order of the file and hashes it.
-async fn verify_blocks<F: BlockFile, R: IndexReader>(
-    ring: &Ring,
-    reader: &mut R,
-    data: &F,
-    replay: &Replay,
-    buffers: &BufferPool,
-    report: &mut CheckReport,
-    progress: &mut dyn FnMut(CheckProgress),
-) -> Result<(), RecoveryError> {
-    let mut blocks = Vec::new();
-    effective_blocks(reader, replay, |hash, record, durable| {
-        blocks.push(((hash, durable), record));
-    })?;
-    let total = blocks.len() as u64;
-    hash_blocks(ring, data, buffers, blocks, |(hash, durable), record, found| {
-        judge(report, hash, record, durable, found);
-        progress(CheckProgress::Verified(report.verified, total));
-    })
-    .await;
-    Ok(())
-}
-
-fn judge(report: &mut CheckReport, hash: Hash, record: Record, durable: bool, found: io::Result<Hash>) {
-    report.verified += 1;
-    let place = record.extent().map_or_else(|| "nowhere".to_owned(), |extent| extent.to_string());
-    match found {
-        Ok(found) if found == hash => {}
-        Ok(_) if !durable => report.unwritten += 1,
-        Ok(found) => report.fault(format!("block {hash} in {place}: its bytes hash to {found}")),
-        // Whatever was written of it could be read.
-        Err(error) => report.fault(format!("block {hash} in {place}: {error}")),
-    }
 }

@@ -35,7 +35,6 @@ use crate::files::{BlockFile, PUT_BACK, Stamp};
 use crate::index::{Index, IndexError, IndexReader, Meta};
 use crate::journal::replay::{Replay, ReplayError, replay};
 use crate::names::Generation;
-use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::settings::{GenerationSize, Settings};
 use buddy_ring::{BufferPool, Ring};
@@ -191,7 +190,7 @@ fn open_damaged<R: IndexReader>(
     Ok(Recovered {
         meta,
         // Nothing is allocated any more: where the maps cannot be read, nothing counts as free.
-        allocator: load_allocator(reader, macroblocks).unwrap_or_else(|_| Allocator::from_page_maps(0, Vec::new())),
+        allocator: load_allocator(reader, macroblocks).unwrap_or_default(),
         quarantined: load_quarantine(reader)?.0,
         generation_size: settings.generation_size(meta.totals.block_count()),
         index_has_space: true,
@@ -249,15 +248,18 @@ fn load_quarantine<R: IndexReader>(reader: &mut R) -> Result<(Vec<Quarantined>, 
     }
 }
 
+/// What the page maps leave free. Those of macroblocks beyond the file are passed over: they are damage, which others report.
 fn load_allocator<R: IndexReader>(reader: &mut R, macroblocks: u64) -> Result<Allocator, RecoveryError> {
-    let (mut maps, mut damaged): (Vec<(u64, PageMap)>, _) = (Vec::new(), Ok(()));
+    let (mut allocator, mut damaged) = (Allocator::new(), Ok(()));
     reader.page_maps(&mut |row| match row {
-        Ok(row) => maps.push(row),
+        Ok((macroblock, occupied)) if macroblock < macroblocks => allocator.grow_occupied(macroblock, occupied),
+        Ok(_) => {}
         Err(error) => damaged = Err(error),
     })?;
     reader.rest();
     damaged?;
-    Ok(Allocator::from_page_maps(macroblocks, maps))
+    allocator.grow(macroblocks - allocator.macroblocks());
+    Ok(allocator)
 }
 
 /// An error of the system, with what was attempted.

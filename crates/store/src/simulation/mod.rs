@@ -12,6 +12,7 @@
 //! | `enumeration` | walks over all names |
 //! | `faults` | disks that fail and fill up |
 //! | `announced_writes` | names that go ahead of their bytes |
+//! | `checks` | what a check reports, however it goes about it |
 //! | `damage` | bytes that change behind the store's back |
 //! | `damaged_rows` | single rows of the index that are damaged |
 //! | `damaged_totals` | counts in the index that are wrong |
@@ -20,6 +21,7 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod announced_writes;
+mod checks;
 mod damage;
 mod damaged_rows;
 mod damaged_totals;

@@ -2,7 +2,7 @@
 
 use super::disk::{Cut, Disk, SimulatedFile};
 use super::memory_index::{MemoryIndex, MemoryReader};
-use crate::check::{CheckReport, check};
+use crate::check::{CheckReport, WINDOW_BLOCKS, check};
 use crate::checkpoint::{CheckpointDone, CheckpointJob, checkpoint};
 use crate::controller::{Checkpointer, Controller, Locator};
 use crate::extent::SIZE_CLASSES;
@@ -161,11 +161,16 @@ impl World {
 
     /// Checks the store as it lies there, every byte of it; `None` where it has not come into being.
     pub(crate) fn check(&mut self) -> Option<CheckReport> {
+        self.check_in_windows(WINDOW_BLOCKS)
+    }
+
+    /// The same, with so many blocks at a time.
+    pub(crate) fn check_in_windows(&mut self, blocks: usize) -> Option<CheckReport> {
         self.index.reader().unwrap().meta().unwrap()?;
         let runtime = self.runtime();
         let ring = runtime.ring();
         let (data, journal) = (self.disk.file(DATA, &ring), self.disk.file(JOURNAL, &ring));
-        Some(runtime.block_on(check(&ring, &self.index, &data, &journal, None, true, &mut |_| {})).unwrap())
+        Some(runtime.block_on(check(&ring, &self.index, &data, &journal, None, Some(blocks), &mut |_| {})).unwrap())
     }
 }
 
