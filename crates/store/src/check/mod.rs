@@ -109,6 +109,9 @@ pub async fn check<F: BlockFile, I: Index>(
         report.fault(OLDER_THAN_DATA.to_owned());
     }
     lost_with_journal(&meta, &replay).for_each(|lost| report.fault(lost));
+    for at in replay.unreadable.iter().filter(|at| Some(**at) != replay.unreadable_end) {
+        report.fault(format!("the journal cannot be read at byte {at}"));
+    }
     let mut occupancy = Occupancy::new(macroblocks);
     let replaced = check_names(&mut reader, &replay, &mut occupancy, &mut report, meta.totals, progress)?;
     check_quarantine(&mut reader, &mut occupancy, &mut report)?;

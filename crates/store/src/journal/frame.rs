@@ -263,6 +263,11 @@ pub fn decode_frame(bytes: &[u8]) -> Result<Frame, FrameError> {
     Ok(Frame { header: fixed.header, records, crc, bytes: fixed.total })
 }
 
+/// What the start of `bytes` says if it is that of a frame, whole or not: its header and its length in the file.
+pub(super) fn peek_header(bytes: &[u8]) -> Option<(FrameHeader, usize)> {
+    read_header(&mut Reader(bytes)).map(|fixed| (fixed.header, fixed.total))
+}
+
 struct Fixed {
     version: u32,
     total: usize,

@@ -1,6 +1,7 @@
 //! The journal: one preallocated file, written in a circle, that makes a batch durable with one sequential write.
 //!
-//! `frame` is its format, `circle` its space, `replay` how it is read at opening. Writing frames is the controller's.
+//! `frame` is its format, `circle` its space, `replay` how it is followed at opening, `window` how it is read then. Writing frames is the
+//! controller's.
 //! `fuzzing`: what must hold for any bytes.
 
 mod circle;
@@ -9,6 +10,7 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod replay;
+mod window;
 
 pub(crate) use circle::Circle;
 pub use frame::{

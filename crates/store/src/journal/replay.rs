@@ -1,19 +1,18 @@
 //! Reading the journal at opening: following the chain of frames from where the last checkpoint ended, folding their records
 //! into final states, and looking behind the end of the chain for proof that it should have been longer.
 
-use super::frame::{FRAME_BYTES_MAX, Frame, FrameError, JournalRecord, UnknownContent, decode_frame};
+use super::frame::{FRAME_BYTES_MAX, Frame, FrameHeader, JournalRecord, UnknownContent};
+use super::window::{WINDOW_BYTES, Window};
 use crate::extent::PAGE_BYTES;
-use crate::files::{BlockFile, PUT_BACK, read_fully};
+use crate::files::{BlockFile, PUT_BACK};
 use crate::hash::Hash;
 use crate::index::Meta;
 use crate::names::{Generation, NameState};
 use crate::quarantine::Quarantined;
-use buddy_ring::{Buffer, BufferPool};
+use buddy_ring::BufferPool;
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-
-/// The journal is read in pieces of this size, which hold any frame.
-const WINDOW_BYTES: usize = 1 << 20;
 
 /// A chain of frames, and where it ends.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +46,10 @@ pub(crate) struct Replay {
     pub(crate) detached: bool,
     /// There are frames of a later epoch than the index knows of: it is an older one, and what it knew since is lost.
     pub(crate) newer: bool,
+    /// Where the chain ends, a page that cannot be read: whether a frame followed, nothing tells.
+    pub(crate) unreadable_end: Option<u64>,
+    /// Offsets of all pages that were looked at and cannot be read.
+    pub(crate) unreadable: BTreeSet<u64>,
 }
 
 /// Why the journal cannot be replayed.
@@ -79,8 +82,7 @@ pub(crate) async fn replay<F: BlockFile>(file: &F, meta: &Meta, buffers: &Buffer
     if found < meta.journal_bytes {
         return Err(ReplayError::Length { found, expected: meta.journal_bytes });
     }
-    let buffer = Some(buffers.take(WINDOW_BYTES).await?);
-    let mut window = Window { file, capacity: meta.journal_bytes, buffer, start: 0, end: 0 };
+    let mut window = Window::new(file, meta.journal_bytes, buffers.take(WINDOW_BYTES).await?);
     // Twice, because nobody knows the first time for how many records there must be room.
     let chain = follow(&mut window, meta, |_| true).await?;
     let undecided = chain.sequence.saturating_sub(chain.durable_up_to);
@@ -105,7 +107,9 @@ pub(crate) async fn replay<F: BlockFile>(file: &F, meta: &Meta, buffers: &Buffer
         Proofs { lost_up_to: None, newer: is_continued_later(&mut window, meta, &chain).await? }
     };
     let Proofs { lost_up_to, newer } = proofs;
-    Ok(Replay { names, quarantined, chain, checkpointed: meta.sequence, lost_up_to, detached, newer })
+    let unreadable_end = if meta.clean { None } else { unreadable_end(&mut window, meta, &chain).await? };
+    let (checkpointed, unreadable) = (meta.sequence, window.unreadable());
+    Ok(Replay { names, quarantined, chain, checkpointed, lost_up_to, detached, newer, unreadable_end, unreadable })
 }
 
 /// Follows the chain to its end. `take` is passed its records in their order, and says whether it could take them.
@@ -145,11 +149,29 @@ async fn next_in_chain<F: BlockFile>(
     let candidates = if chain.offset == 0 { vec![0] } else { vec![chain.offset, 0] };
     for offset in candidates {
         let Some(frame) = window.frame_at(offset).await? else { continue };
-        let continues = is_alive(&frame, meta)
-            && frame.header.previous_crc == chain.crc
-            && frame.header.first_sequence == chain.sequence + 1;
-        if continues {
+        if continues(&frame.header, meta, chain) {
             return Ok(Some((offset, frame)));
+        }
+    }
+    Ok(None)
+}
+
+fn continues(header: &FrameHeader, meta: &Meta, chain: &Chain) -> bool {
+    is_alive(header, meta) && header.previous_crc == chain.crc && header.first_sequence == chain.sequence + 1
+}
+
+/// The page that cannot be read where the next frame of the chain would lie: right behind the last, or at 0 where one may not have
+/// fitted there.
+async fn unreadable_end<F: BlockFile>(
+    window: &mut Window<'_, F>,
+    meta: &Meta,
+    chain: &Chain,
+) -> Result<Option<u64>, ReplayError> {
+    let may_lie_at_0 = chain.offset + FRAME_BYTES_MAX as u64 > meta.journal_bytes;
+    for offset in [Some(chain.offset), may_lie_at_0.then_some(0)].into_iter().flatten() {
+        let unreadable = window.unreadable_frame_at(offset, |header| continues(header, meta, chain)).await?;
+        if unreadable.is_some() {
+            return Ok(unreadable);
         }
     }
     Ok(None)
@@ -190,8 +212,8 @@ async fn is_continued_later<F: BlockFile>(
     Ok(false)
 }
 
-fn is_alive(frame: &Frame, meta: &Meta) -> bool {
-    frame.header.store_id == meta.store_id && frame.header.epoch == meta.epoch
+fn is_alive(header: &FrameHeader, meta: &Meta) -> bool {
+    header.store_id == meta.store_id && header.epoch == meta.epoch
 }
 
 fn no_room() -> ReplayError {
@@ -228,7 +250,7 @@ async fn search<F: BlockFile>(window: &mut Window<'_, F>, meta: &Meta, chain: &C
                 if frame.header.store_id != meta.store_id {
                     return Err(ReplayError::Foreign);
                 }
-                if is_alive(&frame, meta) && frame.header.durable_up_to > chain.sequence {
+                if is_alive(&frame.header, meta) && frame.header.durable_up_to > chain.sequence {
                     proofs.lost_up_to = proofs.lost_up_to.max(Some(frame.header.durable_up_to));
                 }
                 proofs.newer |= frame.header.epoch > meta.epoch;
@@ -239,51 +261,3 @@ async fn search<F: BlockFile>(window: &mut Window<'_, F>, meta: &Meta, chain: &C
     }
     Ok(proofs)
 }
-
-/// A piece of the journal in memory.
-struct Window<'a, F> {
-    file: &'a F,
-    capacity: u64,
-    /// None only while it is being read into.
-    buffer: Option<Buffer>,
-    start: u64,
-    end: u64,
-}
-
-impl<F: BlockFile> Window<'_, F> {
-    /// The frame at `offset`, if there is a whole one.
-    async fn frame_at(&mut self, offset: u64) -> Result<Option<Frame>, ReplayError> {
-        // First in what is there, then in a window that begins at the frame and holds any.
-        for fresh in [false, true] {
-            let covers = self.start <= offset && offset + PAGE_BYTES <= self.end;
-            if fresh || !covers {
-                self.load(offset).await?;
-            }
-            match decode_frame(self.bytes_from(offset)) {
-                Ok(frame) => return Ok(Some(frame)),
-                Err(FrameError::NoFrame) => return Ok(None),
-                Err(FrameError::Longer(_)) => {}
-            }
-        }
-        Ok(None)
-    }
-
-    async fn load(&mut self, offset: u64) -> Result<(), ReplayError> {
-        let length = (self.capacity.saturating_sub(offset)).min(WINDOW_BYTES as u64);
-        let Some(buffer) = self.buffer.take() else { return Err(io::Error::other("the window is being read").into()) };
-        let range = 0..usize::try_from(length).unwrap_or(0);
-        let (result, buffer, ()) = read_fully(self.file, buffer, range, offset, ()).await;
-        self.buffer = Some(buffer);
-        (self.start, self.end) = (offset, offset + length);
-        Ok(result?)
-    }
-
-    fn bytes_from(&self, offset: u64) -> &[u8] {
-        let (Ok(from), Ok(to)) = (usize::try_from(offset - self.start), usize::try_from(self.end - self.start)) else {
-            return &[];
-        };
-        self.buffer.as_ref().and_then(|buffer| buffer.get(from..to)).unwrap_or_default()
-    }
-}
-
-const _: () = assert!(FRAME_BYTES_MAX <= WINDOW_BYTES, "a window holds any frame");

@@ -38,7 +38,10 @@ pub(crate) fn lost_with_journal(meta: &Meta, replay: &Replay) -> impl Iterator<I
     let detached = (replay.detached && !meta.clean).then(|| {
         "the journal is damaged or was replaced: acknowledged changes since the last checkpoint are lost".to_owned()
     });
-    [lost, newer, detached].into_iter().flatten()
+    let unreadable = replay.unreadable_end.map(|at| {
+        format!("the journal cannot be read at byte {at}, where its last frame may lie: what was acknowledged last may be lost")
+    });
+    [lost, newer, detached, unreadable].into_iter().flatten()
 }
 
 /// What proves that acknowledged records are lost or refer to what is not there.

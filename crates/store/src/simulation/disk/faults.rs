@@ -1,6 +1,8 @@
 //! Faults that are planned, and the operations that they strike.
 
 use super::Disk;
+use super::contents::PAGE;
+use std::ops::Range;
 use std::time::Duration;
 
 /// A fault that strikes one operation.
@@ -34,6 +36,22 @@ pub(crate) struct PlannedFault {
 }
 
 impl Disk {
+    /// From now on the page at `offset` cannot be read, until it is written again.
+    pub(crate) fn make_unreadable(&self, file: usize, offset: u64) {
+        self.inner.unreadable.borrow_mut().insert((file, offset / PAGE as u64));
+    }
+
+    /// True where any page of the range cannot be read.
+    pub(super) fn is_unreadable(&self, file: usize, bytes: &Range<u64>) -> bool {
+        self.inner.unreadable.borrow().range(pages(file, bytes)).next().is_some()
+    }
+
+    /// What is written gets another place on the medium.
+    pub(super) fn make_readable(&self, file: usize, bytes: &Range<u64>) {
+        let pages = pages(file, bytes);
+        self.inner.unreadable.borrow_mut().retain(|page| !pages.contains(page));
+    }
+
     /// The fault that strikes an operation, if one does.
     pub(super) fn strike(&self, file: usize, kind: Kind) -> Option<Fault> {
         let mut faults = self.inner.faults.borrow_mut();
@@ -51,4 +69,9 @@ impl Disk {
         });
         struck
     }
+}
+
+/// The pages of a range of a file.
+fn pages(file: usize, bytes: &Range<u64>) -> Range<(usize, u64)> {
+    (file, bytes.start / PAGE as u64)..(file, bytes.end.div_ceil(PAGE as u64))
 }

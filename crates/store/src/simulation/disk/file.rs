@@ -53,6 +53,7 @@ impl SimulatedFile {
             write
         });
         self.take_time(fault).await;
+        self.disk.make_readable(self.number, &write.range());
         let written = self.finish_write(write, durable, fault);
         self.disk.completed().await;
         written
@@ -150,6 +151,8 @@ impl BlockFile for SimulatedFile {
                     id
                 });
                 file.take_time(fault).await;
+                let unreadable = file.disk.is_unreadable(file.number, &(offset..offset + range.len() as u64));
+                let fault = if unreadable { Some(Fault::Error(libc::EIO)) } else { fault };
                 let result = file.with(|state| {
                     state.reading.retain(|(other, _)| *other != id);
                     let there = usize::try_from(state.length.saturating_sub(offset)).unwrap().min(range.len());

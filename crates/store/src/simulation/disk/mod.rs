@@ -23,6 +23,7 @@ pub(crate) use file::SimulatedFile;
 use buddy_ring::Ring;
 use contents::FileState;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -58,6 +59,8 @@ struct Inner {
     cut_at: Cell<Option<u64>>,
     is_cut: Cell<bool>,
     faults: RefCell<Vec<PlannedFault>>,
+    /// Pages that cannot be read before they are written again: file and number.
+    unreadable: RefCell<BTreeSet<(usize, u64)>>,
     /// All files together hold at most this many bytes.
     capacity_bytes: Cell<u64>,
     /// The page cache has wrong bytes, and keeps them.
@@ -78,6 +81,7 @@ impl Disk {
                 cut_at: Cell::new(None),
                 is_cut: Cell::new(false),
                 faults: RefCell::default(),
+                unreadable: RefCell::default(),
                 capacity_bytes: Cell::new(u64::MAX),
                 cache_is_wrong: Cell::new(false),
                 stalls: Cell::new(false),
