@@ -38,7 +38,7 @@ pub struct CheckpointDone {
     pub space_ahead: Result<(), IndexError>,
 }
 
-/// Carries a job out. On an error nothing of it has happened.
+/// Carries a job out. On an error nothing of it has happened, or all of it, where it was the system's.
 ///
 /// # Errors
 ///
@@ -47,10 +47,13 @@ pub fn checkpoint<I: Index>(index: &I, job: &CheckpointJob) -> Result<Checkpoint
     // Sorted, neighbours in the tree are written together: one pass over its leaves.
     let changes = SortedNames::of(&job.generation);
     index.warm_up(changes.len() as u64);
-    let totals = commit(index, &changes, job).map_err(|error| match index.reserve(job.names_max) {
-        // A write that falls short for want of space looks like any other failure.
-        Err(full @ IndexError::Full(_)) => full,
-        _ => error,
+    let totals = commit(index, &changes, job).map_err(|error| match error {
+        // A write that falls short for want of space looks like any other failure of the system.
+        IndexError::System { .. } => match index.reserve(job.names_max) {
+            Err(full @ IndexError::Full(_)) => full,
+            _ => error,
+        },
+        error => error,
     })?;
     Ok(CheckpointDone { totals, space_ahead: index.reserve(job.names_max), index_sizes: index.sizes() })
 }

@@ -146,13 +146,18 @@ impl<F: BlockFile> Controller<F> {
         crash_point("generation-dropped");
         state.journal.release(&sealed.border);
         debug_assert_eq!(done.totals, sealed.totals, "the index and the controller count the same");
-        if let Err(error) = &done.space_ahead {
-            if state.index_has_space {
-                tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
+        match &done.space_ahead {
+            Ok(()) => {}
+            Err(error @ IndexError::Full(_)) => {
+                if state.index_has_space {
+                    tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
+                }
+                // The next checkpoint, be it an empty one, tries again.
+                let try_again = |state: &mut State| state.index_space_is_due = true;
+                self.settle_after(CHECKPOINT_RETRY, state, |timers| &mut timers.index_space, try_again);
             }
-            // The next checkpoint, be it an empty one, tries again.
-            let try_again = |state: &mut State| state.index_space_is_due = true;
-            self.settle_after(CHECKPOINT_RETRY, state, |timers| &mut timers.index_space, try_again);
+            // What failed may have been a flush.
+            Err(error) => self.stop_writing(state, format!("space for the index could not be set aside: {error}")),
         }
         state.index_has_space = done.space_ahead.is_ok();
         self.tell_oldest_change(state);

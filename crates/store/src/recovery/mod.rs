@@ -226,10 +226,15 @@ fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings)
             names_max,
         },
     )?;
-    if let Err(error) = &done.space_ahead {
-        tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
-    }
-    let index_has_space = done.space_ahead.is_ok();
+    let index_has_space = match done.space_ahead {
+        Ok(()) => true,
+        Err(error @ IndexError::Full(_)) => {
+            tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
+            false
+        }
+        // What failed may have been a flush.
+        Err(error) => return Err(error),
+    };
     Ok(Committed { meta: Meta { totals: done.totals, ..meta }, generation_size, index_has_space })
 }
 

@@ -27,6 +27,17 @@ pub(crate) enum Row {
     Quarantine(Extent),
 }
 
+/// How the next commits end.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Commits {
+    #[default]
+    Happen,
+    /// The change contradicts what is there, and nothing of it happens.
+    Contradict,
+    /// The change happens, and an error is reported all the same, as by libmdbx where the last flush fails.
+    HappenAndFail,
+}
+
 /// An index in memory. Clones are handles to the same tables, which survive "power cuts" of the store above.
 #[derive(Clone, Default)]
 pub(crate) struct MemoryIndex {
@@ -34,6 +45,9 @@ pub(crate) struct MemoryIndex {
     full: Arc<AtomicBool>,
     /// Only what was reserved before can be had.
     exhausted: Arc<AtomicBool>,
+    /// The system fails when space is to be reserved.
+    reserving_fails: Arc<AtomicBool>,
+    commits: Arc<Mutex<Commits>>,
     damaged: Arc<Mutex<BTreeSet<Row>>>,
 }
 
@@ -45,6 +59,14 @@ impl MemoryIndex {
     /// Lets reservations fail for want of space, or work again.
     pub(crate) fn exhaust(&self, exhausted: bool) {
         self.exhausted.store(exhausted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_reserving_fails(&self, fails: bool) {
+        self.reserving_fails.store(fails, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_commits(&self, commits: Commits) {
+        *self.commits.lock().unwrap() = commits;
     }
 
     /// Lets a row not match its checksum from now on.
@@ -88,6 +110,10 @@ impl MemoryIndex {
     }
 }
 
+fn failed_flush() -> IndexError {
+    IndexError::System { action: "extended", reason: "simulated".to_owned() }
+}
+
 impl Index for MemoryIndex {
     type Reader = MemoryReader;
     type Transaction<'a> = MemoryTransaction;
@@ -102,6 +128,9 @@ impl Index for MemoryIndex {
 
     fn reserve(&self, _names: u64) -> Result<(), IndexError> {
         self.check_space()?;
+        if self.reserving_fails.load(Ordering::Relaxed) {
+            return Err(failed_flush());
+        }
         if self.exhausted.load(Ordering::Relaxed) { Err(IndexError::Full("simulated".to_owned())) } else { Ok(()) }
     }
 
@@ -243,8 +272,12 @@ impl IndexTransaction for MemoryTransaction {
     }
 
     fn commit(self) -> Result<(), IndexError> {
+        let commits = *self.index.commits.lock().unwrap();
+        if commits == Commits::Contradict {
+            return Err(IndexError::Damaged("simulated".to_owned()));
+        }
         self.index.check_space()?;
         *self.index.committed.lock().unwrap() = Arc::new(self.tables);
-        Ok(())
+        if commits == Commits::HappenAndFail { Err(failed_flush()) } else { Ok(()) }
     }
 }

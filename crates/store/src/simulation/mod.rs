@@ -17,6 +17,7 @@
 //! | `damaged_rows` | single rows of the index that are damaged |
 //! | `damaged_totals` | counts in the index that are wrong |
 //! | `unreadable` | pages of the journal and blocks that cannot be read |
+//! | `failing_index` | an index that cannot be written, for other reasons than space |
 //! | `steps` | what tests of those have in common |
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
@@ -27,6 +28,7 @@ mod damaged_rows;
 mod damaged_totals;
 mod disk;
 mod enumeration;
+mod failing_index;
 mod faults;
 mod memory_index;
 mod new_space;
