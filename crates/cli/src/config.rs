@@ -3,7 +3,6 @@
 
 use crate::Failure;
 use crate::access::AccessConfig;
-use crate::memory;
 use crate::options::{
     DataSyncOption, DurabilityOption, LogFormat, LookupOption, NewSpaceOption, RightsOption, ServeArguments,
     ServeOptions, VerifyReadsOption,
@@ -12,6 +11,7 @@ use crate::values::{Addresses, Bytes, Span, UnixMode};
 use buddy_ring::{Address, ListenOptions};
 use buddy_server::cors::Cors;
 use buddy_server::{HttpLimits, Listeners, TlsFiles};
+use buddy_store::memory;
 use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, NewSpace, Settings, VerifyReads};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,6 @@
 //! | `serve`, `check`, `bench` | the commands |
 //! | `access`, `tokens` | who may do what; the command `token` |
 //! | `logging`, `output` | messages for the operator; what commands print |
-//! | `memory` | how much memory there is |
 //! | `bus_error` | what is said when the index cannot be read any more |
 //! | `fuzzing` | what must hold for any configuration |
 
@@ -22,7 +21,6 @@ mod environment;
 #[doc(hidden)]
 pub mod fuzzing;
 mod logging;
-mod memory;
 mod options;
 mod output;
 mod serve;

@@ -163,16 +163,15 @@ impl Fields {
     }
 
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Problem> {
-        if self.chunked {
-            return Err(malformed("Transfer-Encoding is given twice"));
-        }
         if !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
             return Err(Problem::fatal(
                 Status::NOT_IMPLEMENTED,
                 format!("Transfer-Encoding \"{}\" is not supported, only \"chunked\"", text(value)),
             ));
         }
-        self.chunked = true;
+        if std::mem::replace(&mut self.chunked, true) {
+            return Err(malformed("Transfer-Encoding is given twice"));
+        }
         Ok(())
     }
 

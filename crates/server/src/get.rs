@@ -11,6 +11,7 @@ use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
 use crate::pace::Pace;
+use crate::page_cache::PageCache;
 use crate::page_sender::PageSender;
 use crate::range::Selected;
 use crate::reply::{self, BlockPart, Persistence};
@@ -229,6 +230,7 @@ impl BlockReply<'_> {
         let pace = Pace::of_reply(worker, self.block.range().len());
         let range = offset..offset + self.block.range().len() as u64;
         let mut pages = PageSender::new(&worker.pipes, file, range);
+        let mut found_cached = began;
         while !pages.is_done() {
             match pages.send(stream) {
                 Ok(0) => return Err(Broken),
@@ -238,11 +240,14 @@ impl BlockReply<'_> {
                     let writable = pin!(self.connection.while_client_takes(&pace, writable));
                     self.pinning(began, &mut found, writable).await?.map_err(|_| Broken)?;
                     if let Some(left) = pages.unheld()
-                        && !self.holds_pages(file, left.clone())
+                        && PageCache::is_outdated(found_cached, worker.ring.now())
                     {
-                        drop((found, pages));
-                        let part = self.last_bytes(left.end - left.start);
-                        return Box::pin(self.go_on_frugally(part, &pace)).await;
+                        if !self.holds_pages(file, left.clone()) {
+                            drop((found, pages));
+                            let part = self.last_bytes(left.end - left.start);
+                            return Box::pin(self.go_on_frugally(part, &pace)).await;
+                        }
+                        found_cached = worker.ring.now();
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

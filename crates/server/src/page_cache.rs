@@ -29,6 +29,11 @@ struct Found {
 }
 
 impl PageCache {
+    /// Whether what was said at `then` is too long ago to be believed.
+    pub(crate) fn is_outdated(then: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(then) >= TRUSTED_FOR
+    }
+
     /// Whether every page of `range` of the file, which is of the block `hash`, is cached, so that sending it does not wait for the disk.
     pub(crate) fn holds(&self, file: BorrowedFd<'_>, hash: &Hash, range: Range<u64>, now: Instant) -> bool {
         self.held(hash, &range, now) || {
@@ -43,7 +48,7 @@ impl PageCache {
 
     fn held(&self, hash: &Hash, range: &Range<u64>, now: Instant) -> bool {
         self.found.borrow().get(slot(range)).and_then(Option::as_ref).is_some_and(|found| {
-            now.saturating_duration_since(found.at) < TRUSTED_FOR
+            !PageCache::is_outdated(found.at, now)
                 && found.hash == *hash
                 && found.range.start <= range.start
                 && range.end <= found.range.end

@@ -23,6 +23,7 @@
 //! | [`statistics`], [`worker_statistics`], [`histogram`] | what is counted, and how |
 //! | [`quarantine`] | extents taken out of service |
 //! | [`files`] | the seam to the disk |
+//! | [`memory`] | how much memory this process may use |
 //! | [`format`](crate::format) | the version of what is on disk, and whose it is |
 //! | `sync` | what threads share, from the standard library or from loom |
 //! | `wiring` | controller and sessions, and the queues between them |
@@ -47,6 +48,7 @@ pub mod index;
 pub mod journal;
 #[cfg(all(test, loom))]
 mod loom_models;
+pub mod memory;
 pub mod messages;
 pub mod names;
 pub mod page_map;

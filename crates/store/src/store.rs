@@ -1,6 +1,6 @@
 //! A store on a real disk: opening it, and the way into it for workers.
 
-use crate::check::{CheckProgress, CheckReport, WINDOW_BLOCKS, check};
+use crate::check::{CheckProgress, CheckReport, check, window_blocks};
 use crate::files::{Access, DataDirectory, Descriptors, OpenDirectoryError, RealFile, Stamp, is_no_space};
 use crate::format::StoreId;
 use crate::index::{MdbxIndex, MdbxReader};
@@ -203,7 +203,7 @@ pub fn check_store(
     let ring = runtime.ring();
     let data = directory.data.uncached().on(&ring);
     let journal = directory.journal.on(&ring);
-    let verify = verify.then_some(WINDOW_BLOCKS);
+    let verify = verify.then(window_blocks);
     let checked = runtime.block_on(check(&ring, &index, &data, &journal, directory.stamp(), verify, progress));
     checked.map_err(|error| match error {
         RecoveryError::NotMade => OpenDirectoryError::Missing(path.to_owned()).into(),

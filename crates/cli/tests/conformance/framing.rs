@@ -28,7 +28,13 @@ fn persistence() -> Vec<Case> {
             .closes(),
         case("a refusal alone ends nothing", ask("GET", "/abc", &[]), 400).lacks("connection"),
         case("the body of a refused request is passed over", send("PUT", "/abc", &[], &[b'x'; 60_000]), 400),
-        case("a body in chunks is not", chunked("PUT", "/abc", "1\r\nx\r\n0\r\n\r\n"), 400).closes(),
+        case("in chunks, too", chunked("PUT", "/abc", "1\r\nx\r\n0\r\n\r\n"), 400).lacks("connection"),
+        case(
+            "but not a large one",
+            chunked("PUT", "/abc", &format!("10001\r\n{}\r\n0\r\n\r\n", "x".repeat(0x10001))),
+            400,
+        )
+        .closes(),
     ]
 }
 

@@ -11,7 +11,7 @@
 mod shared_pages;
 mod verify;
 
-pub(crate) use verify::WINDOW_BLOCKS;
+pub(crate) use verify::window_blocks;
 
 use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Stamp};

@@ -7,6 +7,7 @@ use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::index::IndexReader;
 use crate::journal::replay::Replay;
+use crate::memory;
 use crate::record::Record;
 use crate::recovery::RecoveryError;
 use crate::verify::hash_blocks;
@@ -15,8 +16,16 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::io;
 
-/// Blocks that are gathered at a time, 72 bytes each.
-pub(crate) const WINDOW_BLOCKS: usize = 1 << 20;
+/// Blocks that are gathered at a time at least …
+const WINDOW_BLOCKS_MIN: usize = 1 << 20;
+/// … and more where this part of the memory holds them: one in so many.
+const MEMORY_SHARE: u64 = 32;
+
+/// Blocks that are gathered at a time.
+pub(crate) fn window_blocks() -> usize {
+    let bytes = usize::try_from(memory::bytes() / MEMORY_SHARE).unwrap_or(usize::MAX);
+    WINDOW_BLOCKS_MIN.max(bytes / size_of::<Candidate>())
+}
 
 /// Reads every block, `window_blocks` for each walk over the index, and hashes it.
 pub(super) async fn verify_blocks<F: BlockFile, R: IndexReader>(
@@ -37,14 +46,17 @@ pub(super) async fn verify_blocks<F: BlockFile, R: IndexReader>(
             window.offer(Candidate { hash, record, is_durable });
         })?;
         let candidates = window.into_sorted();
-        let Some(last) = candidates.last() else { return Ok(()) };
-        after = Some(last.place());
+        let is_last = candidates.len() < window_blocks;
+        after = candidates.last().map(Candidate::place);
         let blocks = candidates.into_iter().map(|block| ((block.hash, block.is_durable), block.record)).collect();
         hash_blocks(ring, data, &buffers, blocks, |(hash, is_durable), record, found| {
             judge(report, hash, record, is_durable, found);
             progress(CheckProgress::Verified(report.verified, total));
         })
         .await;
+        if is_last {
+            return Ok(());
+        }
     }
 }
 

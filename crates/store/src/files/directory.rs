@@ -193,7 +193,9 @@ impl DataDirectory {
     /// The system's.
     pub fn journal_bytes_free(&self) -> io::Result<u64> {
         let status = rustix::fs::fstatvfs(&self.journal.direct)?;
-        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+        // A file system without a size has no limit of its own.
+        let is_sized = status.f_blocks > 0;
+        Ok(if is_sized { status.f_bavail.saturating_mul(status.f_frsize) } else { u64::MAX })
     }
 
     /// Leaves nothing in the journal, and has the disk keep space for `bytes` of it, or for none.

@@ -24,7 +24,8 @@ pub fn set_aside(file: impl AsFd, bytes: u64) -> io::Result<()> {
 }
 
 fn keep(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<()> {
-    Ok(rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, range.start, range.end - range.start)?)
+    let keep = || rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, range.start, range.end - range.start);
+    Ok(rustix::io::retry_on_intr(keep)?)
 }
 
 /// Has the disk keep space where the file has none yet; `None` where it does not tell where that is.

@@ -2,13 +2,14 @@
 
 use super::page_cache::cached_pages;
 use crate::extent::PAGE_BYTES;
+use crate::memory;
 use std::os::fd::BorrowedFd;
 
 /// Bytes that are read at a time …
 const PIECE_BYTES: usize = 1 << 20;
 /// … if more of their pages are not cached than one in so many.
 const CACHED_SHARE: u64 = 8;
-/// The part of the machine's memory that may be read for: one in so many.
+/// The part of the memory that may be read for: one in so many.
 const MEMORY_SHARE: u64 = 2;
 /// A disk reads so many pages in a row in the time in which it finds one anywhere. For many disks it is more.
 const PAGES_PER_SEEK: u64 = 32;
@@ -16,10 +17,8 @@ const PAGES_PER_SEEK: u64 = 32;
 /// Has the page cache hold the first `bytes` of `file`, if a change that needs `pages_needed` pages of them, one after the other and
 /// each anywhere, would take longer than reading all. Where it cannot be done nothing is lost but time.
 pub fn warm_up(file: BorrowedFd<'_>, bytes: u64, pages_needed: u64) {
-    let information = rustix::system::sysinfo();
-    let memory_bytes = information.totalram.saturating_mul(u64::from(information.mem_unit));
     let finding_takes_longer = pages_needed.saturating_mul(PAGES_PER_SEEK) >= bytes / PAGE_BYTES;
-    if !finding_takes_longer || bytes > memory_bytes / MEMORY_SHARE {
+    if !finding_takes_longer || bytes > memory::bytes() / MEMORY_SHARE {
         return;
     }
     let mut piece = vec![0; PIECE_BYTES];

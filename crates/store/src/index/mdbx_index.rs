@@ -6,7 +6,7 @@ use super::kept_snapshot::KeptSnapshot;
 use super::mdbx_reader::MdbxReader;
 use super::transaction::WriteTransaction;
 use super::{Index, IndexError, IndexSizes, IndexTransaction, Meta, codec};
-use crate::files::{is_no_space, set_aside, warm_up, write_out};
+use crate::files::{is_no_space, is_shortage, set_aside, warm_up, write_out};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
@@ -128,7 +128,11 @@ impl MdbxIndex {
             self.environment.extend_to(bytes)?;
             self.kept.give_up();
         }
-        set_aside(self.environment.descriptor()?, bytes).map_err(system_error("extended"))
+        set_aside(self.environment.descriptor()?, bytes).map_err(|error| match is_shortage(&error) {
+            // Nothing was to be flushed: it may be had a moment later.
+            true => IndexError::Full(error.to_string()),
+            false => system_error("extended")(error),
+        })
     }
 }
 

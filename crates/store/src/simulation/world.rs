@@ -2,7 +2,7 @@
 
 use super::disk::{Cut, Disk, SimulatedFile};
 use super::memory_index::{MemoryIndex, MemoryReader};
-use crate::check::{CheckReport, WINDOW_BLOCKS, check};
+use crate::check::{CheckReport, check, window_blocks};
 use crate::checkpoint::{CheckpointDone, CheckpointJob, checkpoint};
 use crate::controller::{Checkpointer, Controller, Locator};
 use crate::extent::SIZE_CLASSES;
@@ -161,7 +161,7 @@ impl World {
 
     /// Checks the store as it lies there, every byte of it; `None` where it has not come into being.
     pub(crate) fn check(&mut self) -> Option<CheckReport> {
-        self.check_in_windows(WINDOW_BLOCKS)
+        self.check_in_windows(window_blocks())
     }
 
     /// The same, with so many blocks at a time.

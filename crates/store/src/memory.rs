@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 /// Bytes of memory.
-pub(crate) fn bytes() -> u64 {
+#[must_use]
+pub fn bytes() -> u64 {
     let information = rustix::system::sysinfo();
     let machine = information.totalram.saturating_mul(u64::from(information.mem_unit));
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
