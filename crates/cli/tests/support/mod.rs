@@ -305,10 +305,16 @@ impl Client {
 
     /// Sends a request with `Content-Length`, or without a body where it is empty and the method has none.
     pub fn request(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Reply {
-        self.try_request(method, path, headers, body).expect("the connection broke")
+        self.exchange(method, path, headers, body).unwrap_or_else(|reason| {
+            panic!("{method} {path} from {:?}: the connection broke: {reason}", self.stream.local_addr());
+        })
     }
 
     pub fn try_request(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Option<Reply> {
+        self.exchange(method, path, headers, body).ok()
+    }
+
+    fn exchange(&mut self, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Result<Reply, String> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
         for header in headers {
             head.push_str(header);
@@ -320,8 +326,8 @@ impl Client {
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();
         bytes.extend_from_slice(body);
-        self.stream.write_all(&bytes).ok()?;
-        self.read_reply(method == "HEAD")
+        self.stream.write_all(&bytes).map_err(|error| format!("while sending: {error}"))?;
+        self.receive_reply(method == "HEAD")
     }
 
     /// Stores a new block under its name.
@@ -351,15 +357,21 @@ impl Client {
 
     /// Reads a reply; `None` where the connection ended before one began.
     pub fn read_reply(&mut self, is_head: bool) -> Option<Reply> {
+        self.receive_reply(is_head).ok()
+    }
+
+    fn receive_reply(&mut self, is_head: bool) -> Result<Reply, String> {
+        let broken = |error: std::io::Error| error.to_string();
         let mut line = String::new();
-        if self.reader.read_line(&mut line).ok()? == 0 {
-            return None;
+        if self.reader.read_line(&mut line).map_err(broken)? == 0 {
+            return Err("ended by the server".to_owned());
         }
-        let status = line.split(' ').nth(1)?.parse().ok()?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| format!("{line:?} in the place of a status line"))?;
         let mut headers = HashMap::new();
         loop {
             let mut line = String::new();
-            self.reader.read_line(&mut line).ok()?;
+            self.reader.read_line(&mut line).map_err(broken)?;
             let line = line.trim_end();
             if line.is_empty() {
                 break;
@@ -369,8 +381,8 @@ impl Client {
         }
         let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; if is_head || status == 204 || status < 200 { 0 } else { length }];
-        self.reader.read_exact(&mut body).ok()?;
-        Some(Reply { status, headers, body })
+        self.reader.read_exact(&mut body).map_err(broken)?;
+        Ok(Reply { status, headers, body })
     }
 
     /// True where the server has ended the connection and nothing is left to be read.
