@@ -174,7 +174,7 @@ fn recover_on_own_ring(
 /// What the disk does not have is known before any of it is taken.
 fn empty_journal(directory: &DataDirectory, bytes: u64) -> Result<(), RecoveryError> {
     directory.empty_journal(bytes).map_err(|source| match directory.journal_bytes_free() {
-        Ok(free_bytes) if is_no_space(&source) => RecoveryError::NoJournalSpace { bytes, free_bytes, source },
+        Ok(Some(free_bytes)) if is_no_space(&source) => RecoveryError::NoJournalSpace { bytes, free_bytes, source },
         _ => io_error("making the journal")(source),
     })
 }

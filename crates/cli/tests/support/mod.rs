@@ -391,6 +391,15 @@ impl Client {
     }
 }
 
+/// Waits until no thread of a server runs that was sent SIGSTOP.
+pub fn wait_until_stopped(server: &Server) {
+    let is_stopped = |task: std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("stat")).unwrap().rsplit(") ").next().unwrap().starts_with('T')
+    };
+    let tasks = || std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+    wait_for("a stop", || tasks().all(|task| is_stopped(task.unwrap())).then_some(()));
+}
+
 /// A client with little room for what it does not read.
 pub fn narrow(address: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

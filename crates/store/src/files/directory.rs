@@ -186,16 +186,14 @@ impl DataDirectory {
         Ok(status.f_blocks.saturating_mul(status.f_frsize))
     }
 
-    /// Bytes that are free where the journal lies.
+    /// Bytes that are free where the journal lies; `None` where the file system has no size of its own.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn journal_bytes_free(&self) -> io::Result<u64> {
+    pub fn journal_bytes_free(&self) -> io::Result<Option<u64>> {
         let status = rustix::fs::fstatvfs(&self.journal.direct)?;
-        // A file system without a size has no limit of its own.
-        let is_sized = status.f_blocks > 0;
-        Ok(if is_sized { status.f_bavail.saturating_mul(status.f_frsize) } else { u64::MAX })
+        Ok((status.f_blocks > 0).then(|| status.f_bavail.saturating_mul(status.f_frsize)))
     }
 
     /// Leaves nothing in the journal, and has the disk keep space for `bytes` of it, or for none.
@@ -207,7 +205,7 @@ impl DataDirectory {
         let empty = || Ok(rustix::fs::ftruncate(&self.journal.direct, 0)?);
         empty()?;
         // Asked for more than there is, a file system may take all that there is before it says so.
-        if self.journal_bytes_free()? < bytes {
+        if self.journal_bytes_free()?.is_some_and(|free| free < bytes) {
             return Err(Errno::NOSPC.into());
         }
         set_aside(&self.journal.direct, bytes).or_else(|error| empty().and(Err(error)))
