@@ -65,12 +65,25 @@ impl<F: BlockFile> Controller<F> {
         !self.is_relaxed() && self.settings.data_sync == Some(DataSync::PerFrame) && names_blocks
     }
 
+    /// Where the system is short of something for a moment the same bytes are written again, to the same place: nothing of the frame was
+    /// published, and the next one waits.
     async fn write_frame_itself(&self, frame: &FrameToWrite, durable: bool) -> std::io::Result<()> {
         let mut buffer = self.take_frame_buffer(frame.bytes).await?;
         if let Some(target) = buffer.get_mut(..frame.bytes) {
             self.state.borrow_mut().journal.encode(frame, target);
         }
-        write_fully(&self.journal_file, vec![(buffer, frame.bytes)], frame.offset, durable).await.0
+        let mut parts = vec![(buffer, frame.bytes)];
+        loop {
+            let result;
+            (result, parts) = write_fully(&self.journal_file, parts, frame.offset, durable).await;
+            match result {
+                Err(error) if is_shortage(&error) => {
+                    tracing::warn!(%error, "the journal could not be written for a moment: writes wait for it");
+                    self.ring.sleep(SHORTAGE_RETRY).await;
+                }
+                written => return written,
+            }
+        }
     }
 
     /// Waits for memory as long as there is none: of the frame nothing has gone anywhere yet.

@@ -96,6 +96,24 @@ fn a_failed_frame_or_flush_turns_the_store_read_only() {
     }
 }
 
+/// The system is short of memory, or of threads, while a frame is written: that says nothing about the disk, and ends nothing.
+#[test]
+fn a_frame_waits_for_what_the_system_is_short_of() {
+    for seed in seeds(10) {
+        for durability in [Durability::Sync, Durability::Relaxed] {
+            let mut run = run(seed.0, 12, Settings { durability, ..small_settings(2) });
+            for code in [libc::ENOMEM, libc::EAGAIN, libc::ECANCELED] {
+                let after = seed.0 % 5;
+                run.faults.push(PlannedFault { file: JOURNAL, kind: Kind::Write, after, fault: Fault::Error(code) });
+            }
+            assert_eq!(run.boot(Workload { operations: 200, ..Workload::default() }, true), Ended::InOrder);
+            assert!(!run.read_only, "{durability:?}");
+            run.restore(Cut::Crash);
+            run.check();
+        }
+    }
+}
+
 #[test]
 fn a_read_only_store_refuses_changes_and_goes_on_reading() {
     let mut world = World::new(1, 6, small_settings(2));
