@@ -159,6 +159,20 @@ impl File {
         unsafe { transfer(&self.ring, &self.descriptor, entry, Vec::new()) }.await.0.map(drop)
     }
 
+    /// Makes the page cache forget `bytes` from `offset` on, as far as it can (`posix_fadvise`, `POSIX_FADV_DONTNEED`): pages that are
+    /// being sent, or are not written yet, may stay. Of more than 4 GiB it forgets the first.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub async fn forget_cached(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let descriptor = types::Fd(self.descriptor.as_raw_fd());
+        let entry = opcode::Fadvise::new(descriptor, bytes.into(), libc::POSIX_FADV_DONTNEED).offset(offset).build();
+        // SAFETY: the entry names this descriptor and no memory.
+        unsafe { transfer(&self.ring, &self.descriptor, entry, Vec::new()) }.await.0.map(drop)
+    }
+
     /// Brings everything that was written before the call to stable storage (`fdatasync`).
     ///
     /// # Errors

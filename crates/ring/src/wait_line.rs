@@ -23,6 +23,12 @@ impl WaitLine {
         self.places.borrow().is_empty()
     }
 
+    /// How many wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.borrow().len()
+    }
+
     /// Stands in line until `attempt`, made only while first, gives something.
     pub async fn wait_for<T>(&self, attempt: impl FnMut() -> Option<T>) -> T {
         self.stand().turn(attempt).await

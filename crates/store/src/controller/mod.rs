@@ -11,6 +11,7 @@
 //! | `naming` | what a request means for a name |
 //! | `frames` | gathering changes into frames |
 //! | `in_flight` | changes, and the frame that is on its way with some of them |
+//! | `freeing` | what nobody reads any more is forgotten by the page cache, and free |
 //! | `space` | what is free, held, draining; when to grow |
 //! | `writes` | which blocks are being written, and which could not be |
 //! | `reports` | what becomes of names that came ahead of their bytes |
@@ -25,6 +26,7 @@
 
 mod ahead;
 mod frames;
+mod freeing;
 mod growth;
 mod in_flight;
 mod ledger;
@@ -75,8 +77,6 @@ use writes::Writes;
 
 /// Buffers of the controller: a frame and what growth writes.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
-/// While removed extents wait for readers, they are looked at this often.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Carries checkpoints out, one at a time, somewhere the controller does not wait.
 pub trait Checkpointer {
@@ -149,6 +149,8 @@ struct State {
     gathering_since: Option<Instant>,
     flush: publishing::FlushState,
     timers: Timers,
+    /// What nobody reads any more is being freed.
+    freeing: bool,
     stopping: Stopping,
     /// Who waits for the end.
     awaited: Option<Waker>,
@@ -194,11 +196,11 @@ impl<F: BlockFile> Controller<F> {
             checkpointer: parts.checkpointer,
             locator: parts.locator,
             state: RefCell::new(State {
+                space: Space::new(parts.allocator, parts.settings.capacity_bytes, parts.ports.len()),
                 ports: Ports::new(parts.ports),
                 batch: Batch::default(),
                 pending: PendingNames::default(),
                 journal: parts.journal,
-                space: Space::new(parts.allocator, parts.settings.capacity_bytes),
                 writes: Writes::default(),
                 totals: parts.totals,
                 generation_size: parts.generation_size,
@@ -213,6 +215,7 @@ impl<F: BlockFile> Controller<F> {
                 gathering_since: None,
                 flush: publishing::FlushState::default(),
                 timers: Timers::default(),
+                freeing: false,
                 stopping: Stopping::default(),
                 awaited: None,
             }),
@@ -256,19 +259,6 @@ impl<F: BlockFile> Controller<F> {
         self.count(state);
         state.space.check();
         state.ports.wake(&self.ring);
-    }
-
-    /// Frees what nobody can read any more, and looks again soon while anything is left.
-    fn drain(self: &Rc<Self>, state: &mut State) {
-        state.space.drain(&self.shared.clock, |extent| self.data.drop_cached(extent.offset(), extent.bytes()));
-        if state.space.is_draining() {
-            self.settle_after(
-                DRAIN_INTERVAL,
-                state,
-                |timers| &mut timers.drain,
-                |state| state.space.look_at_pins_again(),
-            );
-        }
     }
 
     /// Settles after a while, and does `work` before, unless that timer is set already.

@@ -75,8 +75,12 @@ pub trait BlockFile: Clone + 'static {
     /// Brings to stable storage everything whose write completed before the call.
     fn flush(&self) -> impl Future<Output = io::Result<()>>;
 
-    /// Makes the cache forget a range, so that nobody finds the old bytes in it.
-    fn drop_cached(&self, offset: u64, bytes: u64);
+    /// Whether the cache has any of a range; true where that cannot be told.
+    fn may_have_cached(&self, offset: u64, bytes: u64) -> bool;
+
+    /// Makes the cache forget a range, so that nobody finds the old bytes in it. Takes milliseconds where its pages were read just now:
+    /// the kernel asks every processor for those that it has not filed yet.
+    fn forget_cached(&self, offset: u64, bytes: u64) -> impl Future<Output = ()>;
 }
 
 /// Whether the file system has said that it does not know such an operation.

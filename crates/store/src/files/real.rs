@@ -1,6 +1,6 @@
 //! Files on a real disk, through the ring of one thread.
 
-use super::page_cache::is_cached;
+use super::page_cache::{cached_pages, is_cached};
 use super::{BlockFile, Parts};
 use buddy_ring::{Buffer, File, Guarded, Ring};
 use rustix::io::ReadWriteFlags;
@@ -111,11 +111,14 @@ impl BlockFile for RealFile {
         self.direct.flush().await
     }
 
-    fn drop_cached(&self, offset: u64, bytes: u64) {
+    fn may_have_cached(&self, offset: u64, bytes: u64) -> bool {
+        self.cached.as_ref().is_some_and(|cached| cached_pages(cached.as_fd(), offset, bytes) != Some(0))
+    }
+
+    async fn forget_cached(&self, offset: u64, bytes: u64) {
         if let Some(cached) = &self.cached {
             // Advice: where it is not followed, a direct write still replaces what is cached.
-            let bytes = std::num::NonZeroU64::new(bytes);
-            let _ = rustix::fs::fadvise(cached, offset, bytes, rustix::fs::Advice::DontNeed);
+            let _ = cached.forget_cached(offset, bytes).await;
         }
     }
 }

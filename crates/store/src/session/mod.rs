@@ -21,6 +21,7 @@ mod verify;
 mod write_queue;
 
 pub use enumerate::Listed;
+pub(crate) use pools::POOLS_BYTES_MAX;
 pub use put::Stored;
 
 use crate::clock::{ReadGuard, Reads};

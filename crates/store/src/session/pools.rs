@@ -1,7 +1,8 @@
 //! Blank extents at hand, so that a put never waits for an allocation.
 //!
 //! Each size class has a pool that is filled up to its target whenever it falls below half of it. Targets follow demand: a class
-//! that runs dry doubles its target; one that is hardly used gives extents back. While space is short, targets are one.
+//! that runs dry doubles its target; one that is hardly used gives extents back. While space is short, targets are one, and who waits
+//! gets one.
 //!
 //! Blocks that fill an extent of the largest class have a pool of their own: theirs may be space that nobody has written yet.
 
@@ -23,6 +24,8 @@ const POOLS: usize = SIZE_CLASSES + 1;
 
 /// A pool never holds more than this.
 const POOL_BYTES_MAX: u64 = 16 << 20;
+/// The pools of a worker together never hold more than this.
+pub(crate) const POOLS_BYTES_MAX: u64 = POOLS as u64 * POOL_BYTES_MAX;
 /// Targets are looked at this often while the pools are used.
 const ADJUST_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -160,10 +163,10 @@ impl Pools {
     /// Tells everybody how full the pools are.
     pub(crate) fn tell_levels(&self) {
         let gauges = self.counted.pool_extents.iter().zip(&self.counted.pool_targets);
-        for (class, (extents, target)) in SizeClass::all().zip(gauges) {
-            let of_class = || self.pools.iter().filter(|pool| pool.class == class);
-            extents.set(of_class().map(|pool| u64::from(pool.count.get())).sum());
-            target.set(of_class().map(|pool| u64::from(pool.target.get())).sum());
+        // The largest class has two pools, one behind the other.
+        for (pools, (extents, target)) in self.pools.chunk_by(|one, next| one.class == next.class).zip(gauges) {
+            extents.set(pools.iter().map(|pool| u64::from(pool.count.get())).sum());
+            target.set(pools.iter().map(|pool| u64::from(pool.target.get())).sum());
         }
     }
 
@@ -184,7 +187,7 @@ impl Pools {
 
     async fn fill_pool(&self, pool: &Pool) {
         pool.filling.set(true);
-        let count = self.target(pool).saturating_sub(pool.count.get()).max(1);
+        let count = pool.wanted(self.target(pool));
         let (class, whole) = (pool.class, pool.whole);
         let reply = self.exchange.request(|id| Request::Allocate { id, class, count, whole }).await;
         pool.filling.set(false);
@@ -249,6 +252,12 @@ impl Pools {
 }
 
 impl Pool {
+    /// How many extents to ask for: up to the target, but one for each who waits in any case.
+    fn wanted(&self, target: u32) -> u32 {
+        let waiting = u32::try_from(self.line.len()).unwrap_or(u32::MAX);
+        target.saturating_sub(self.count.get()).max(waiting).clamp(1, self.target_max)
+    }
+
     fn put(&self, run: ExtentRun) {
         self.count.set(self.count.get() + run.count());
         self.runs.borrow_mut().push_back(run);

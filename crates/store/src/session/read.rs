@@ -92,7 +92,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             return (Ok(()), buffer);
         }
         // The copy in memory may be what is wrong, and may be kept there by others: the disk has the last word.
-        self.data.drop_cached(extent.offset(), extent.bytes());
+        self.data.forget_cached(extent.offset(), extent.bytes()).await;
         let result;
         (result, buffer, guard) = match whole_pages(&range, offset, &buffer) {
             Some(pages) => read_fully(&self.uncached, buffer, pages, offset, guard).await,

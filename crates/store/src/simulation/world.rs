@@ -130,6 +130,7 @@ impl World {
         let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring));
         create_if_new(&self.index, &data, &journal, self.journal_bytes, [7; 16], || Ok(())).await?;
         let recovered = recover(ring, &self.index, &data, &journal, None, &self.settings).await?;
+        self.disk.forget_cached();
         let checkpointer = SimulatedCheckpointer {
             ring: ring.clone(),
             disk: self.disk.clone(),
@@ -215,6 +216,8 @@ impl Open {
         }
         self.controller.stopped().await;
         if self.shared.health.read_only().is_none() {
+            // What was removed last is being forgotten by the cache.
+            self.ring.sleep(Duration::from_secs(1)).await;
             let statistics = &self.shared.statistics;
             assert_eq!(statistics.bytes_held.get(), statistics.bytes_suspect.get(), "extents have leaked");
         }

@@ -49,7 +49,7 @@ impl Space {
             Search::Due => Relief::Recall,
             Search::InVain => Relief::None,
             Search::UnderWay => Relief::Wait,
-            Search::Over if !self.held.only_pinned() || self.waits_for_flush() => Relief::Wait,
+            Search::Over if self.is_freeing() => Relief::Wait,
             Search::Over => {
                 self.recall.was_in_vain(now);
                 Relief::None

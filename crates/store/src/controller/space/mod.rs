@@ -21,6 +21,7 @@ use crate::clock::{Clock, Held};
 use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, MACROBLOCKS_MAX, SIZE_CLASSES, SizeClass};
 use crate::free_set::FreeSet;
 use crate::messages::RequestId;
+use crate::session::POOLS_BYTES_MAX;
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -42,12 +43,16 @@ pub(crate) struct AllocationRequest {
 pub(crate) struct Space {
     allocator: Allocator,
     held: Held,
+    /// Removed, and read by nobody any more.
+    unread: VecDeque<Extent>,
     /// Removed, but not durably yet: with the sequence numbers of their removals, ascending.
     undurable: VecDeque<(u64, Extent)>,
     /// Requests that wait for space.
     pub(crate) starved: VecDeque<AllocationRequest>,
     pub(super) recall: Recall,
     macroblocks_max: u64,
+    /// What the pools of all workers may hold: where more is free, nobody need save.
+    short_bytes: u64,
     growth: Ahead,
     zeros: Zeros,
     /// Of the largest class: handed out unwritten, and neither named nor given back since.
@@ -61,15 +66,18 @@ fn macroblocks_max(capacity_bytes: Option<u64>) -> u64 {
 }
 
 impl Space {
-    pub(crate) fn new(allocator: Allocator, capacity_bytes: Option<u64>) -> Space {
+    /// Of a file that may have so many bytes, for the pools of so many workers.
+    pub(crate) fn new(allocator: Allocator, capacity_bytes: Option<u64>, workers: usize) -> Space {
         Space {
             ledger: Ledger::new(&allocator),
             allocator,
             held: Held::default(),
+            unread: VecDeque::new(),
             undurable: VecDeque::new(),
             starved: VecDeque::new(),
             recall: Recall::default(),
             macroblocks_max: macroblocks_max(capacity_bytes),
+            short_bytes: POOLS_BYTES_MAX.saturating_mul(workers as u64),
             growth: Ahead::default(),
             zeros: Zeros::default(),
             held_unwritten: FreeSet::default(),
@@ -187,16 +195,24 @@ impl Space {
         }
     }
 
-    /// Frees what nobody can read any more. `forget` makes the page cache forget the range first, so that the next block there
-    /// is never seen with old bytes.
-    pub(crate) fn drain(&mut self, clock: &Clock, mut forget: impl FnMut(Extent)) {
-        let (allocator, ledger, recall) = (&mut self.allocator, &mut self.ledger, &mut self.recall);
-        self.held.drain(clock, |extent| {
-            recall.something_was_freed();
-            forget(extent);
-            ledger.pass(extent, Owner::Draining, Owner::Free);
-            allocator.release(extent);
-        });
+    /// Finds out what nobody can read any more: [`Space::next_unread`].
+    pub(crate) fn drain(&mut self, clock: &Clock) {
+        self.held.drain(clock, |extent| self.unread.push_back(extent));
+    }
+
+    /// The next extent that may be freed, as soon as the page cache has forgotten it, so that the next block there is never seen with old
+    /// bytes.
+    pub(crate) fn next_unread(&self) -> Option<Extent> {
+        self.unread.front().copied()
+    }
+
+    /// Frees [`Space::next_unread`].
+    pub(crate) fn free_unread(&mut self) {
+        if let Some(extent) = self.unread.pop_front() {
+            self.recall.something_was_freed();
+            self.ledger.pass(extent, Owner::Draining, Owner::Free);
+            self.allocator.release(extent);
+        }
     }
 
     /// Lets the next [`Space::drain`] look at what long reads hold.
@@ -214,9 +230,15 @@ impl Space {
         !self.undurable.is_empty()
     }
 
-    /// True where the file cannot grow and little is free: pools should keep next to nothing.
+    /// True while removed extents become free soon, however long clients read.
+    fn is_freeing(&self) -> bool {
+        self.waits_for_flush() || !self.unread.is_empty() || !self.held.only_pinned()
+    }
+
+    /// True where the file cannot grow and little is free, of it and of what pools may hold: they should keep next to nothing.
     pub(crate) fn is_short(&self) -> bool {
-        self.cannot_grow() && self.allocator.free_bytes() < self.allocator.file_bytes() / 16
+        let little = (self.allocator.file_bytes() / 16).min(self.short_bytes);
+        self.cannot_grow() && self.allocator.free_bytes() < little
     }
 
     /// True where the capacity is reached, or the disk gave less than was asked when the file was to grow.

@@ -15,7 +15,7 @@ fn starved(space: &mut Space, class: SizeClass) {
 
 #[test]
 fn whole_blocks_take_what_nobody_has_written_and_others_wait_for_zeros() {
-    let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
+    let (mut space, now) = (Space::new(Allocator::new(), None, 1), Instant::now());
     let (large, small) = (SizeClass::LARGEST, SizeClass::SMALLEST);
     starved(&mut space, small);
     assert_eq!(space.relief(now), Relief::Grow(4));
@@ -48,7 +48,7 @@ fn whole_blocks_take_what_nobody_has_written_and_others_wait_for_zeros() {
 
 /// A file of one macroblock, which cannot grow, and two blocks that fill it.
 fn full() -> (Space, Vec<Extent>) {
-    let mut space = Space::new(Allocator::new(), Some(MACROBLOCK_BYTES));
+    let mut space = Space::new(Allocator::new(), Some(MACROBLOCK_BYTES), 1);
     space.grown(1, true, false, Instant::now());
     let mut blocks = Vec::new();
     for _ in 0..2 {
@@ -71,11 +71,23 @@ fn a_removal_is_waited_for_even_after_a_search_in_vain() {
     assert_eq!(space.relief(now), Relief::Recall);
     space.recall.asked(0);
     assert_eq!(space.relief(now), Relief::Wait, "until the removal is durable");
+    let clock = Clock::new(1, 1);
+    space.removals_are_durable(1, &clock);
+    space.drain(&clock);
+    assert_eq!(
+        (space.relief(now), space.next_unread()),
+        (Relief::Wait, Some(blocks[0])),
+        "until the cache has forgotten it"
+    );
+    assert!(space.allocate(SizeClass::SMALLEST, 1, false).is_empty());
+    space.free_unread();
+    assert_eq!((space.allocate(SizeClass::SMALLEST, 1, false).len(), space.next_unread()), (1, None));
+    space.check();
 }
 
 #[test]
 fn nobody_waits_for_zeros_that_the_disk_refuses() {
-    let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
+    let (mut space, now) = (Space::new(Allocator::new(), None, 1), Instant::now());
     let small = SizeClass::SMALLEST;
     space.grown(4, false, false, now);
     let extents = space.zeroing_begins(8, now);
@@ -87,7 +99,7 @@ fn nobody_waits_for_zeros_that_the_disk_refuses() {
 
 #[test]
 fn what_comes_back_unwritten_is_unwritten() {
-    let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
+    let (mut space, now) = (Space::new(Allocator::new(), None, 1), Instant::now());
     space.grown(4, false, false, now);
     let unwritten = space.allocator().unwritten_bytes();
     let runs = space.allocate(SizeClass::LARGEST, 3, true);
@@ -98,14 +110,15 @@ fn what_comes_back_unwritten_is_unwritten() {
     space.remove(1, named);
     let clock = Clock::new(1, 1);
     space.removals_are_durable(1, &clock);
-    space.drain(&clock, |_| {});
+    space.drain(&clock);
+    space.free_unread();
     assert_eq!(space.allocator().unwritten_bytes(), unwritten - named.bytes(), "it has been written");
     space.check();
 }
 
 #[test]
 fn zeros_that_fail_everywhere_do_not_let_the_file_grow() {
-    let (mut space, now) = (Space::new(Allocator::new(), None), Instant::now());
+    let (mut space, now) = (Space::new(Allocator::new(), None, 1), Instant::now());
     space.grown(4, false, false, now);
     assert_eq!(space.zeroing_ahead(now), Some(8));
     let extents = space.zeroing_begins(8, now);
@@ -118,7 +131,7 @@ fn zeros_that_fail_everywhere_do_not_let_the_file_grow() {
 
 #[test]
 fn zeros_leave_some_space_where_the_file_cannot_grow() {
-    let (mut space, now) = (Space::new(Allocator::new(), Some(4 * MACROBLOCK_BYTES)), Instant::now());
+    let (mut space, now) = (Space::new(Allocator::new(), Some(4 * MACROBLOCK_BYTES), 1), Instant::now());
     space.grown(4, false, false, now);
     starved(&mut space, SizeClass::SMALLEST);
     assert_eq!(space.relief(now), Relief::Zero(4));
@@ -132,7 +145,7 @@ fn zeros_leave_some_space_where_the_file_cannot_grow() {
 
 #[test]
 fn space_is_not_called_short_for_ever() {
-    let (mut space, mut now) = (Space::new(Allocator::new(), None), Instant::now());
+    let (mut space, mut now) = (Space::new(Allocator::new(), None, 1), Instant::now());
     space.grown(64, true, true, now);
     let mut held = Vec::new();
     while !space.is_short() {
@@ -148,8 +161,25 @@ fn space_is_not_called_short_for_ever() {
 }
 
 #[test]
+fn a_large_file_is_not_short_of_space_while_its_pools_could_be_filled() {
+    let macroblocks = 64 << 10;
+    let mut space = Space::new(Allocator::new(), Some(macroblocks * MACROBLOCK_BYTES), 2);
+    space.grown(macroblocks, true, false, Instant::now());
+    let pools = 2 * POOLS_BYTES_MAX;
+    while space.allocator().free_bytes() > pools + MACROBLOCK_BYTES {
+        space.allocate(SizeClass::LARGEST, 1024, true);
+    }
+    assert!(space.allocator().free_bytes() < macroblocks * MACROBLOCK_BYTES / 128);
+    assert!(!space.is_short());
+    while space.allocator().free_bytes() >= pools {
+        space.allocate(SizeClass::LARGEST, 1, true);
+    }
+    assert!(space.is_short());
+}
+
+#[test]
 fn nobody_waits_for_zeros_that_come_slowly() {
-    let (mut space, mut now) = (Space::new(Allocator::new(), None), Instant::now());
+    let (mut space, mut now) = (Space::new(Allocator::new(), None, 1), Instant::now());
     let small = SizeClass::SMALLEST;
     let slow = Duration::from_secs(2);
     space.grown(32, false, false, now);
@@ -183,6 +213,6 @@ fn no_file_has_more_macroblocks_than_the_index_can_number() {
         assert_eq!(macroblocks_max(capacity), most);
     }
     assert_eq!(u32::try_from(MACROBLOCKS_MAX - 1), Ok(u32::MAX));
-    let mut space = Space::new(Allocator::new(), Some(2 * mib));
+    let mut space = Space::new(Allocator::new(), Some(2 * mib), 1);
     assert_eq!(space.growth_ahead(Instant::now()), Some(2));
 }

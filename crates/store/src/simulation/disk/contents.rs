@@ -1,7 +1,7 @@
 //! The bytes of a file: what reads see, what is on the medium, and what lies in between.
 
 use super::Cut;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -22,6 +22,8 @@ pub(super) struct FileState {
     pub(super) in_flight: Vec<Write>,
     pub(super) reading: Vec<(u64, Range<u64>)>,
     pub(super) next_id: u64,
+    /// Pages that were read through the cache, and not forgotten since.
+    cached: BTreeSet<u64>,
 }
 
 #[derive(Clone)]
@@ -39,6 +41,11 @@ impl Write {
 
 pub(super) fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
     one.start < other.end && other.start < one.end
+}
+
+/// The pages of a range of bytes.
+fn pages(range: &Range<u64>) -> Range<u64> {
+    range.start / PAGE as u64..range.end.div_ceil(PAGE as u64)
 }
 
 const ZEROS: [u8; PAGE] = [0; PAGE];
@@ -82,6 +89,23 @@ impl FileState {
             }
             at += length;
         }
+    }
+
+    /// Something of `range`, in bytes, was read through the cache.
+    pub(super) fn keep_cached(&mut self, range: &Range<u64>) {
+        self.cached.extend(pages(range));
+    }
+
+    pub(super) fn has_cached(&self, range: &Range<u64>) -> bool {
+        self.cached.range(pages(range)).next().is_some()
+    }
+
+    pub(super) fn forget_cached(&mut self, range: &Range<u64>) {
+        pages(range).for_each(|page| _ = self.cached.remove(&page));
+    }
+
+    pub(super) fn forget_all_cached(&mut self) {
+        self.cached.clear();
     }
 
     pub(super) fn complete_write(&mut self, write: Write, durable: bool) {

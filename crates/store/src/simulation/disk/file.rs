@@ -48,6 +48,7 @@ impl SimulatedFile {
             for (_, reading) in &file.reading {
                 assert!(!overlap(reading, &range), "{range:?} is written while {reading:?} is read");
             }
+            assert!(!file.has_cached(&range), "{range:?} is written while the cache has what lay there");
             let write = Write { id: file.new_id(), offset, bytes };
             file.in_flight.push(write.clone());
             write
@@ -162,6 +163,9 @@ impl BlockFile for SimulatedFile {
                             let half = if file.is_uncached { there / 2 / SECTOR * SECTOR } else { there.div_ceil(2) };
                             let wanted = if fault == Some(Fault::Short) { half } else { there };
                             state.read(offset, &mut buffer[range.start..range.start + wanted]);
+                            if !file.is_uncached {
+                                state.keep_cached(&(offset..offset + wanted as u64));
+                            }
                             if file.disk.inner.cache_is_wrong.get() && !file.is_uncached {
                                 buffer[range.start] ^= 0x10;
                             }
@@ -218,5 +222,16 @@ impl BlockFile for SimulatedFile {
             .await
     }
 
-    fn drop_cached(&self, _offset: u64, _bytes: u64) {}
+    fn may_have_cached(&self, offset: u64, bytes: u64) -> bool {
+        self.with(|file| file.has_cached(&(offset..offset + bytes)))
+    }
+
+    async fn forget_cached(&self, offset: u64, bytes: u64) {
+        let file = self.clone();
+        let forgotten = async move {
+            file.take_time(None).await;
+            file.with(|state| state.forget_cached(&(offset..offset + bytes)));
+        };
+        self.ring.spawn(forgotten).await;
+    }
 }

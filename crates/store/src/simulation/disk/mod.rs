@@ -5,7 +5,8 @@
 //! some of what is not on the medium, torn at sectors or pages, in any order; writes in flight likewise. A file's new length is as
 //! volatile as its bytes, also where space was set aside without writing. A crash of the process alone loses nothing that was handed to the disk, and makes nothing of it durable.
 //!
-//! What must never happen is asserted, in `file`: two writes in flight that overlap, or a write over bytes that are being read.
+//! What must never happen is asserted, in `file`: two writes in flight that overlap, a write over bytes that are being read, or over
+//! pages that the page cache still has.
 //!
 //! | file | one idea |
 //! | --- | --- |
@@ -118,6 +119,11 @@ impl Disk {
     /// Limits what all files together may hold.
     pub(crate) fn set_capacity(&self, bytes: u64) {
         self.inner.capacity_bytes.set(bytes);
+    }
+
+    /// The page cache forgets everything.
+    pub(crate) fn forget_cached(&self) {
+        self.inner.files.borrow_mut().iter_mut().for_each(FileState::forget_all_cached);
     }
 
     /// From now on a bit is wrong in all that is read through the page cache.
