@@ -2,7 +2,8 @@
 //! everything that was acknowledged is there.
 
 use crate::support::oracle::{Owner, owners, under_load, verify};
-use crate::support::{Server, check, check_output, directory};
+use crate::support::{Client, Server, check, check_output, directory};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -43,7 +44,8 @@ fn die_under_load(data: &Path, owners: &mut [Owner], more: &[&str], point: &str,
 fn dies_under_load(data: &Path, owners: &mut [Owner], more: &[&str], point: &str, times_before: u32) -> bool {
     let options = [&OPTIONS[..], more].concat();
     let Ok(mut server) = Server::try_start_dying(data, &options, point, times_before) else { return false };
-    verify(owners, &mut server.connect());
+    let Ok(stream) = TcpStream::connect(server.address) else { return false };
+    verify(owners, &mut Client::new(stream));
     under_load(owners, server.address, Duration::ZERO, |_| {
         assert_eq!(server.wait().signal(), Some(SIGABRT), "{point}: {}", server.log());
     });

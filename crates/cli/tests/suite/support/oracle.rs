@@ -1,7 +1,7 @@
 //! What clients know of their own blocks, and hold the store to, whatever is done to it.
 
 use super::{Client, bytes, name};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -113,7 +113,9 @@ impl Owner {
 
     /// Puts, puts again, reads and deletes until the connection breaks or, once it is failing, the server refuses.
     fn work(&mut self, address: SocketAddr, failure: &Failure) {
-        let mut client = Client::connect(address);
+        // Others may have brought a server to its end before this one came.
+        let Ok(stream) = TcpStream::connect(address) else { return };
+        let mut client = Client::new(stream);
         loop {
             let wants_new = self.random.u8(0..3) == 0 && self.blocks.len() < BLOCKS_MAX;
             let number = if self.blocks.is_empty() || wants_new {
