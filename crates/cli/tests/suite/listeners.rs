@@ -1,13 +1,14 @@
 //! Where a server can be reached: several addresses at once, Unix sockets, and TLS.
 
 use crate::support::tls::{Identity, connect, exchange};
-use crate::support::{Server, bytes, directory, name};
+use crate::support::{Server, bytes, directory, name, program, wait_for};
 use rustls::HandshakeKind;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Stores blocks and reads them again, all on one connection.
@@ -189,4 +190,39 @@ fn a_server_with_tls_stops_in_order() {
     let log = server.stop_when_told();
     drop(silent);
     assert!(!log.contains("cut off"), "{log}");
+}
+
+/// An address that is lost to another while the store opens ends the server in order: the next start has nothing to make good.
+#[test]
+fn an_address_that_is_lost_while_the_store_opens_ends_the_server_in_order() {
+    let directory = directory();
+    let (data, socket) = (directory.path().join("data"), directory.path().join("socket"));
+    let listen = format!("127.0.0.1:0,unix:{}", socket.display());
+    let mut server = Server::start(&data, &[]);
+    server.connect().put_block(b"before");
+    server.signal("-TERM");
+    assert!(server.wait().success());
+    // It looks at its addresses first, and waits for the store, which this keeps.
+    let kept = std::fs::File::open(data.join("data")).unwrap();
+    kept.lock().unwrap();
+    let child = program()
+        .args(["serve", "--lock-timeout", "60s", "--listen", &listen, "--data"])
+        .arg(&data)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let waits = |pid: u32| {
+        let mut open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        open.any(|entry| std::fs::read_link(entry.unwrap().path()).is_ok_and(|file| file == data.join("data")))
+    };
+    wait_for("a server that waits for its store", || waits(child.id()).then_some(()));
+    std::fs::write(&socket, "another's").unwrap();
+    kept.unlock().unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && said.contains("there is a file that is no socket"), "{}: {said}", ended.status);
+    let server = Server::start(&data, &[]);
+    server.connect().get_block(b"before");
+    let log = server.stop();
+    assert!(!log.contains("was not stopped in order"), "{log}");
 }
