@@ -13,7 +13,9 @@ use buddy_server::cors::Cors;
 use buddy_server::{HttpLimits, Listeners, TlsFiles};
 use buddy_store::memory;
 use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, NewSpace, Settings, VerifyReads};
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -181,17 +183,44 @@ impl ServeOptions {
     }
 }
 
-/// The second of two sockets for the same address could not be had.
+/// The second of two sockets for the same address could not be had, but only once the store is open.
 fn refuse_repeated(listeners: &Listeners) -> Result<(), Failure> {
     let addresses: Vec<_> = listeners.addresses().collect();
     for (number, address) in addresses.iter().enumerate() {
-        // Port 0 is another one each time.
-        let is_any_port = matches!(address, Address::Tcp(address) if address.port() == 0);
-        if !is_any_port && addresses.iter().take(number).any(|before| before == address) {
-            return Err(Failure::new(format!("{address} is to be listened on twice")));
+        if let Some(other) = addresses.iter().take(number).find(|before| is_taken_by(address, before)) {
+            return Err(Failure::new(if address == other {
+                format!("{address} is to be listened on twice")
+            } else {
+                format!("{other} and {address} cannot both be listened on: they overlap")
+            }));
         }
     }
     Ok(())
+}
+
+/// Whether who listens on one of them keeps the other from being had.
+fn is_taken_by(address: &Address, other: &Address) -> bool {
+    match (address, other) {
+        (Address::Tcp(address), Address::Tcp(other)) => {
+            let (ip, other_ip) = (address.ip(), other.ip());
+            let same_family = address.is_ipv4() == other.is_ipv4();
+            // Port 0 is another one each time. An IPv6 address is for IPv6 alone, also where it stands for all.
+            let same_port = address.port() == other.port() && address.port() != 0;
+            let same_host = address == other || ip.is_unspecified() || other_ip.is_unspecified();
+            same_port && same_family && same_host
+        }
+        (Address::Unix(path), Address::Unix(other)) => {
+            path == other || place(path).is_some_and(|found| place(other) == Some(found))
+        }
+        _ => false,
+    }
+}
+
+/// Directory and name of a file that need not be there, however its path is written. `None` where there is no such directory.
+fn place(path: &Path) -> Option<(u64, u64, OsString)> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = std::fs::metadata(directory).ok()?;
+    Some((directory.dev(), directory.ino(), path.file_name()?.to_owned()))
 }
 
 /// A size between two limits.
@@ -286,6 +315,20 @@ mod tests {
     }
 
     #[test]
+    fn pool_targets_in_a_file_are_a_list_or_a_text() {
+        let targets = |value: &str| {
+            toml::from_str::<ServeOptions>(&format!("pool-targets = {value}")).map(|options| options.pool_targets)
+        };
+        for value in ["[16,4,4,2,2,2,2,1]", "\"16,4,4,2,2,2,2,1\""] {
+            assert_eq!(targets(value).unwrap(), Some([16, 4, 4, 2, 2, 2, 2, 1]), "{value}");
+        }
+        for value in ["[1,2]", "\"1,2\"", "[1,2,3,4,5,6,7,8,9]", "[1,2,3,4,5,6,7,-8]", "8"] {
+            let said = targets(value).unwrap_err().to_string();
+            assert!(value.contains('-') || said.contains("8 numbers"), "{value}: {said}");
+        }
+    }
+
+    #[test]
     fn what_is_set_first_wins() {
         let first = ServeOptions { workers: Some(3), ..ServeOptions::default() };
         let second = ServeOptions { workers: Some(5), receive_buffers: Some(7), ..ServeOptions::default() };
@@ -312,6 +355,19 @@ mod tests {
         assert!(
             ServeOptions { listen: Some("127.0.0.1:0,127.0.0.1:0".parse().unwrap()), ..none() }.into_config().is_ok()
         );
+        let in_one = |listen: &str| {
+            let listen = Some(listen.parse().unwrap());
+            refused(ServeOptions { listen, insecure_listen: Some(true), ..none() })
+        };
+        assert!(in_one("127.0.0.1:7,0.0.0.0:7").contains("127.0.0.1:7 and 0.0.0.0:7 cannot both be"));
+        assert!(in_one("[::]:7,[::1]:7").contains("[::]:7 and [::1]:7 cannot both be"));
+        assert!(in_one("unix:a,unix:./a").contains("unix:a and unix:./a cannot both be"));
+        for different in ["127.0.0.1:7,127.0.0.2:7", "127.0.0.1:7,[::]:7", "0.0.0.0:7,[::]:7", "127.0.0.1:7,0.0.0.0:8"]
+        {
+            let different = Some(different.parse().unwrap());
+            let options = ServeOptions { listen: different, insecure_listen: Some(true), ..none() };
+            assert!(options.into_config().is_ok());
+        }
         let origins = Some("https://a, b".to_owned());
         assert!(refused(ServeOptions { cors_origin: origins, ..none() }).contains("cors-origin: \"b\" is not"));
         let others = Some("0.0.0.0:1".parse().unwrap());

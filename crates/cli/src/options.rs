@@ -6,8 +6,10 @@ use crate::values::{Addresses, Bytes, Span, UnixMode};
 use buddy_server::access::{Rights, RightsError};
 use buddy_store::extent::SIZE_CLASSES;
 use clap::{Args, ValueEnum};
-use serde::de::Error;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -115,6 +117,7 @@ serve_options! {
     /// Blank extents that each worker keeps at hand at least, for 4k,8k,16k,32k,64k,128k,256k,512k; demand raises it
     /// [default: 16,4,4,2,2,2,2,2]
     #[arg(long, env = "BUDDY_POOL_TARGETS", value_name = "N,…", value_parser = parse_pool_targets)]
+    #[serde(deserialize_with = "read_pool_targets")]
     pool_targets: PoolTargets,
     /// Names that a checkpoint gathers [default: by the memory of the machine, 4096 to 524288]
     #[arg(long, env = "BUDDY_CHECKPOINT_NAMES", value_name = "N")]
@@ -257,4 +260,28 @@ pub(crate) fn parse_pool_targets(text: &str) -> Result<PoolTargets, String> {
         .ok()
         .and_then(|numbers| numbers.try_into().ok())
         .ok_or_else(|| format!("\"{text}\" is not {SIZE_CLASSES} numbers with commas between them"))
+}
+
+/// In a file they are a list, or a text as on the command line.
+struct PoolTargetsVisitor;
+
+impl<'de> Visitor<'de> for PoolTargetsVisitor {
+    type Value = PoolTargets;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{SIZE_CLASSES} numbers: [16, 4, …] or \"16,4,…\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<PoolTargets, E> {
+        parse_pool_targets(text).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<PoolTargets, A::Error> {
+        let numbers = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+        numbers.try_into().map_err(|numbers: Vec<u32>| A::Error::invalid_length(numbers.len(), &self))
+    }
+}
+
+fn read_pool_targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PoolTargets>, D::Error> {
+    deserializer.deserialize_any(PoolTargetsVisitor).map(Some)
 }

@@ -5,7 +5,7 @@
 //! might each take the other's for such a one.
 
 use crate::listener::{Address, ListenError, bind_error};
-use rustix::fs::{FlockOperation, Mode};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
@@ -47,16 +47,24 @@ pub(crate) fn new() -> io::Result<OwnedFd> {
     Socket::new(Domain::UNIX, Type::STREAM, None).map(OwnedFd::from)
 }
 
-/// Makes sure that a socket at `path` could be listened on: that nobody listens there, and nothing else is there.
+/// Makes sure that a socket at `path` could be listened on: that nobody listens there, nothing else is there, and one may be made there.
 pub(crate) fn check(path: &Path) -> Result<(), ListenError> {
+    let failed = |error| bind_error(&Address::Unix(path.to_owned()), error);
+    SockAddr::unix(path).map_err(failed)?;
+    rustix::fs::accessat(CWD, directory_of(path), Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        .map_err(|error| failed(error.into()))?;
     state_of(path).map(drop)
+}
+
+/// The directory that a socket is in.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Listens at `path`, which only those can use whom the mode allows to write.
 pub(crate) fn listen(socket: &OwnedFd, path: &Path, mode: u32, backlog: i32) -> Result<SocketFile, ListenError> {
     let failed = |error| bind_error(&Address::Unix(path.to_owned()), error);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = File::open(directory).map_err(failed)?;
+    let directory = File::open(directory_of(path)).map_err(failed)?;
     // Until the end of this function.
     rustix::fs::flock(&directory, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
     if state_of(path)? == FileState::LeftOver {
@@ -165,8 +173,13 @@ mod tests {
     #[test]
     fn a_path_that_no_socket_can_have_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
-        for path in [directory.path().join("a".repeat(200)), directory.path().join("no/directory")] {
-            assert!(matches!(listen_at(&path, 5), Err(ListenError::Other { .. })), "{}", path.display());
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for path in
+            ["a".repeat(200).as_str(), "no/directory", "file/socket", ".."].map(|name| directory.path().join(name))
+        {
+            let checked = check(&path);
+            assert!(matches!(checked, Err(ListenError::Other { .. } | ListenError::NoSocket(_))), "{}", path.display());
         }
     }
 }

@@ -118,10 +118,19 @@ impl Server {
         if let Some(config) = tls_config {
             state.set_tls(config);
         }
-        state.set_listeners(listen(bound, settings.workers, limits)?);
-        state.begin(Phase::Serving);
-        remotes.iter().for_each(Remote::wake);
-        Ok(Server { store, state, workers, remotes, addresses, tls })
+        let server = Server { store, state, workers, remotes, addresses, tls };
+        match listen(bound, settings.workers, limits) {
+            Ok(listeners) => server.state.set_listeners(listeners),
+            // Somebody was faster. The store is closed as if it had been served.
+            Err(error) => {
+                server.drain().begin();
+                server.wait();
+                return Err(error.into());
+            }
+        }
+        server.state.begin(Phase::Serving);
+        server.remotes.iter().for_each(Remote::wake);
+        Ok(server)
     }
 
     /// The addresses it listens on, with the ports that the system chose where 0 was asked for, and whether they are for TLS.
