@@ -14,6 +14,7 @@ use crate::stream::Stream;
 use crate::tls::TlsStream;
 use crate::worker::Worker;
 use buddy_ring::{Deadline, Socket};
+use buddy_store::StoreError;
 use rustls::server::ServerConfig;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -150,6 +151,15 @@ impl Connection {
             Err(RequestError::Broken) => Err(Broken),
             Err(RequestError::Refused { problem, body_read }) => self.refuse(head, &problem, body_read).await,
         }
+    }
+
+    /// The refusal of a request that the store did not carry out. Where nobody but the server is to blame, the log says so.
+    pub(crate) fn failed(&self, error: StoreError) -> Problem {
+        let problem = Problem::from(error);
+        if problem.status == Status::INTERNAL_SERVER_ERROR {
+            self.worker.failures.failed(self.worker.ring.now(), &problem.detail);
+        }
+        problem
     }
 
     /// How the connection goes on after a request that was read to its end.

@@ -29,6 +29,7 @@
 //! | `admission`, `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `page_sender` | sending pages of the page cache |
+//! | `log_limit`, `failure_log` | how much of what happens often is logged; which requests failed |
 //! | `phase` | starting, serving, draining |
 //! | `server_state` | what all workers share |
 //! | `worker` | one thread |
@@ -48,6 +49,7 @@ mod connections;
 pub mod cors;
 mod date;
 mod digest;
+mod failure_log;
 pub mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -60,6 +62,7 @@ mod input;
 pub mod limits;
 mod lines;
 mod list;
+mod log_limit;
 mod memory;
 mod metrics;
 mod missing;

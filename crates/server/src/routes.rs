@@ -41,7 +41,7 @@ pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<Go
             content(connection, head, "application/json", &json).await
         }
         Action::Metrics => {
-            let text = metrics::text(&connection.worker).map_err(metrics_failed)?;
+            let text = metrics::text(&connection.worker).map_err(|error| metrics_failed(connection, &error))?;
             content(connection, head, metrics::CONTENT_TYPE, text.as_bytes()).await
         }
     }
@@ -98,12 +98,10 @@ impl Action {
     }
 }
 
-fn metrics_failed(error: impl std::fmt::Display) -> RequestError {
-    tracing::error!(%error, "the metrics cannot be written");
-    RequestError::after_body(Problem::new(
-        Status::INTERNAL_SERVER_ERROR,
-        format!("the metrics cannot be written: {error}"),
-    ))
+fn metrics_failed(connection: &Connection, error: &impl std::fmt::Display) -> RequestError {
+    let detail = format!("the metrics cannot be written: {error}");
+    connection.worker.failures.failed(connection.worker.ring.now(), &detail);
+    RequestError::after_body(Problem::new(Status::INTERNAL_SERVER_ERROR, detail))
 }
 
 /// Refuses targets at which nothing is, whatever the method.
@@ -158,13 +156,13 @@ async fn describe(connection: &Connection, head: &Head, allow: &str) -> Result<G
 async fn delete(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, RequestError> {
     let session = &connection.worker.session;
     if !head.conditions.are_empty() {
-        let found = session.find(hash).await.map_err(|error| RequestError::after_body(error.into()))?;
+        let found = session.find(hash).await.map_err(|error| RequestError::after_body(connection.failed(error)))?;
         // Where it is not there the conditions do not matter: 404 (RFC 9110 section 13.2.1).
         if found.is_some() && head.conditions.judge(true, false) != Verdict::Holds {
             return Err(RequestError::after_body(precondition_failed(hash)));
         }
     }
-    let existed = session.delete(hash).await.map_err(|error| RequestError::after_body(error.into()))?;
+    let existed = session.delete(hash).await.map_err(|error| RequestError::after_body(connection.failed(error)))?;
     if !existed {
         return Err(RequestError::after_body(no_block(hash)));
     }

@@ -79,8 +79,8 @@ pub(crate) async fn take_buffer(connection: &mut Connection, bytes: usize) -> Re
         Ok(Some(buffer)) => Ok(buffer),
         Ok(None) => Err(no_memory("other blocks take all the memory for blocks")),
         Err(error) => {
-            tracing::error!(%error, "there is no memory for a block");
-            Err(no_memory("there is no memory for the block"))
+            connection.worker.failures.no_memory(connection.worker.ring.now(), "a request", &error);
+            Err(no_memory("there is no memory for the request"))
         }
     }
 }
