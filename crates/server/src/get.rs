@@ -276,7 +276,7 @@ impl BlockReply<'_> {
 }
 
 /// A buffer for a reply. Waits for those that other replies have.
-pub(crate) async fn reply_buffer(connection: &Connection, bytes: usize) -> Result<Buffer, RequestError> {
+async fn reply_buffer(connection: &Connection, bytes: usize) -> Result<Buffer, RequestError> {
     connection.deadline.set(connection.worker.limits.send_timeout);
     match connection.deadline.limit(connection.worker.reply_buffers.take(bytes)).await {
         Ok(taken) => taken.map_err(|error| no_memory(connection, &error)),
