@@ -142,7 +142,7 @@ impl Connection {
     /// Answers one request.
     async fn answer(&mut self, head: &Head) -> Result<GoesOn, Broken> {
         self.requests += 1;
-        if matches!(head.body, BodyFraming::None | BodyFraming::Length(0)) {
+        if !has_body(head) {
             // What follows is the next request's: it must not hold a buffer that others need while this one is answered.
             self.input.release_buffer();
         }
@@ -176,7 +176,10 @@ impl Connection {
 
     /// Refuses a request. `body_read`: nothing of it is left to be read.
     async fn refuse(&mut self, head: &Head, problem: &Problem, body_read: bool) -> Result<GoesOn, Broken> {
-        let read = body_read || (!problem.ends_connection && self.discard_body(head).await?);
+        // Who waits to be told to send a body is told not to, by the refusal.
+        let awaited = has_body(head) && head.expects_continue && self.input.unused().is_empty();
+        let discards = !awaited && !problem.ends_connection;
+        let read = body_read || (discards && self.discard_refused_body(head).await?);
         let ends = !read || problem.ends_connection;
         let persistence = if ends { Persistence::Close } else { self.persistence(head) };
         // Who does not read the refusal must not keep a buffer that others need.
@@ -192,31 +195,32 @@ impl Connection {
         Ok(GoesOn::No)
     }
 
-    /// Reads a body that is not wanted and throws it away, if it is small and on its way. False where it is not.
-    pub(crate) async fn discard_body(&mut self, head: &Head) -> Result<bool, Broken> {
-        match head.body {
-            BodyFraming::None | BodyFraming::Length(0) => return Ok(true),
-            BodyFraming::Length(length) if length > DISCARD_BYTES_MAX => return Ok(false),
-            _ if head.expects_continue => return Ok(false),
-            BodyFraming::Length(_) | BodyFraming::Chunked => {}
-        }
-        match self.discard_pieces(head).await {
+    /// Reads the body of a refused request and throws it away, if it is small and on its way. False where it is not.
+    async fn discard_refused_body(&mut self, head: &Head) -> Result<bool, Broken> {
+        match self.discard_body(head).await {
             Ok(()) => Ok(true),
             Err(RequestError::Broken) => Err(Broken),
             Err(RequestError::Refused { .. }) => Ok(false),
         }
     }
 
-    async fn discard_pieces(&mut self, head: &Head) -> Result<(), RequestError> {
+    /// Reads a body that means nothing and throws it away.
+    ///
+    /// # Errors
+    ///
+    /// The request is refused where it is too large for that, malformed, or too slow.
+    pub(crate) async fn discard_body(&mut self, head: &Head) -> Result<(), RequestError> {
+        if !has_body(head) {
+            return Ok(());
+        }
+        if matches!(head.body, BodyFraming::Length(length) if length > DISCARD_BYTES_MAX) {
+            return Err(RequestError::before_body(too_large_to_discard()));
+        }
         let mut pieces = Pieces::begin(self, head, 0).await?;
         let mut bytes = 0;
         let mut discard = |piece: &[u8]| {
             bytes += piece.len() as u64;
-            if bytes > DISCARD_BYTES_MAX {
-                Err(Problem::fatal(Status::CONTENT_TOO_LARGE, "too much to be passed over"))
-            } else {
-                Ok(())
-            }
+            if bytes > DISCARD_BYTES_MAX { Err(too_large_to_discard()) } else { Ok(()) }
         };
         while pieces.next(self, &mut discard).await? {}
         self.input.release_buffer();
@@ -244,4 +248,13 @@ impl Connection {
             }
         }
     }
+}
+
+fn has_body(head: &Head) -> bool {
+    !matches!(head.body, BodyFraming::None | BodyFraming::Length(0))
+}
+
+fn too_large_to_discard() -> Problem {
+    let detail = "a body means nothing here, and this one is too large to be passed over";
+    Problem::fatal(Status::BAD_REQUEST, detail)
 }

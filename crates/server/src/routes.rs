@@ -21,10 +21,9 @@ pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<Go
     access::check(connection, head).map_err(RequestError::before_body)?;
     let action = Action::of(head).map_err(RequestError::before_body)?;
     let wants_body = matches!(action, Action::Store(_) | Action::Missing);
-    if !wants_body && !connection.discard_body(head).await? {
+    if !wants_body {
         // RFC 9110 section 9.3.1: a body here means nothing. A small one is passed over.
-        let detail = "a body means nothing here, and this one is too large to be passed over";
-        return Err(RequestError::before_body(Problem::fatal(Status::BAD_REQUEST, detail)));
+        connection.discard_body(head).await?;
     }
     match action {
         Action::Store(form) => put::block(connection, head, form).await,
