@@ -74,7 +74,7 @@ const OPENAPI: &[u8] = include_bytes!("../../../docs/openapi.yaml");
 impl Action {
     fn of(head: &Head) -> Result<Action, Problem> {
         let target = &head.target;
-        refuse_bad_target(target)?;
+        refuse_bad_target(head.method, target)?;
         if !target.offers(head.method) {
             return Err(method_not_allowed(head.method, target));
         }
@@ -103,9 +103,13 @@ fn metrics_failed(connection: &Connection, error: &impl std::fmt::Display) -> Re
     RequestError::after_body(Problem::new(Status::INTERNAL_SERVER_ERROR, detail))
 }
 
-/// Refuses targets at which nothing is, whatever the method.
-fn refuse_bad_target(target: &Target) -> Result<(), Problem> {
+/// Refuses targets at which nothing is, whatever the method, or nothing but for OPTIONS.
+fn refuse_bad_target(method: Method, target: &Target) -> Result<(), Problem> {
     match target {
+        // RFC 9112 section 3.2.4
+        Target::Everything if method != Method::Options => {
+            Err(Problem::new(Status::BAD_REQUEST, "\"*\" is a request target for OPTIONS alone"))
+        }
         Target::BadName(name) => Err(Problem::new(
             Status::BAD_REQUEST,
             format!(
