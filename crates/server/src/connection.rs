@@ -1,5 +1,6 @@
 //! One connection, read from top to bottom: head, body, block, reply. One request at a time; pipelined ones in order.
 
+use crate::asker::Asker;
 use crate::input::Input;
 use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX};
 use crate::metrics::RequestKind;
@@ -67,8 +68,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
         let turn = worker.ring.now();
         let goes_on = match next {
             NextHead::Ended => return connection.finish().await,
-            NextHead::Refused(problem) => {
-                connection.counting(RequestKind::MALFORMED, async |this| this.refuse_unread(&problem).await).await
+            NextHead::Refused(refused) => {
+                let refuse = async |this: &mut Connection| this.refuse_unread(refused.asker(), &refused.problem).await;
+                connection.counting(RequestKind::MALFORMED, refuse).await
             }
             NextHead::Head(head) => {
                 connection.counting(head.method.into(), async |this| this.answer(&head).await).await
@@ -107,7 +109,7 @@ pub(crate) async fn refuse_crowd(worker: &Rc<Worker>, socket: Socket, reason: St
     let mut connection = Connection::new(worker, Stream::Plain(socket), usize::MAX);
     let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, reason);
     problem.retry_after_s = Some(1);
-    if connection.refuse_unread(&problem).await.is_ok() {
+    if connection.refuse_unread(Asker::default(), &problem).await.is_ok() {
         connection.linger().await;
     }
 }
@@ -184,14 +186,15 @@ impl Connection {
         let persistence = if ends { Persistence::Close } else { self.persistence(head) };
         // Who does not read the refusal must not keep a buffer that others need.
         self.input.release_buffer();
-        self.reply_with(persistence, Some(head), |target, context| reply::problem(target, context, problem)).await?;
+        self.reply_with(persistence, Asker::of(head), |target, context| reply::problem(target, context, problem))
+            .await?;
         Ok(persistence.into())
     }
 
     /// Refuses what could not be read as a request.
-    async fn refuse_unread(&mut self, problem: &Problem) -> Result<GoesOn, Broken> {
+    async fn refuse_unread(&mut self, asker: Asker<'_>, problem: &Problem) -> Result<GoesOn, Broken> {
         self.input.release_buffer();
-        self.reply_with(Persistence::Close, None, |target, context| reply::problem(target, context, problem)).await?;
+        self.reply_with(Persistence::Close, asker, |target, context| reply::problem(target, context, problem)).await?;
         Ok(GoesOn::No)
     }
 

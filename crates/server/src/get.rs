@@ -7,6 +7,7 @@
 
 mod frugal;
 
+use crate::asker::Asker;
 use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
@@ -99,7 +100,7 @@ struct BlockReply<'a> {
 
 impl BlockReply<'_> {
     fn write_head(&self, target: &mut Vec<u8>) {
-        self.connection.with_context(self.persistence, Some(self.head), |context| {
+        self.connection.with_context(self.persistence, Asker::of(self.head), |context| {
             reply::block_head(target, context, self.block);
         });
     }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`limits`] | what clients are limited to, with its default |
 //! | [`request`], `fields`, [`target`] | the head of a request, judged; pure |
+//! | `asker` | to whom a reply goes; pure |
 //! | [`conditions`], [`range`], `digest` | what a head asks for beside; pure |
 //! | [`cors`] | which pages in browsers may use the server; pure |
 //! | [`chunked`] | the chunked transfer coding; pure |
@@ -41,6 +42,7 @@
 mod accepting;
 pub mod access;
 mod admission;
+mod asker;
 mod body;
 pub mod chunked;
 pub mod conditions;

@@ -94,6 +94,8 @@ fn expectations() -> Vec<Case> {
             400,
         )
         .lacks("connection"),
+        case("a refusal of HEAD has no body", ask("HEAD", "/-/health", &["Expect: tea"]), 417).closes(),
+        case("whatever is wrong with it", ask("HEAD", "/-/health", &["Content-Length: x"]), 400).closes(),
         case("too much is refused before it is sent", put(&["Expect: 100-continue", "Content-Length: 600000"]), 413)
             .closes(),
         case(
