@@ -1,5 +1,6 @@
 //! One connection, read from top to bottom: head, body, block, reply. One request at a time; pipelined ones in order.
 
+use crate::asker::Asker;
 use crate::input::Input;
 use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX};
 use crate::metrics::RequestKind;
@@ -14,6 +15,7 @@ use crate::stream::Stream;
 use crate::tls::TlsStream;
 use crate::worker::Worker;
 use buddy_ring::{Deadline, Socket};
+use buddy_store::StoreError;
 use rustls::server::ServerConfig;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -66,8 +68,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
         let turn = worker.ring.now();
         let goes_on = match next {
             NextHead::Ended => return connection.finish().await,
-            NextHead::Refused(problem) => {
-                connection.counting(RequestKind::MALFORMED, async |this| this.refuse_unread(&problem).await).await
+            NextHead::Refused(refused) => {
+                let refuse = async |this: &mut Connection| this.refuse_unread(refused.asker(), &refused.problem).await;
+                connection.counting(RequestKind::MALFORMED, refuse).await
             }
             NextHead::Head(head) => {
                 connection.counting(head.method.into(), async |this| this.answer(&head).await).await
@@ -106,7 +109,7 @@ pub(crate) async fn refuse_crowd(worker: &Rc<Worker>, socket: Socket, reason: St
     let mut connection = Connection::new(worker, Stream::Plain(socket), usize::MAX);
     let mut problem = Problem::fatal(Status::SERVICE_UNAVAILABLE, reason);
     problem.retry_after_s = Some(1);
-    if connection.refuse_unread(&problem).await.is_ok() {
+    if connection.refuse_unread(Asker::default(), &problem).await.is_ok() {
         connection.linger().await;
     }
 }
@@ -141,7 +144,7 @@ impl Connection {
     /// Answers one request.
     async fn answer(&mut self, head: &Head) -> Result<GoesOn, Broken> {
         self.requests += 1;
-        if matches!(head.body, BodyFraming::None | BodyFraming::Length(0)) {
+        if !has_body(head) {
             // What follows is the next request's: it must not hold a buffer that others need while this one is answered.
             self.input.release_buffer();
         }
@@ -150,6 +153,15 @@ impl Connection {
             Err(RequestError::Broken) => Err(Broken),
             Err(RequestError::Refused { problem, body_read }) => self.refuse(head, &problem, body_read).await,
         }
+    }
+
+    /// The refusal of a request that the store did not carry out. Where nobody but the server is to blame, the log says so.
+    pub(crate) fn failed(&self, error: StoreError) -> Problem {
+        let problem = Problem::from(error);
+        if problem.status == Status::INTERNAL_SERVER_ERROR {
+            self.worker.failures.failed(self.worker.ring.now(), &problem.detail);
+        }
+        problem
     }
 
     /// How the connection goes on after a request that was read to its end.
@@ -166,47 +178,52 @@ impl Connection {
 
     /// Refuses a request. `body_read`: nothing of it is left to be read.
     async fn refuse(&mut self, head: &Head, problem: &Problem, body_read: bool) -> Result<GoesOn, Broken> {
-        let read = body_read || (!problem.ends_connection && self.discard_body(head).await?);
+        // Who waits to be told to send a body is told not to, by the refusal.
+        let awaited = has_body(head) && head.expects_continue && self.input.unused().is_empty();
+        let discards = !awaited && !problem.ends_connection;
+        let read = body_read || (discards && self.discard_refused_body(head).await?);
         let ends = !read || problem.ends_connection;
         let persistence = if ends { Persistence::Close } else { self.persistence(head) };
         // Who does not read the refusal must not keep a buffer that others need.
         self.input.release_buffer();
-        self.reply_with(persistence, Some(head), |target, context| reply::problem(target, context, problem)).await?;
+        self.reply_with(persistence, Asker::of(head), |target, context| reply::problem(target, context, problem))
+            .await?;
         Ok(persistence.into())
     }
 
     /// Refuses what could not be read as a request.
-    async fn refuse_unread(&mut self, problem: &Problem) -> Result<GoesOn, Broken> {
+    async fn refuse_unread(&mut self, asker: Asker<'_>, problem: &Problem) -> Result<GoesOn, Broken> {
         self.input.release_buffer();
-        self.reply_with(Persistence::Close, None, |target, context| reply::problem(target, context, problem)).await?;
+        self.reply_with(Persistence::Close, asker, |target, context| reply::problem(target, context, problem)).await?;
         Ok(GoesOn::No)
     }
 
-    /// Reads a body that is not wanted and throws it away, if it is small and on its way. False where it is not.
-    pub(crate) async fn discard_body(&mut self, head: &Head) -> Result<bool, Broken> {
-        match head.body {
-            BodyFraming::None | BodyFraming::Length(0) => return Ok(true),
-            BodyFraming::Length(length) if length > DISCARD_BYTES_MAX => return Ok(false),
-            _ if head.expects_continue => return Ok(false),
-            BodyFraming::Length(_) | BodyFraming::Chunked => {}
-        }
-        match self.discard_pieces(head).await {
+    /// Reads the body of a refused request and throws it away, if it is small and on its way. False where it is not.
+    async fn discard_refused_body(&mut self, head: &Head) -> Result<bool, Broken> {
+        match self.discard_body(head).await {
             Ok(()) => Ok(true),
             Err(RequestError::Broken) => Err(Broken),
             Err(RequestError::Refused { .. }) => Ok(false),
         }
     }
 
-    async fn discard_pieces(&mut self, head: &Head) -> Result<(), RequestError> {
+    /// Reads a body that means nothing and throws it away.
+    ///
+    /// # Errors
+    ///
+    /// The request is refused where it is too large for that, malformed, or too slow.
+    pub(crate) async fn discard_body(&mut self, head: &Head) -> Result<(), RequestError> {
+        if !has_body(head) {
+            return Ok(());
+        }
+        if matches!(head.body, BodyFraming::Length(length) if length > DISCARD_BYTES_MAX) {
+            return Err(RequestError::before_body(too_large_to_discard()));
+        }
         let mut pieces = Pieces::begin(self, head, 0).await?;
         let mut bytes = 0;
         let mut discard = |piece: &[u8]| {
             bytes += piece.len() as u64;
-            if bytes > DISCARD_BYTES_MAX {
-                Err(Problem::fatal(Status::CONTENT_TOO_LARGE, "too much to be passed over"))
-            } else {
-                Ok(())
-            }
+            if bytes > DISCARD_BYTES_MAX { Err(too_large_to_discard()) } else { Ok(()) }
         };
         while pieces.next(self, &mut discard).await? {}
         self.input.release_buffer();
@@ -234,4 +251,13 @@ impl Connection {
             }
         }
     }
+}
+
+fn has_body(head: &Head) -> bool {
+    !matches!(head.body, BodyFraming::None | BodyFraming::Length(0))
+}
+
+fn too_large_to_discard() -> Problem {
+    let detail = "a body means nothing here, and this one is too large to be passed over";
+    Problem::fatal(Status::BAD_REQUEST, detail)
 }

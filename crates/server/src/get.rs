@@ -7,6 +7,7 @@
 
 mod frugal;
 
+use crate::asker::Asker;
 use crate::conditions::Verdict;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::{COPIED_BYTES_MAX, PIN_AFTER, REPLY_HEAD_BYTES_MAX};
@@ -85,7 +86,7 @@ async fn find(connection: &Connection, hash: &Hash) -> Result<Found, RequestErro
     match connection.worker.session.find(hash).await {
         Ok(Some(found)) => Ok(found),
         Ok(None) => Err(RequestError::after_body(no_block(hash))),
-        Err(error) => Err(RequestError::after_body(error.into())),
+        Err(error) => Err(RequestError::after_body(connection.failed(error))),
     }
 }
 
@@ -99,7 +100,7 @@ struct BlockReply<'a> {
 
 impl BlockReply<'_> {
     fn write_head(&self, target: &mut Vec<u8>) {
-        self.connection.with_context(self.persistence, Some(self.head), |context| {
+        self.connection.with_context(self.persistence, Asker::of(self.head), |context| {
             reply::block_head(target, context, self.block);
         });
     }
@@ -130,7 +131,7 @@ impl BlockReply<'_> {
             match worker.reply_buffers.try_take(bytes) {
                 Ok(Some(buffer)) => return Ok((found, reading, buffer)),
                 Ok(None) => drop(found),
-                Err(error) => return Err(no_memory(&error)),
+                Err(error) => return Err(no_memory(self.connection, &error)),
             }
             let buffer = reply_buffer(self.connection, bytes).await?;
             found = self.find_again(verify).await?;
@@ -183,7 +184,7 @@ impl BlockReply<'_> {
 
     async fn read(&self, found: Found, range: Range<u32>, buffer: Buffer, at: usize) -> Result<Buffer, RequestError> {
         let (result, buffer) = self.connection.worker.session.read(found, range, buffer, at).await;
-        result.map_err(|error| RequestError::after_body(error.into()))?;
+        result.map_err(|error| RequestError::after_body(self.connection.failed(error)))?;
         Ok(buffer)
     }
 
@@ -276,16 +277,16 @@ impl BlockReply<'_> {
 }
 
 /// A buffer for a reply. Waits for those that other replies have.
-pub(crate) async fn reply_buffer(connection: &Connection, bytes: usize) -> Result<Buffer, RequestError> {
+async fn reply_buffer(connection: &Connection, bytes: usize) -> Result<Buffer, RequestError> {
     connection.deadline.set(connection.worker.limits.send_timeout);
     match connection.deadline.limit(connection.worker.reply_buffers.take(bytes)).await {
-        Ok(taken) => taken.map_err(|error| no_memory(&error)),
-        Err(_) => Err(no_memory(&"other replies take all of it")),
+        Ok(taken) => taken.map_err(|error| no_memory(connection, &error)),
+        Err(_) => Err(no_memory(connection, &"other replies take all of it")),
     }
 }
 
-fn no_memory(reason: &impl std::fmt::Display) -> RequestError {
-    tracing::warn!(%reason, "there is no memory for a reply");
+fn no_memory(connection: &Connection, reason: &impl std::fmt::Display) -> RequestError {
+    connection.worker.failures.no_memory(connection.worker.ring.now(), "a reply", reason);
     let mut problem = Problem::new(Status::SERVICE_UNAVAILABLE, "there is no memory for the reply");
     problem.retry_after_s = Some(1);
     RequestError::after_body(problem)

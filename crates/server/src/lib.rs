@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`limits`] | what clients are limited to, with its default |
 //! | [`request`], `fields`, [`target`] | the head of a request, judged; pure |
+//! | `asker` | to whom a reply goes; pure |
 //! | [`conditions`], [`range`], `digest` | what a head asks for beside; pure |
 //! | [`cors`] | which pages in browsers may use the server; pure |
 //! | [`chunked`] | the chunked transfer coding; pure |
@@ -29,6 +30,7 @@
 //! | `admission`, `hand_over` | passing connections to workers that have fewer |
 //! | `page_cache`, `memory` | what only the system can tell or do |
 //! | `page_sender` | sending pages of the page cache |
+//! | `log_limit`, `failure_log` | how much of what happens often is logged; which requests failed |
 //! | `phase` | starting, serving, draining |
 //! | `server_state` | what all workers share |
 //! | `worker` | one thread |
@@ -40,6 +42,7 @@
 mod accepting;
 pub mod access;
 mod admission;
+mod asker;
 mod body;
 pub mod chunked;
 pub mod conditions;
@@ -48,6 +51,7 @@ mod connections;
 pub mod cors;
 mod date;
 mod digest;
+mod failure_log;
 pub mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -60,6 +64,7 @@ mod input;
 pub mod limits;
 mod lines;
 mod list;
+mod log_limit;
 mod memory;
 mod metrics;
 mod missing;

@@ -1,5 +1,6 @@
 //! Long replies made of lines, written a piece at a time: a client that reads slowly holds one piece, not all of them.
 
+use crate::asker::Asker;
 use crate::connection::{Connection, GoesOn};
 use crate::limits::LINES_PIECE_BYTES;
 use crate::pace::Pace;
@@ -17,7 +18,7 @@ pub(crate) async fn send(
 ) -> Result<GoesOn, RequestError> {
     let persistence = connection.persistence(head);
     let mut piece = connection.worker.scratch.take();
-    connection.with_context(persistence, Some(head), |context| {
+    connection.with_context(persistence, Asker::of(head), |context| {
         reply::content_head(&mut piece, context, "text/plain", bytes);
     });
     let pace = Pace::of_reply(&connection.worker, bytes);

@@ -1,26 +1,31 @@
 //! `GET /-/blocks`: the blocks that are stored, in the order of their names, a page at a time.
 
 use crate::connection::{Connection, GoesOn};
-use crate::get;
+use crate::holders::Room;
 use crate::lines;
 use crate::request::Head;
 use crate::request_error::RequestError;
 use crate::target::ListQuery;
+use crate::upload_memory::{Claim, take_buffer};
 use buddy_store::{Hash, Listed};
 
 /// Answers with a page.
-pub(crate) async fn answer(connection: &Connection, head: &Head, query: ListQuery) -> Result<GoesOn, RequestError> {
-    // What is listed counts as memory for replies, so that those who ask for much and read slowly wait for each other.
-    let _room = get::reply_buffer(connection, query.limit * size_of::<Listed>()).await?;
+pub(crate) async fn answer(connection: &mut Connection, head: &Head, query: ListQuery) -> Result<GoesOn, RequestError> {
+    // What is listed counts as memory that is given back where others wait for it. It is not that of replies: no block waits behind a list
+    // that is read slowly.
+    let mut room = take_buffer(connection, query.limit * size_of::<Listed>()).await?;
     let listed = connection.worker.session.list(query.after, query.limit).await;
-    let listed = listed.map_err(|error| RequestError::after_body(error.into()))?;
+    let listed = listed.map_err(|error| RequestError::after_body(connection.failed(error)))?;
+    let claim = Claim::new(connection, Room::Fixed, &room);
+    claim.shrink(&mut room, listed.len() * size_of::<Listed>());
     let bytes = listed.iter().map(line_bytes).sum();
-    lines::send(connection, head, bytes, listed.len(), |number, target| {
+    let sending = lines::send(connection, head, bytes, listed.len(), |number, target| {
         if let Some(block) = listed.get(number) {
+            claim.advanced(line_bytes(block));
             write(block, target);
         }
-    })
-    .await
+    });
+    claim.while_held(sending).await
 }
 
 fn write(block: &Listed, target: &mut Vec<u8>) {

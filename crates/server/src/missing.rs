@@ -3,6 +3,7 @@
 //! The names lie in one buffer, 32 bytes each; those that lead somewhere are taken out of it, and what is left is the answer. Other
 //! requests are served between a few look-ups and the next.
 
+use crate::asker::Asker;
 use crate::connection::{Connection, GoesOn};
 use crate::fields::ContentType;
 use crate::holders::Room;
@@ -62,7 +63,7 @@ async fn send_raw(
     let bytes = count * Hash::BYTES;
     let persistence = connection.persistence(head);
     let mut scratch = connection.worker.scratch.take();
-    connection.with_context(persistence, Some(head), |context| {
+    connection.with_context(persistence, Asker::of(head), |context| {
         reply::content_head(&mut scratch, context, "application/octet-stream", bytes);
     });
     let length = scratch.len();
@@ -178,7 +179,7 @@ async fn retain_missing(
             claim.advanced(PIECE_BYTES);
         }
         let name = name(names, number);
-        if !worker.session.is_stored(&name).await.map_err(|error| RequestError::after_body(error.into()))? {
+        if !worker.session.is_stored(&name).await.map_err(|error| RequestError::after_body(connection.failed(error)))? {
             put(names, &mut missing, &name);
         }
     }

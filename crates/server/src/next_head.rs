@@ -1,5 +1,6 @@
 //! Receiving the head of a connection's next request, and what it may turn out to be instead.
 
+use crate::asker::Asker;
 use crate::connection::Connection;
 use crate::request::{Head, parse_head};
 use crate::status::{Problem, Status};
@@ -8,9 +9,29 @@ use std::time::Duration;
 /// What the next request's head turned out to be.
 pub(crate) enum NextHead {
     Head(Head),
-    Refused(Problem),
+    Refused(RefusedHead),
     /// The client has ended the connection, or was idle for too long.
     Ended,
+}
+
+/// What cannot be taken for a request.
+pub(crate) struct RefusedHead {
+    pub(crate) problem: Problem,
+    is_head: bool,
+    origin: Option<Box<[u8]>>,
+}
+
+impl RefusedHead {
+    /// Refuses what has arrived.
+    fn new(problem: Problem, bytes: &[u8]) -> RefusedHead {
+        let Asker { is_head, origin } = Asker::of_refused(bytes);
+        RefusedHead { problem, is_head, origin: origin.map(Into::into) }
+    }
+
+    /// Who is told.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker { is_head: self.is_head, origin: self.origin.as_deref() }
+    }
 }
 
 /// Why no more of a head was received.
@@ -46,7 +67,9 @@ impl Connection {
                         begun = true;
                     }
                 }
-                Err(HeadEnd::TooSlow) if begun => return NextHead::Refused(head_too_slow(head_timeout)),
+                Err(HeadEnd::TooSlow) if begun => {
+                    return NextHead::Refused(RefusedHead::new(head_too_slow(head_timeout), self.input.unused()));
+                }
                 Ok(false) | Err(HeadEnd::Broken | HeadEnd::TooSlow) => return NextHead::Ended,
             }
         }
@@ -66,8 +89,8 @@ impl Connection {
                 Some(NextHead::Head(head))
             }
             Ok(None) if unused.len() <= bytes_max => None,
-            Ok(_) => Some(NextHead::Refused(head_too_large(bytes_max))),
-            Err(problem) => Some(NextHead::Refused(problem)),
+            Ok(_) => Some(NextHead::Refused(RefusedHead::new(head_too_large(bytes_max), unused))),
+            Err(problem) => Some(NextHead::Refused(RefusedHead::new(problem, unused))),
         }
     }
 

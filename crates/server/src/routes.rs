@@ -21,10 +21,9 @@ pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<Go
     access::check(connection, head).map_err(RequestError::before_body)?;
     let action = Action::of(head).map_err(RequestError::before_body)?;
     let wants_body = matches!(action, Action::Store(_) | Action::Missing);
-    if !wants_body && !connection.discard_body(head).await? {
+    if !wants_body {
         // RFC 9110 section 9.3.1: a body here means nothing. A small one is passed over.
-        let detail = "a body means nothing here, and this one is too large to be passed over";
-        return Err(RequestError::before_body(Problem::fatal(Status::BAD_REQUEST, detail)));
+        connection.discard_body(head).await?;
     }
     match action {
         Action::Store(form) => put::block(connection, head, form).await,
@@ -41,7 +40,7 @@ pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<Go
             content(connection, head, "application/json", &json).await
         }
         Action::Metrics => {
-            let text = metrics::text(&connection.worker).map_err(metrics_failed)?;
+            let text = metrics::text(&connection.worker).map_err(|error| metrics_failed(connection, &error))?;
             content(connection, head, metrics::CONTENT_TYPE, text.as_bytes()).await
         }
     }
@@ -75,7 +74,7 @@ const OPENAPI: &[u8] = include_bytes!("../../../docs/openapi.yaml");
 impl Action {
     fn of(head: &Head) -> Result<Action, Problem> {
         let target = &head.target;
-        refuse_bad_target(target)?;
+        refuse_bad_target(head.method, target)?;
         if !target.offers(head.method) {
             return Err(method_not_allowed(head.method, target));
         }
@@ -98,17 +97,19 @@ impl Action {
     }
 }
 
-fn metrics_failed(error: impl std::fmt::Display) -> RequestError {
-    tracing::error!(%error, "the metrics cannot be written");
-    RequestError::after_body(Problem::new(
-        Status::INTERNAL_SERVER_ERROR,
-        format!("the metrics cannot be written: {error}"),
-    ))
+fn metrics_failed(connection: &Connection, error: &impl std::fmt::Display) -> RequestError {
+    let detail = format!("the metrics cannot be written: {error}");
+    connection.worker.failures.failed(connection.worker.ring.now(), &detail);
+    RequestError::after_body(Problem::new(Status::INTERNAL_SERVER_ERROR, detail))
 }
 
-/// Refuses targets at which nothing is, whatever the method.
-fn refuse_bad_target(target: &Target) -> Result<(), Problem> {
+/// Refuses targets at which nothing is, whatever the method, or nothing but for OPTIONS.
+fn refuse_bad_target(method: Method, target: &Target) -> Result<(), Problem> {
     match target {
+        // RFC 9112 section 3.2.4
+        Target::Everything if method != Method::Options => {
+            Err(Problem::new(Status::BAD_REQUEST, "\"*\" is a request target for OPTIONS alone"))
+        }
         Target::BadName(name) => Err(Problem::new(
             Status::BAD_REQUEST,
             format!(
@@ -158,13 +159,13 @@ async fn describe(connection: &Connection, head: &Head, allow: &str) -> Result<G
 async fn delete(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, RequestError> {
     let session = &connection.worker.session;
     if !head.conditions.are_empty() {
-        let found = session.find(hash).await.map_err(|error| RequestError::after_body(error.into()))?;
+        let found = session.find(hash).await.map_err(|error| RequestError::after_body(connection.failed(error)))?;
         // Where it is not there the conditions do not matter: 404 (RFC 9110 section 13.2.1).
         if found.is_some() && head.conditions.judge(true, false) != Verdict::Holds {
             return Err(RequestError::after_body(precondition_failed(hash)));
         }
     }
-    let existed = session.delete(hash).await.map_err(|error| RequestError::after_body(error.into()))?;
+    let existed = session.delete(hash).await.map_err(|error| RequestError::after_body(connection.failed(error)))?;
     if !existed {
         return Err(RequestError::after_body(no_block(hash)));
     }

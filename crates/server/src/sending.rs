@@ -1,10 +1,11 @@
 //! Sending what a connection answers: small replies whole, others a piece at a time, as long as the client takes some every so often.
 
+use crate::asker::Asker;
 use crate::connection::{Broken, Connection, GoesOn};
 use crate::limits::WHOLE_SEND_BYTES_MAX;
 use crate::pace::Pace;
 use crate::reply::{Persistence, ReplyContext};
-use crate::request::{Head, Method};
+use crate::request::Head;
 use buddy_ring::{IoBuffer, SendAmount};
 use std::future::Future;
 use std::ops::{DerefMut, Range};
@@ -18,19 +19,19 @@ impl Connection {
         write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
     ) -> Result<GoesOn, Broken> {
         let persistence = self.persistence(head);
-        self.reply_with(persistence, Some(head), write).await?;
+        self.reply_with(persistence, Asker::of(head), write).await?;
         Ok(persistence.into())
     }
 
-    /// `head`: the request, where it could be read as one.
+    /// Sends a small reply, after which the connection goes on as `persistence` says.
     pub(crate) async fn reply_with(
         &self,
         persistence: Persistence,
-        head: Option<&Head>,
+        asker: Asker<'_>,
         write: impl FnOnce(&mut Vec<u8>, ReplyContext<'_>),
     ) -> Result<(), Broken> {
         let mut scratch = self.worker.scratch.take();
-        self.with_context(persistence, head, |context| write(&mut scratch, context));
+        self.with_context(persistence, asker, |context| write(&mut scratch, context));
         let length = scratch.len();
         let scratch = self.send(scratch, 0..length, false).await?;
         self.worker.scratch.give(scratch);
@@ -41,14 +42,14 @@ impl Connection {
     pub(crate) fn with_context<T>(
         &self,
         persistence: Persistence,
-        head: Option<&Head>,
+        asker: Asker<'_>,
         work: impl FnOnce(ReplyContext<'_>) -> T,
     ) -> T {
-        let is_head = head.is_some_and(|head| head.method == Method::Head);
         let is_private = self.worker.state.access().keeps_blocks_private();
-        let cors = self.worker.limits.cors.fields(head.and_then(|head| head.origin.as_deref()));
+        let cors = self.worker.limits.cors.fields(asker.origin);
         self.worker.date.with(|date| {
-            work(ReplyContext { date, persistence, is_head, cors, is_private, replied: Some(&self.replied) })
+            let (is_head, replied) = (asker.is_head, Some(&self.replied));
+            work(ReplyContext { date, persistence, is_head, cors, is_private, replied })
         })
     }
 

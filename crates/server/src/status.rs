@@ -144,7 +144,6 @@ impl From<StoreError> for Problem {
             StoreError::ReadOnly => unavailable(60),
             StoreError::Corrupt(_) => Problem::new(Status::NOT_FOUND, error.to_string()),
             StoreError::Index(_) | StoreError::Io { .. } | StoreError::Internal(_) => {
-                tracing::error!(%error, "a request failed");
                 Problem::new(Status::INTERNAL_SERVER_ERROR, error.to_string())
             }
         }

@@ -171,11 +171,13 @@ impl ListQuery {
 fn absolute_form_path(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
     let is_known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    // An empty host is an error (RFC 9110 section 4.2.1).
-    if !is_known || rest.is_empty() || rest.starts_with('/') {
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    // What a client writes before a host does not matter here, nor does the port; an empty host is an error (RFC 9110 section 4.2.1).
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    if !is_known || host.is_empty() || host.starts_with(':') {
         return None;
     }
-    Some(rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/"))
+    Some(if path.is_empty() { "/" } else { path })
 }
 
 #[cfg(test)]
@@ -206,7 +208,10 @@ mod tests {
         assert_eq!(Target::parse("/a/b"), Target::Unknown("/a/b".into()));
         assert_eq!(Target::parse(&format!("//{text}")), Target::Unknown(format!("//{text}")));
         assert_eq!(Target::parse("*"), Target::Everything);
-        for malformed in ["ftp://host/x", "host:80", "x", "http:///x", "http://", "", "-/health", "/x#y", "#"] {
+        assert_eq!(Target::parse(&format!("http://user:word@[::1]:80/{text}")), block);
+        let hostless =
+            ["http:///x", "http://", "http://:80/x", "http://:80", "http://a@/x", "http://a:b@:80/x", "https://?x"];
+        for malformed in ["ftp://host/x", "host:80", "x", "", "-/health", "/x#y", "#"].into_iter().chain(hostless) {
             assert_eq!(Target::parse(malformed), Target::Malformed(malformed.into()));
         }
     }

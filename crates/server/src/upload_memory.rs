@@ -1,4 +1,4 @@
-//! Memory for bodies that arrive: taking some, having more, and giving way to others.
+//! Memory for bodies that arrive, and for long answers: taking some, having more, and giving way to others.
 //!
 //! Who finds none waits in line, without reading. As long as somebody waits, those that hold some are judged ([`Holders`]), and who is
 //! asked to give way has its receive interrupted: the buffer comes back from the kernel with all that had arrived, shrinks where it
@@ -59,7 +59,7 @@ impl UploadMemory {
     }
 }
 
-/// A buffer for a block of up to `bytes`. Where there is none now, what the connection holds is given up before it waits.
+/// A buffer for a body or an answer of up to `bytes`. Where there is none now, what the connection holds is given up before it waits.
 pub(crate) async fn take_buffer(connection: &mut Connection, bytes: usize) -> Result<Buffer, RequestError> {
     let buffers = connection.worker.uploads.buffers.clone();
     connection.worker.trim_later();
@@ -77,10 +77,10 @@ pub(crate) async fn take_buffer(connection: &mut Connection, bytes: usize) -> Re
     };
     match taken {
         Ok(Some(buffer)) => Ok(buffer),
-        Ok(None) => Err(no_memory("other blocks take all the memory for blocks")),
+        Ok(None) => Err(no_memory("other requests take the memory that this one needs")),
         Err(error) => {
-            tracing::error!(%error, "there is no memory for a block");
-            Err(no_memory("there is no memory for the block"))
+            connection.worker.failures.no_memory(connection.worker.ring.now(), "a request", &error);
+            Err(no_memory("there is no memory for the request"))
         }
     }
 }
@@ -197,7 +197,7 @@ impl Claim {
     async fn take_in_line(&self, connection: &mut Connection, size: usize) -> Result<Buffer, RequestError> {
         let holders = &self.worker.uploads.holders;
         if !holders.borrow_mut().begin_waiting(self.key) {
-            return Err(no_memory("other blocks take all the memory for blocks"));
+            return Err(no_memory("other requests take the memory that this one needs"));
         }
         let taken = take_buffer(connection, size).await;
         holders.borrow_mut().end_waiting(self.key, self.worker.ring.now());

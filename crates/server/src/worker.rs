@@ -7,6 +7,7 @@ use crate::admission::Admission;
 use crate::connection;
 use crate::connections::Connections;
 use crate::date::Date;
+use crate::failure_log::FailureLog;
 use crate::hand_over::{HandOver, Inbox};
 use crate::hash_queue::HashQueue;
 use crate::limits::{HttpLimits, REPLY_MEMORY_SHARE};
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     /// What this worker counts.
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) audit: AuditLog,
+    pub(crate) failures: FailureLog,
     pub(crate) hand_over: HandOver,
     pub(crate) connections: Connections,
     pub(crate) acceptance: Acceptance,
@@ -137,6 +139,7 @@ impl Worker {
             phase: PhaseWatch::start(ring, &state),
             metrics: state.metrics_of(number),
             audit: AuditLog::default(),
+            failures: FailureLog::default(),
             state,
             limits,
             hand_over,

@@ -317,6 +317,11 @@ fn a_client_that_stops_sending_or_reading_is_given_up() {
     let reply = slow_body.read_reply(false).unwrap();
     assert_eq!(reply.status, 408);
     assert!(reply.text().contains("after 3 bytes"), "{}", reply.text());
+    let mut slow_in_vain = server.connect();
+    slow_in_vain.send(b"GET /-/health HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    let reply = slow_in_vain.read_reply(false).unwrap();
+    assert_eq!(reply.status, 408, "{}", reply.text());
+    assert!(reply.text().contains("after 3 bytes"), "{}", reply.text());
     let body = bytes(1, BLOCK_BYTES_MAX);
     let mut writer = server.connect();
     writer.request("PUT", "/", &[], &body);

@@ -1,12 +1,13 @@
 //! Damaged and foreign files, met by the real program: it refuses in one line and changes nothing, or recovers as documented. It
 //! never crashes, and never serves bytes that are not the block's; what is lost is announced.
 
-use crate::support::{Client, Server, bytes, check, check_output, directory, name};
+use crate::support::{Client, Server, bytes, check, check_output, directory, name, number};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 const OPTIONS: [&str; 6] = ["--journal-size", "4MiB", "--workers", "2", "--checkpoint-names", "64"];
@@ -403,6 +404,36 @@ fn a_row_of_the_index_with_a_flipped_bit() {
             }
         }
     }
+}
+
+/// Requests that fail one after the other, as fast as a client can ask, do not fill the log: it has some of them, and how many it has not.
+#[test]
+fn requests_that_fail_write_only_so_many_lines() {
+    const REQUESTS: usize = 2000;
+    let directory = directory();
+    let store = make(&directory.path().join("store"), 1, false);
+    let index = std::fs::read(store.path.join("index")).unwrap();
+    let (name, _) = store.blocks.iter().find(|(_, body)| body.is_some()).unwrap();
+    let at = newest_row(&index, name) + 34;
+    flip(&store.path.join("index"), at..at + 1, 1);
+    let server = Server::start(&store.path, &OPTIONS);
+    let mut client = server.connect();
+    let request = format!("GET /{name} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut fail = |count| {
+        client.send(request.repeat(count).as_bytes());
+        (0..count).for_each(|_| assert_eq!(client.read_reply(false).unwrap().status, 500));
+    };
+    (0..REQUESTS / 50).for_each(|_| fail(50));
+    // A line of the next second says how many were left out.
+    std::thread::sleep(Duration::from_secs(1));
+    fail(1);
+    let log = server.stop();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("a request failed")).collect();
+    let left_out = lines.iter().filter(|line| line.contains("\"left_out\":")).map(|line| number(line, "left_out"));
+    let left_out = usize::try_from(left_out.sum::<u64>()).unwrap();
+    assert!(left_out > 0, "{} lines", lines.len());
+    assert_eq!(lines.len() + left_out, REQUESTS + 1);
+    assert!(lines[0].contains(name.as_str()) || lines[0].contains("index"), "{}", lines[0]);
 }
 
 /// The row right behind the place of a name that only the journal has tells whether that name is in the index, too. A check names the

@@ -1,7 +1,7 @@
 //! Replies to clients that take them slowly: begun, and not to be finished as they began.
 
 use crate::support::tls::{self, Identity, exchange};
-use crate::support::{BLOCK_BYTES_MAX, Client, Server, bytes, directory, name, narrow, narrow_network};
+use crate::support::{BLOCK_BYTES_MAX, Client, Server, bytes, directory, name, narrow, narrow_network, wait_for};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::FileExt;
@@ -188,21 +188,14 @@ fn lines(names: &[u8]) -> String {
     names.chunks(32).map(|name| name.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect()
 }
 
-/// Clients that ask which of many names are missing, and do not read the answer, have half of the memory for uploads at most while others
-/// wait for some: those that took nothing for longest are cut off.
-fn answers_that_are_not_read_leave_memory_for_others(content_type: &str, names: &[u8], answer: &[u8]) {
-    let directory = directory();
-    let server = Server::start(&directory.path().join("data"), &LITTLE_MEMORY);
-    let head = format!(
-        "POST /-/missing HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
-        names.len()
-    );
+/// Clients that ask for long answers made of names, and do not read them, have half of the memory for uploads at most while others wait for
+/// some: those that took nothing for longest are cut off.
+fn answers_that_are_not_read_leave_memory_for_others(server: &Server, request: &[u8], answer: &[u8]) {
     // What is asked for takes half a megabyte, and there are three for uploads.
     let deaf: Vec<_> = (0..12).map(|_| narrow(server.address)).collect();
     std::thread::scope(|scope| {
         for mut client in &deaf {
-            let request = [head.as_bytes(), names].concat();
-            scope.spawn(move || client.write_all(&request).unwrap());
+            scope.spawn(move || client.write_all(request).unwrap());
         }
     });
     let mut client = server.connect();
@@ -217,16 +210,102 @@ fn answers_that_are_not_read_leave_memory_for_others(content_type: &str, names: 
     assert!((1..=6).contains(&whole), "{whole} answers");
 }
 
+/// The same of those that ask which of many names are missing.
+fn missing_names_that_are_not_read_leave_memory_for_others(content_type: &str, names: &[u8]) {
+    let directory = directory();
+    let server = Server::start(&directory.path().join("data"), &LITTLE_MEMORY);
+    let head = format!(
+        "POST /-/missing HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+        names.len()
+    );
+    answers_that_are_not_read_leave_memory_for_others(&server, &[head.as_bytes(), names].concat(), names);
+}
+
 #[test]
 fn answers_that_are_not_read_leave_memory_for_others_as_text() {
     let names = lines(&bytes(1, 16_384 * 32));
-    answers_that_are_not_read_leave_memory_for_others("text/plain", names.as_bytes(), names.as_bytes());
+    missing_names_that_are_not_read_leave_memory_for_others("text/plain", names.as_bytes());
 }
 
 #[test]
 fn answers_that_are_not_read_leave_memory_for_others_as_bytes() {
-    let names = bytes(1, 16_384 * 32);
-    answers_that_are_not_read_leave_memory_for_others("application/octet-stream", &names, &names);
+    missing_names_that_are_not_read_leave_memory_for_others("application/octet-stream", &bytes(1, 16_384 * 32));
+}
+
+/// A list of as many blocks as one may have: 670 KB, more than a connection takes that nobody reads.
+const LIST: &[u8] = b"GET /-/blocks?limit=10000 HTTP/1.1\r\nHost: a\r\n\r\n";
+/// Bytes of the memory that it has.
+const LIST_MEMORY_BYTES: u64 = 512 << 10;
+
+/// Stores as many blocks as a list may have, and returns the list.
+fn store_a_list_of_blocks(server: &Server) -> Vec<u8> {
+    std::thread::scope(|scope| {
+        for thread in 0..8u32 {
+            let mut client = server.connect();
+            scope.spawn(move || {
+                for batch in 0..25 {
+                    let puts = (0..50).map(|number| (thread * 25 + batch) * 50 + number);
+                    let put = |number: u32| {
+                        [&b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"[..], &number.to_be_bytes()].concat()
+                    };
+                    client.send(&puts.flat_map(put).collect::<Vec<_>>());
+                    (0..50).for_each(|_| assert_eq!(client.read_reply(false).unwrap().status, 200));
+                }
+            });
+        }
+    });
+    let list = server.connect().request("GET", "/-/blocks?limit=10000", &[], b"");
+    assert_eq!((list.status, list.text().lines().count()), (200, 10_000));
+    list.body
+}
+
+#[test]
+fn lists_that_are_not_read_leave_memory_for_others() {
+    let directory = directory();
+    let options = [&LITTLE_MEMORY[..], &["--durability", "relaxed"]].concat();
+    let server = Server::start(&directory.path().join("data"), &options);
+    let list = store_a_list_of_blocks(&server);
+    answers_that_are_not_read_leave_memory_for_others(&server, LIST, &list);
+}
+
+/// Lists that are read slowly, as many as would fill the memory for replies, hold up no reply that carries a block; and while there is
+/// memory for all of them, each is sent to its end.
+#[test]
+fn lists_that_are_read_slowly_hold_up_no_reply() {
+    let directory = directory();
+    let options = ["--workers", "1", "--durability", "relaxed", "--body-timeout", "10min"];
+    let server = Server::start(&directory.path().join("data"), &options);
+    let list = store_a_list_of_blocks(&server);
+    let mut slow: Vec<_> = (0..16).map(|_| narrow(server.address)).collect();
+    slow.iter_mut().for_each(|client| client.write_all(LIST).unwrap());
+    let mut client = server.connect();
+    wait_for("the lists to have memory", || {
+        let metrics = server.connect().request("GET", "/-/metrics", &[], b"");
+        (metrics.sum_of("buddy_buffer_bytes") >= slow.len() as u64 * LIST_MEMORY_BYTES).then_some(())
+    });
+    client.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut received = vec![vec![0; 1000]; slow.len()];
+    for _ in 0..3 {
+        client.get_block(&7u32.to_be_bytes());
+    }
+    for (client, received) in slow.iter_mut().zip(&mut received) {
+        client.read_exact(received).unwrap();
+    }
+    client.get_block(&7u32.to_be_bytes());
+    let lists_stand = client.request("GET", "/-/metrics", &[], b"").sum_of("buddy_buffer_bytes");
+    assert!(lists_stand >= slow.len() as u64 * LIST_MEMORY_BYTES, "{lists_stand}: there was nothing to wait for");
+    std::thread::scope(|scope| {
+        for (client, received) in slow.iter_mut().zip(&mut received) {
+            let list = &list;
+            scope.spawn(move || {
+                let head = received.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+                let read = received.len();
+                received.resize(head + list.len(), 0);
+                client.read_exact(&mut received[read..]).unwrap();
+                assert!(received.ends_with(list), "another list");
+            });
+        }
+    });
 }
 
 /// A client that takes a part of a long reply every so often is too slow on the whole.

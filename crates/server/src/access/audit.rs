@@ -4,10 +4,10 @@
 //! of its own.
 
 use super::policy::Refusal;
+use crate::log_limit::{Line, LogLimit};
 use crate::peer::Peer;
 use crate::request::Head;
 use crate::target::Target;
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// Each worker writes at most this many lines …
@@ -16,27 +16,18 @@ const LINES_MAX: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// One worker's lines about refused requests.
-#[derive(Default)]
-pub(crate) struct AuditLog {
-    window: Cell<Option<Instant>>,
-    lines: Cell<u32>,
-    left_out: Cell<u64>,
-}
+pub(crate) struct AuditLog(LogLimit);
 
-/// What becomes of a line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Line {
-    /// It is written; so many before it were not.
-    Written {
-        left_out: u64,
-    },
-    LeftOut,
+impl Default for AuditLog {
+    fn default() -> AuditLog {
+        AuditLog(LogLimit::new(LINES_MAX, WINDOW))
+    }
 }
 
 impl AuditLog {
     /// Notes a request that was refused.
     pub(crate) fn refused(&self, now: Instant, peer: impl FnOnce() -> Peer, head: &Head, refusal: &Refusal) {
-        let Line::Written { left_out } = self.next_line(now) else { return };
+        let Line::Written { left_out } = self.0.next_line(now) else { return };
         if left_out > 0 {
             tracing::warn!(requests = left_out, "more requests were refused than there are lines for");
         }
@@ -48,19 +39,6 @@ impl AuditLog {
             reason = refusal.reason.name(),
             "a request was refused"
         );
-    }
-
-    fn next_line(&self, now: Instant) -> Line {
-        if self.window.get().is_none_or(|began| now >= began + WINDOW) {
-            self.window.set(Some(now));
-            self.lines.set(0);
-        }
-        if self.lines.get() >= LINES_MAX {
-            self.left_out.set(self.left_out.get() + 1);
-            return Line::LeftOut;
-        }
-        self.lines.set(self.lines.get() + 1);
-        Line::Written { left_out: self.left_out.take() }
     }
 }
 
@@ -85,19 +63,6 @@ fn shown_path(target: &Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_of_refusals_writes_only_so_many_lines() {
-        let (audit, now) = (AuditLog::default(), Instant::now());
-        for _ in 0..LINES_MAX {
-            assert_eq!(audit.next_line(now), Line::Written { left_out: 0 });
-        }
-        for _ in 0..7 {
-            assert_eq!(audit.next_line(now), Line::LeftOut);
-        }
-        assert_eq!(audit.next_line(now + WINDOW), Line::Written { left_out: 7 });
-        assert_eq!(audit.next_line(now + WINDOW), Line::Written { left_out: 0 });
-    }
 
     #[test]
     fn nothing_that_a_client_makes_up_is_shown() {

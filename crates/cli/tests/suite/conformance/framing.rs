@@ -5,6 +5,7 @@ use crate::support::name;
 
 pub fn cases(fixture: &Fixture) -> Vec<Case> {
     let mut cases = persistence();
+    cases.extend(bodies_that_mean_nothing(fixture));
     cases.extend(expectations());
     cases.extend(pipelines(fixture));
     cases.extend(heads());
@@ -38,6 +39,36 @@ fn persistence() -> Vec<Case> {
     ]
 }
 
+/// Bodies of requests that have no use for one (RFC 9110 section 9.3.1).
+fn bodies_that_mean_nothing(fixture: &Fixture) -> Vec<Case> {
+    const EXPECT: &str = "Expect: 100-continue";
+    let chunks = |fields: &[&str], chunks: &str| {
+        let head = ask("GET", "/-/health", &[&["Transfer-Encoding: chunked"], fields].concat());
+        [head, chunks.as_bytes().to_vec()].concat()
+    };
+    let too_large = "too large to be passed over";
+    vec![
+        case("it is passed over", send("GET", "/-/health", &[], &[b'x'; 60_000]), 200),
+        case("as are chunks", chunks(&[], "1\r\nx\r\n0\r\n\r\n"), 200),
+        case("also where it could have waited", send("GET", "/-/health", &[EXPECT], b"at once"), 200),
+        case("of DELETE, too", send("DELETE", &format!("/{}", fixture.absent), &[EXPECT], b"at once"), 404),
+        case("in chunks, too", chunks(&[EXPECT], "1\r\nx\r\n0\r\n\r\n"), 200),
+        case("who waits to send it gets 100 Continue", ask("GET", "/-/health", &[EXPECT, "Content-Length: 5"]), 100)
+            .and_then_body(b"later", 200),
+        case("for chunks of it, too", chunks(&[EXPECT], ""), 100).and_then_body(b"1\r\nx\r\n0\r\n\r\n", 200),
+        case("a large one is not passed over", send("GET", "/-/health", &[], &[b'x'; 65_537]), 400)
+            .says(too_large)
+            .closes(),
+        case("nor waited for", ask("GET", "/-/health", &[EXPECT, "Content-Length: 65537"]), 400)
+            .says(too_large)
+            .closes(),
+        case("nor in chunks", chunks(&[], &format!("10001\r\n{}\r\n0\r\n\r\n", "x".repeat(0x10001))), 400)
+            .says(too_large)
+            .closes(),
+        case("a bad chunk is called one", chunks(&[], "zz\r\n"), 400).says("malformed chunk").closes(),
+    ]
+}
+
 fn expectations() -> Vec<Case> {
     let put = |fields: &[&str]| ask("PUT", "/", fields);
     vec![
@@ -57,6 +88,14 @@ fn expectations() -> Vec<Case> {
             400,
         )
         .closes(),
+        case(
+            "of what is refused a body that has come is passed over",
+            send("PUT", "/abc", &["Expect: 100-continue"], b"at once"),
+            400,
+        )
+        .lacks("connection"),
+        case("a refusal of HEAD has no body", ask("HEAD", "/-/health", &["Expect: tea"]), 417).closes(),
+        case("whatever is wrong with it", ask("HEAD", "/-/health", &["Content-Length: x"]), 400).closes(),
         case("too much is refused before it is sent", put(&["Expect: 100-continue", "Content-Length: 600000"]), 413)
             .closes(),
         case(

@@ -98,6 +98,13 @@ pub fn cors_for_some(fixture: &Fixture) -> Vec<Case> {
             .lacks("access-control-allow-origin")
             .lacks("access-control-allow-methods")
     };
+    let open = |sentence: &str, fields: &[&str], status: u16, last: &str| {
+        let refused = ask("PUT", "/", &[&["Origin: http://b:8080"], fields, &[last]].concat());
+        case(sentence, refused, status)
+            .has("access-control-allow-origin", "http://b:8080")
+            .has("vary", "Origin")
+            .closes()
+    };
     vec![
         case("a page of that origin may read", ask("GET", &block, &["Origin: https://a.example"]), 200)
             .has("access-control-allow-origin", "https://a.example")
@@ -106,6 +113,13 @@ pub fn cors_for_some(fixture: &Fixture) -> Vec<Case> {
             .has("access-control-allow-origin", "http://b:8080"),
         case("and asks before", ask("OPTIONS", &block, &["Origin: http://b:8080", asks]), 204)
             .has("access-control-allow-methods", "GET, HEAD, PUT, DELETE"),
+        open("refusals are for it, too", &[], 417, "Expect: tea"),
+        open("of what is ambiguous", &["Content-Length: 1"], 400, "Content-Length: 1"),
+        open("of a field that is none", &[], 400, "no field"),
+        open("of too many fields", &["A: b"; 64], 431, "A: b"),
+        open("of a head that is too large", &[], 431, &format!("Long: {}", "x".repeat(16 * 1024))),
+        closed("but not for another", ask("PUT", "/", &["Origin: https://c.example", "Expect: tea"]), 417).closes(),
+        closed("nor for none", b"nonsense\r\n\r\n".to_vec(), 400).closes(),
         closed("a page of another may not", ask("GET", &block, &["Origin: https://c.example"]), 200).body(DIGITS),
         closed("nor of one that looks like it", ask("GET", &block, &["Origin: https://a.example.org"]), 200),
         closed("nor of another scheme", ask("GET", &block, &["Origin: http://a.example"]), 200),
