@@ -36,7 +36,7 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The certificate is not valid at this time.
+    /// The server's own certificate is not valid at this time.
     #[error("{path}: the certificate is valid from {from} until {until}, not now")]
     NotValidNow {
         /// The file.
@@ -127,9 +127,10 @@ fn unreadable(path: &Path, what: &str, error: &pem::Error) -> TlsError {
     TlsError::File { path: path.to_owned(), reason }
 }
 
-/// Clients would refuse a certificate that is not valid now: better said at once, and by name.
+/// Clients would refuse a server's certificate that is not valid now: better said at once, and by name. Of the others that are sent with
+/// it they use those that they need: one that has expired beside one that took its place does no harm.
 fn check_validity(path: &Path, certificates: &[CertificateDer<'_>]) -> Result<(), TlsError> {
-    for certificate in certificates {
+    for (number, certificate) in certificates.iter().enumerate() {
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| TlsError::File {
             path: path.to_owned(),
             reason: format!("it is no certificate (X.509): {error}"),
@@ -137,6 +138,11 @@ fn check_validity(path: &Path, certificates: &[CertificateDer<'_>]) -> Result<()
         let validity = parsed.validity();
         if !validity.is_valid_at(ASN1Time::now()) {
             let (from, until) = (validity.not_before.to_string(), validity.not_after.to_string());
+            if number > 0 {
+                let subject = parsed.subject().to_string();
+                tracing::warn!(path = %path.display(), subject, from, until, "a certificate of the chain is not valid now");
+                continue;
+            }
             return Err(TlsError::NotValidNow { path: path.to_owned(), from, until });
         }
     }

@@ -211,16 +211,32 @@ fn what_is_wrong_with_the_files_is_said() {
     refused(&files, "it is no certificate");
 }
 
+/// One that is valid in these years.
+fn valid(from: i32, until: i32) -> Identity {
+    let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_before = date_time_ymd(from, 1, 1);
+    parameters.not_after = date_time_ymd(until, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    Identity::of(parameters.self_signed(&key).unwrap(), &key)
+}
+
 #[test]
 fn a_certificate_that_is_not_valid_now_is_refused_by_name() {
     for (from, until) in [(2001, 2002), (2199, 2200)] {
-        let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        parameters.not_before = date_time_ymd(from, 1, 1);
-        parameters.not_after = date_time_ymd(until, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let identity = Identity::of(parameters.self_signed(&key).unwrap(), &key);
-        let error = load(&identity.files()).unwrap_err();
+        let error = load(&valid(from, until).files()).map(drop).unwrap_err();
         assert!(matches!(error, TlsError::NotValidNow { .. }), "{error}");
         assert!(error.to_string().contains(&from.to_string()), "{error}");
     }
+}
+
+/// Clients pass over one that is not valid in the rest of a chain where another way leads to a root.
+#[test]
+fn only_the_certificate_of_the_server_itself_has_to_be_valid_now() {
+    let (identity, expired) = (Identity::new(), valid(2001, 2002));
+    let chain = [identity.certificate.pem(), expired.certificate.pem()].concat();
+    std::fs::write(identity.files().certificate, chain).unwrap();
+    load(&identity.files()).map(drop).unwrap();
+    let chain = [expired.certificate.pem(), identity.certificate.pem()].concat();
+    std::fs::write(expired.files().certificate, chain).unwrap();
+    assert!(matches!(load(&expired.files()).map(drop).unwrap_err(), TlsError::NotValidNow { .. }));
 }
