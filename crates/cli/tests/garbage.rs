@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use support::{Server, bytes, check, directory, name, setting};
+use support::{Server, bytes, check, directory, memory_kib, name, setting};
 
 /// What the process may have more of afterwards: what allocators keep.
 const MEMORY_SLACK_KIB: u64 = 16 * 1024;
@@ -38,15 +38,6 @@ impl Level {
             memory_kib: memory_kib(server),
         }
     }
-}
-
-fn memory_kib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let field = |name: &str| -> u64 {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    field("RssAnon:") + field("RssShmem:")
 }
 
 /// A request as it should be.
