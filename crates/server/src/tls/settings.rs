@@ -14,6 +14,12 @@ use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 /// The one protocol that is spoken here (RFC 7301).
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
+/// Bytes of a client's part of a handshake: its first message, with what it knows from before, is 2 KiB or 4, and the rest is small. rustls
+/// alone would join messages of 64 KiB each, and who never sends the last byte of one holds all the others …
+const HANDSHAKE_BYTES_MAX: usize = 20 * 1024;
+/// … and where it shows a certificate, and those between it and its root.
+const CERTIFIED_HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+
 /// Where certificate and key lie, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -64,8 +70,17 @@ pub enum TlsError {
     },
 }
 
+/// What connections through TLS need.
+#[derive(Debug)]
+pub(crate) struct TlsSettings {
+    /// What rustls needs.
+    pub(super) config: Arc<ServerConfig>,
+    /// Bytes that a client may send until it has agreed on keys.
+    pub(super) handshake_bytes_max: usize,
+}
+
 /// Reads the files and makes of them what connections need.
-pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+pub(crate) fn load(files: &TlsFiles) -> Result<Arc<TlsSettings>, TlsError> {
     let certificates = read_certificates(&files.certificate)?;
     check_validity(&files.certificate, &certificates)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable_key(&files.key, &error))?;
@@ -94,7 +109,9 @@ pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
     config.ticketer = Ticketer::new().map_err(|error| refused(error.to_string()))?;
-    Ok(Arc::new(config))
+    let asks_for_certificates = files.client_ca.is_some();
+    let handshake_bytes_max = if asks_for_certificates { CERTIFIED_HANDSHAKE_BYTES_MAX } else { HANDSHAKE_BYTES_MAX };
+    Ok(Arc::new(TlsSettings { config: Arc::new(config), handshake_bytes_max }))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
