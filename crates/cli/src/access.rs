@@ -44,7 +44,7 @@ impl AccessConfig {
     pub(crate) fn open(&self) -> Result<Arc<Access>, Failure> {
         let (policy, tokens) = self.policy()?;
         match tokens {
-            Some(0) => tracing::warn!("there are no tokens in the file with tokens"),
+            Some(0) => warn_of_no_tokens(),
             Some(tokens) => tracing::info!(tokens, "tokens were read"),
             None if self.insecure_listen => {
                 tracing::warn!("anybody who can reach the server may use it: no tokens are configured")
@@ -59,7 +59,10 @@ impl AccessConfig {
         match self.policy() {
             Ok((policy, Some(tokens))) => {
                 access.replace(policy);
-                tracing::info!(tokens, "tokens were read again");
+                match tokens {
+                    0 => warn_of_no_tokens(),
+                    _ => tracing::info!(tokens, "tokens were read again"),
+                }
             }
             Ok((_, None)) => return false,
             Err(error) => {
@@ -68,6 +71,11 @@ impl AccessConfig {
         }
         true
     }
+}
+
+/// A file that is being written may be empty for a moment: whoever reads it then lets nobody in, and should hear of it.
+fn warn_of_no_tokens() {
+    tracing::warn!("there are no tokens in the file with tokens");
 }
 
 fn is_loopback(address: IpAddr) -> bool {

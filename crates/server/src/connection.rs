@@ -12,11 +12,10 @@ use crate::request_error::RequestError;
 use crate::routes;
 use crate::status::{Problem, Status};
 use crate::stream::Stream;
-use crate::tls::TlsStream;
+use crate::tls::{TlsSettings, TlsStream};
 use crate::worker::Worker;
 use buddy_ring::{Deadline, Socket};
 use buddy_store::StoreError;
-use rustls::server::ServerConfig;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,10 +53,10 @@ impl From<Persistence> for GoesOn {
 }
 
 /// Serves a connection until it ends; through TLS where `tls` says how.
-pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<ServerConfig>>, key: usize) {
+pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<TlsSettings>>, key: usize) {
     let stream = match tls {
         None => Stream::Plain(socket),
-        Some(config) => match secure(worker, socket, config).await {
+        Some(settings) => match secure(worker, socket, &settings).await {
             Some(stream) => Stream::Tls(stream),
             None => return,
         },
@@ -89,9 +88,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, socket: Socket, tls: Option<Arc<S
 }
 
 /// Agrees on keys with a client, within the time for a head.
-async fn secure(worker: &Worker, socket: Socket, config: Arc<ServerConfig>) -> Option<Box<TlsStream>> {
-    let stream = Box::new(TlsStream::new(socket, config).ok()?);
-    let shaking_hands = stream.shake_hands(&worker.receive_buffers);
+async fn secure(worker: &Worker, socket: Socket, settings: &TlsSettings) -> Option<Box<TlsStream>> {
+    let stream = Box::new(TlsStream::new(socket, settings).ok()?);
+    let shaking_hands = stream.shake_hands(settings, &worker.receive_buffers);
     // Who has not asked for anything yet is not waited for by a server that stops.
     let shaking_hands = worker.phase.unless_draining(shaking_hands);
     match worker.ring.timeout(worker.limits.head_timeout, shaking_hands).await {

@@ -5,7 +5,8 @@
 use std::fmt::Write;
 
 /// The header fields of an answer that a page may read beside those that it always may.
-const EXPOSED: &str = "Accept-Ranges, Allow, Content-Range, Date, ETag, Location, Repr-Digest, Retry-After";
+const EXPOSED: &str =
+    "Accept-Ranges, Allow, Content-Range, Date, ETag, Location, Repr-Digest, Retry-After, WWW-Authenticate";
 /// The header fields that a page may send beside those that it always may.
 const ACCEPTED: &str = "Authorization, Content-Type, Expect, If-Match, If-None-Match, If-Range, Range, Repr-Digest";
 /// For so long a browser need not ask again; none remembers longer than a day.
@@ -47,8 +48,8 @@ impl Cors {
             if name != "*" && !is_origin(name) {
                 return Err(OriginError(name.to_owned()));
             }
-            // Browsers write scheme and host in lower case.
-            names.push(name.to_ascii_lowercase());
+            // Browsers write scheme and host in lower case, and no port where it is the scheme's own (RFC 6454 section 6.2).
+            names.push(without_default_port(name.to_ascii_lowercase()));
         }
         if names.iter().any(|name| name == "*") {
             let fields = allow("*");
@@ -94,6 +95,17 @@ fn allow(origin: &str) -> String {
     format!("Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Expose-Headers: {EXPOSED}\r\n")
 }
 
+fn without_default_port(origin: String) -> String {
+    let port = if origin.starts_with("https://") {
+        ":443"
+    } else if origin.starts_with("http://") {
+        ":80"
+    } else {
+        return origin;
+    };
+    origin.strip_suffix(port).map(str::to_owned).unwrap_or(origin)
+}
+
 /// `scheme://host[:port]` and nothing behind it (RFC 6454 section 7).
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
@@ -120,6 +132,24 @@ mod tests {
         assert!(some.preflight_fields(Some(b"https://a.example"), "GET").contains("Allow-Methods: GET\r\n"));
         for other in [None, Some(&b"https://a.example.org"[..]), Some(b"null"), Some(b"https://a.example\r\nX: y")] {
             assert_eq!((some.fields(other), &*some.preflight_fields(other, "GET")), ("Vary: Origin\r\n", ""));
+        }
+    }
+
+    #[test]
+    fn origins_are_named_as_browsers_name_them() {
+        let allowed = |configured: &str, origin: &str| {
+            Cors::new([configured]).unwrap().fields(Some(origin.as_bytes())).contains("Allow-Origin")
+        };
+        assert!(allowed("https://a.example:443", "https://a.example"));
+        assert!(allowed("HTTP://[::1]:80", "http://[::1]"));
+        for (configured, origin) in [
+            ("https://a.example:80", "https://a.example"),
+            ("http://a.example:443", "http://a.example"),
+            ("https://a.example:8443", "https://a.example"),
+            ("http://a.example:8080", "http://a.example"),
+            ("other://a.example:443", "other://a.example"),
+        ] {
+            assert!(!allowed(configured, origin) && allowed(configured, configured), "{configured}");
         }
     }
 

@@ -48,7 +48,7 @@ impl Connection {
     pub(crate) async fn next_head(&mut self) -> NextHead {
         let (head_timeout, idle_timeout) = (self.worker.limits.head_timeout, self.worker.limits.idle_timeout);
         self.input.skip_empty_lines();
-        let mut begun = !self.input.unused().is_empty();
+        let mut begun = self.has_begun();
         let mut read_to = None;
         self.deadline.set(if begun { head_timeout } else { idle_timeout });
         loop {
@@ -62,9 +62,10 @@ impl Connection {
             match self.receive_head_part(begun).await {
                 Ok(true) => {
                     self.input.skip_empty_lines();
-                    if !begun && !self.input.unused().is_empty() {
-                        self.deadline.set(head_timeout);
-                        begun = true;
+                    let begins = self.has_begun();
+                    if begins != begun {
+                        self.deadline.set(if begins { head_timeout } else { idle_timeout });
+                        begun = begins;
                     }
                 }
                 Err(HeadEnd::TooSlow) if begun => {
@@ -73,6 +74,11 @@ impl Connection {
                 Ok(false) | Err(HeadEnd::Broken | HeadEnd::TooSlow) => return NextHead::Ended,
             }
         }
+    }
+
+    /// Whether bytes of a head have arrived, be they in a record of TLS that is not complete: from then on its sender holds memory.
+    fn has_begun(&self) -> bool {
+        !self.input.unused().is_empty() || self.stream.holds_part()
     }
 
     /// Reads the head in what has arrived; `None` where it is not complete. Who sends byte by byte has it read once a line, not once a byte.
@@ -98,7 +104,18 @@ impl Connection {
         if !begun {
             self.worker.connections.set_idle(self.key, true);
         }
-        let receiving = self.input.receive(&self.worker.receive_buffers, &self.stream);
+        let (input, stream, buffers) = (&mut self.input, &self.stream, &self.worker.receive_buffers);
+        let receiving = async {
+            if !begun {
+                if !stream.arrival(buffers).await? {
+                    return Ok(false);
+                }
+                if stream.holds_part() {
+                    return Ok(true);
+                }
+            }
+            input.receive(buffers, stream).await
+        };
         let received = self.deadline.limit(receiving).await;
         if !begun {
             self.worker.connections.set_idle(self.key, false);

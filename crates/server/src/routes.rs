@@ -37,11 +37,11 @@ pub(crate) async fn route(connection: &mut Connection, head: &Head) -> Result<Go
         Action::OpenApi => content(connection, head, "application/yaml", OPENAPI).await,
         Action::Stats => {
             let json = stats::json(&connection.worker);
-            content(connection, head, "application/json", &json).await
+            content(connection, head, "application/json", json).await
         }
         Action::Metrics => {
             let text = metrics::text(&connection.worker).map_err(|error| metrics_failed(connection, &error))?;
-            content(connection, head, metrics::CONTENT_TYPE, text.as_bytes()).await
+            content(connection, head, metrics::CONTENT_TYPE, text).await
         }
     }
 }
@@ -136,13 +136,17 @@ fn method_not_allowed(method: Method, target: &Target) -> Problem {
     Problem { allow, ..Problem::new(Status::METHOD_NOT_ALLOWED, detail) }
 }
 
+/// Sends a small reply. What it is made from is gone before it is sent: a client that does not read must not hold both.
 async fn content(
     connection: &Connection,
     head: &Head,
     content_type: &str,
-    body: &[u8],
+    body: impl AsRef<[u8]>,
 ) -> Result<GoesOn, RequestError> {
-    Ok(connection.reply(head, |target, context| reply::content(target, context, content_type, body)).await?)
+    let write = move |target: &mut Vec<u8>, context: reply::ReplyContext<'_>| {
+        reply::content(target, context, content_type, body.as_ref());
+    };
+    Ok(connection.reply(head, write).await?)
 }
 
 /// OPTIONS, and what browsers ask before they send what a page wants.

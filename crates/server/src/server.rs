@@ -108,15 +108,15 @@ impl Server {
         access: Arc<Access>,
     ) -> Result<Server, ServeError> {
         let tls = listeners.tls.as_ref().map(|(_, files)| files.clone());
-        let tls_config = tls.as_ref().map(tls::load).transpose()?;
+        let tls_settings = tls.as_ref().map(tls::load).transpose()?;
         let bound = bind(listeners, limits)?;
         let addresses = bound.iter().map(|(listener, tls)| (listener.address().clone(), *tls)).collect();
         let settings = Settings { pins_max: limits.connections_max, ..settings.clone() };
         let (store, attachments) = Store::open(data, &settings)?;
         let state = ServerState::new(settings.workers, limits.connections_per_peer_max, access);
         let (workers, remotes) = start_workers(attachments, limits, settings.busy_poll, &state)?;
-        if let Some(config) = tls_config {
-            state.set_tls(config);
+        if let Some(settings) = tls_settings {
+            state.set_tls(settings);
         }
         let server = Server { store, state, workers, remotes, addresses, tls };
         match listen(bound, settings.workers, limits) {

@@ -4,9 +4,9 @@ use crate::access::Access;
 use crate::metrics::WorkerMetrics;
 use crate::peers::Peers;
 use crate::phase::Phase;
+use crate::tls::TlsSettings;
 use arc_swap::ArcSwap;
 use buddy_ring::Listener;
-use rustls::server::ServerConfig;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub(crate) struct ServerState {
     /// Where each worker listens, once it does.
     listeners: Box<[OnceLock<Vec<Listening>>]>,
     /// How connections through TLS are made, if there are any.
-    tls: OnceLock<ArcSwap<ServerConfig>>,
+    tls: OnceLock<ArcSwap<TlsSettings>>,
     /// Where connections are limited by peer.
     peers: Option<Arc<Peers>>,
     access: Arc<Access>,
@@ -125,12 +125,12 @@ impl ServerState {
     }
 
     /// Connections through TLS are made like this from now on.
-    pub(crate) fn set_tls(&self, config: Arc<ServerConfig>) {
-        self.tls.get_or_init(|| ArcSwap::new(Arc::clone(&config))).store(config);
+    pub(crate) fn set_tls(&self, settings: Arc<TlsSettings>) {
+        self.tls.get_or_init(|| ArcSwap::new(Arc::clone(&settings))).store(settings);
     }
 
     /// How to make a connection through TLS.
-    pub(crate) fn tls(&self) -> Option<Arc<ServerConfig>> {
+    pub(crate) fn tls(&self) -> Option<Arc<TlsSettings>> {
         self.tls.get().map(ArcSwap::load_full)
     }
 

@@ -70,7 +70,7 @@ pub struct Problem {
     pub detail: String,
     /// Methods that the target offers, for 405.
     pub allow: Option<&'static str>,
-    /// What the client has to bring, for 401.
+    /// What the client has to bring, for 401, and for 403 where another token may have the right.
     pub challenge: Option<&'static str>,
     /// When to try again, for 503.
     pub retry_after_s: Option<u32>,

@@ -52,6 +52,23 @@ impl Stream {
         }
     }
 
+    /// Waits for bytes of which it takes more to make something that can be received, or for that; not at all where bytes are received as
+    /// they are. False at the end of the stream.
+    pub(crate) async fn arrival(&self, buffers: &ReceiveBuffers) -> io::Result<bool> {
+        match self {
+            Stream::Plain(_) => Ok(true),
+            Stream::Tls(stream) => stream.arrival(buffers).await,
+        }
+    }
+
+    /// Whether bytes have arrived of which nothing can be received yet.
+    pub(crate) fn holds_part(&self) -> bool {
+        match self {
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.holds_part(),
+        }
+    }
+
     /// Receives into `range` of `buffer` what is there, waiting for the first byte; 0 at the end of the stream.
     pub(crate) async fn receive<B>(&self, buffer: B, range: Range<usize>) -> (io::Result<usize>, B)
     where

@@ -96,7 +96,8 @@ fn every_endpoint_with_every_right_and_no_bad_and_good_tokens() {
             if needed.is_none_or(|needed| needed == *right) {
                 assert!(!matches!(reply.status, 401 | 403), "{what}: {}", reply.status);
             } else {
-                assert_eq!((reply.status, reply.header("www-authenticate")), (403, ""), "{what}");
+                let challenge = "Bearer realm=\"buddy-blocks\", error=\"insufficient_scope\"";
+                assert_eq!((reply.status, reply.header("www-authenticate")), (403, challenge), "{what}");
             }
         }
         let what = format!("{method} {path}");
@@ -234,6 +235,14 @@ fn tokens_are_read_again_under_a_connection_that_is_kept() {
     server.signal("-HUP");
     wait_for_log(&server, "tokens were read again", 2);
     assert_eq!((status(&old), status(&new)), (401, 200), "a token that is gone is no good any more");
+    // An editor that empties a file before it writes it is enough: nobody is let in, which is worth a warning.
+    write_file(directory.path(), &[]);
+    server.signal("-HUP");
+    wait_for_log(&server, "there are no tokens in the file with tokens", 1);
+    assert_eq!(status(&new), 401);
+    let log = server.log();
+    let warning = log.lines().find(|line| line.contains("there are no tokens in the file with tokens")).unwrap();
+    assert!(warning.contains("\"WARN\""), "{warning}");
     let log = server.stop();
     assert!(log.contains("typo") && !log.contains(new.trim_start_matches("buddy_")), "{log}");
 }

@@ -2,7 +2,7 @@
 //! client is served. Short by default; `GARBAGE_CONNECTIONS=1000000 GARBAGE_THREADS=64` and `GARBAGE_SEED` for more. About ten heads go
 //! down each.
 
-use crate::support::{Server, bytes, check, directory, name, setting};
+use crate::support::{Server, bytes, check, directory, memory_kib, name, setting};
 use fastrand::Rng;
 use socket2::SockRef;
 use std::io::{Read, Write};
@@ -35,15 +35,6 @@ impl Level {
             memory_kib: memory_kib(server),
         }
     }
-}
-
-fn memory_kib(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let field = |name: &str| -> u64 {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    };
-    field("RssAnon:") + field("RssShmem:")
 }
 
 /// A request as it should be.

@@ -1,6 +1,6 @@
 //! Where a server can be reached: several addresses at once, Unix sockets, and TLS.
 
-use crate::support::tls::{Identity, connect, exchange};
+use crate::support::tls::{Identity, TlsClient, connect, exchange};
 use crate::support::{Server, bytes, directory, name, program, wait_for};
 use rustls::HandshakeKind;
 use std::io::{Read, Write};
@@ -225,4 +225,61 @@ fn an_address_that_is_lost_while_the_store_opens_ends_the_server_in_order() {
     server.connect().get_block(b"before");
     let log = server.stop();
     assert!(!log.contains("was not stopped in order"), "{log}");
+}
+
+/// Encrypts `text` as a client, without sending it.
+fn encrypted(client: &mut TlsClient, text: &[u8]) -> Vec<u8> {
+    let mut records = Vec::new();
+    client.conn.writer().write_all(text).unwrap();
+    while client.conn.wants_write() {
+        client.conn.write_tls(&mut records).unwrap();
+    }
+    records
+}
+
+/// The time for a head begins with the first byte of a record, not when a record is complete.
+#[test]
+fn a_record_that_is_not_finished_is_a_head_that_is_not() {
+    let directory = directory();
+    let identity = Identity::new();
+    let times = ["--head-timeout", "500ms", "--idle-timeout", "10min", "--drain-timeout", "1s"];
+    let (server, address) = start_with_tls(&directory.path().join("data"), &identity, &times);
+    let config = identity.client_config();
+    // Before the first request, and after another.
+    for before in [false, true] {
+        let mut client = connect(address, &config);
+        client.conn.complete_io(&mut client.sock).unwrap();
+        if before {
+            assert_eq!(exchange(&mut client, "GET", "/-/health", b"").unwrap().0, 200);
+        }
+        let records = encrypted(&mut client, b"GET /-/health HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.sock.write_all(&records[..records.len() - 1]).unwrap();
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).unwrap();
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
+    }
+    server.stop();
+}
+
+/// Empty lines before a request begin none (RFC 9112 section 2.2), and records may come in pieces.
+#[test]
+fn who_is_idle_through_tls_is_not_hurried() {
+    let directory = directory();
+    let identity = Identity::new();
+    let times = ["--head-timeout", "2s", "--idle-timeout", "10min", "--drain-timeout", "1s"];
+    let (server, address) = start_with_tls(&directory.path().join("data"), &identity, &times);
+    let mut client = connect(address, &identity.client_config());
+    assert_eq!(exchange(&mut client, "GET", "/-/health", b"").unwrap().0, 200);
+    client.write_all(b"\r\n").unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(exchange(&mut client, "GET", "/-/health", b"").unwrap().0, 200);
+    let records = encrypted(&mut client, b"GET /-/health HTTP/1.1\r\nHost: x\r\n\r\n");
+    for byte in records {
+        client.sock.write_all(&[byte]).unwrap();
+    }
+    let mut piece = [0; 100];
+    let count = client.read(&mut piece).unwrap();
+    assert!(piece[..count].starts_with(b"HTTP/1.1 200 "));
+    server.stop();
 }

@@ -109,22 +109,31 @@ impl From<Refusal> for Problem {
             Need::One(right) => format!("the right \"{}\"", right.name()),
             Need::Any | Need::Nothing => "a right".to_owned(),
         };
-        let challenged = |detail: String, challenge| Problem {
-            challenge: Some(challenge),
-            ..Problem::new(Status::UNAUTHORIZED, detail)
-        };
+        let challenged =
+            |status, detail: String, challenge| Problem { challenge: Some(challenge), ..Problem::new(status, detail) };
         match refusal.reason {
             RefusalReason::NoToken => challenged(
+                Status::UNAUTHORIZED,
                 format!("this needs {need}: send a token that has it, as \"Authorization: Bearer …\""),
                 "Bearer realm=\"buddy-blocks\"",
             ),
             // RFC 6750 section 3.1
             RefusalReason::BadToken => challenged(
+                Status::UNAUTHORIZED,
                 "Authorization does not hold a token that is known here".to_owned(),
                 "Bearer realm=\"buddy-blocks\", error=\"invalid_token\"",
             ),
             RefusalReason::MissingRight => {
-                Problem::new(Status::FORBIDDEN, format!("this needs {need}, which was not given to you"))
+                let detail = format!("this needs {need}, which was not given to you");
+                match refusal.token {
+                    Some(_) => challenged(
+                        Status::FORBIDDEN,
+                        detail,
+                        "Bearer realm=\"buddy-blocks\", error=\"insufficient_scope\"",
+                    ),
+                    // There are no tokens, so another would not help.
+                    None => Problem::new(Status::FORBIDDEN, detail),
+                }
             }
             RefusalReason::AppendOnly => {
                 Problem::new(Status::FORBIDDEN, "blocks are not deleted here: the server is append-only")
@@ -234,9 +243,17 @@ mod tests {
         let refusal = policy.check(&bearer("reader"), Need::One(Right::Delete)).unwrap_err();
         assert_eq!(refusal.token.as_deref(), Some("reader"));
         let problem = Problem::from(refusal);
-        assert_eq!((problem.status, problem.challenge), (Status::FORBIDDEN, None));
+        let insufficient = Some("Bearer realm=\"buddy-blocks\", error=\"insufficient_scope\"");
+        assert_eq!((problem.status, problem.challenge), (Status::FORBIDDEN, insufficient));
         assert!(problem.detail.contains("\"delete\""), "{}", problem.detail);
         let problem = Problem::from(policy.check(&Credentials::Absent, Need::Any).unwrap_err());
         assert_eq!((problem.status, problem.challenge), (Status::UNAUTHORIZED, Some("Bearer realm=\"buddy-blocks\"")));
+        // Where no token would help, none is asked for.
+        let open = Policy::new(None, Some(rights("read")), false);
+        let problem = Problem::from(open.check(&bearer("reader"), Need::One(Right::Write)).unwrap_err());
+        assert_eq!((problem.status, problem.challenge), (Status::FORBIDDEN, None));
+        let append_only = Policy::new(Some(vec![token("all", "read,write,delete,admin")]), None, true);
+        let problem = Problem::from(append_only.check(&bearer("all"), Need::One(Right::Delete)).unwrap_err());
+        assert_eq!((problem.status, problem.challenge), (Status::FORBIDDEN, None));
     }
 }

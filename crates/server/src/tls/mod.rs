@@ -4,14 +4,16 @@
 //! | --- | --- |
 //! | `settings` | reading certificate and key |
 //! | `stream` | one connection |
+//! | `record_border` | whether bytes from the wire end inside a record |
 //!
 //! Blocks that are sent through TLS take the memory path.
 
+mod record_border;
 mod settings;
 mod stream;
 
-pub(crate) use settings::load;
 pub use settings::{TlsError, TlsFiles};
+pub(crate) use settings::{TlsSettings, load};
 pub(crate) use stream::TlsStream;
 
 #[cfg(test)]

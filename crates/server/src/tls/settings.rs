@@ -14,6 +14,12 @@ use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 /// The one protocol that is spoken here (RFC 7301).
 const ALPN_HTTP_1_1: &[u8] = b"http/1.1";
 
+/// Bytes of a client's part of a handshake: its first message, with what it knows from before, is 2 KiB or 4, and the rest is small. rustls
+/// alone would join messages of 64 KiB each, and who never sends the last byte of one holds all the others …
+const HANDSHAKE_BYTES_MAX: usize = 20 * 1024;
+/// … and where it shows a certificate, and those between it and its root.
+const CERTIFIED_HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+
 /// Where certificate and key lie, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -36,7 +42,7 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The certificate is not valid at this time.
+    /// The server's own certificate is not valid at this time.
     #[error("{path}: the certificate is valid from {from} until {until}, not now")]
     NotValidNow {
         /// The file.
@@ -64,8 +70,17 @@ pub enum TlsError {
     },
 }
 
+/// What connections through TLS need.
+#[derive(Debug)]
+pub(crate) struct TlsSettings {
+    /// What rustls needs.
+    pub(super) config: Arc<ServerConfig>,
+    /// Bytes that a client may send until it has agreed on keys.
+    pub(super) handshake_bytes_max: usize,
+}
+
 /// Reads the files and makes of them what connections need.
-pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+pub(crate) fn load(files: &TlsFiles) -> Result<Arc<TlsSettings>, TlsError> {
     let certificates = read_certificates(&files.certificate)?;
     check_validity(&files.certificate, &certificates)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable_key(&files.key, &error))?;
@@ -94,7 +109,9 @@ pub(crate) fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
     config.ticketer = Ticketer::new().map_err(|error| refused(error.to_string()))?;
-    Ok(Arc::new(config))
+    let asks_for_certificates = files.client_ca.is_some();
+    let handshake_bytes_max = if asks_for_certificates { CERTIFIED_HANDSHAKE_BYTES_MAX } else { HANDSHAKE_BYTES_MAX };
+    Ok(Arc::new(TlsSettings { config: Arc::new(config), handshake_bytes_max }))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -127,9 +144,10 @@ fn unreadable(path: &Path, what: &str, error: &pem::Error) -> TlsError {
     TlsError::File { path: path.to_owned(), reason }
 }
 
-/// Clients would refuse a certificate that is not valid now: better said at once, and by name.
+/// Clients would refuse a server's certificate that is not valid now: better said at once, and by name. Of the others that are sent with
+/// it they use those that they need: one that has expired beside one that took its place does no harm.
 fn check_validity(path: &Path, certificates: &[CertificateDer<'_>]) -> Result<(), TlsError> {
-    for certificate in certificates {
+    for (number, certificate) in certificates.iter().enumerate() {
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| TlsError::File {
             path: path.to_owned(),
             reason: format!("it is no certificate (X.509): {error}"),
@@ -137,6 +155,11 @@ fn check_validity(path: &Path, certificates: &[CertificateDer<'_>]) -> Result<()
         let validity = parsed.validity();
         if !validity.is_valid_at(ASN1Time::now()) {
             let (from, until) = (validity.not_before.to_string(), validity.not_after.to_string());
+            if number > 0 {
+                let subject = parsed.subject().to_string();
+                tracing::warn!(path = %path.display(), subject, from, until, "a certificate of the chain is not valid now");
+                continue;
+            }
             return Err(TlsError::NotValidNow { path: path.to_owned(), from, until });
         }
     }

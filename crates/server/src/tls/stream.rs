@@ -3,10 +3,11 @@
 //! rustls turns bytes from the wire into bytes of the conversation and back, without doing any I/O; both directions pass through
 //! small buffers that are given up when they are empty, so that an idle connection holds nothing but its keys.
 
-use buddy_ring::{IoBuffer, ReceiveBuffers, SendAmount, Socket};
+use super::record_border::RecordBorder;
+use super::settings::TlsSettings;
+use buddy_ring::{IoBuffer, ReceiveBuffers, SendAmount, Socket, is_interruption};
 use rustls::ServerConnection;
-use rustls::server::ServerConfig;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::{DerefMut, Range};
 use std::sync::Arc;
@@ -23,6 +24,12 @@ pub(crate) struct TlsStream {
     socket: Socket,
     session: RefCell<ServerConnection>,
     incoming: RefCell<Incoming>,
+    /// Where the bytes end that rustls was given.
+    border: Cell<RecordBorder>,
+    /// It was given bytes since something was last received: they may be a part of a message of several records.
+    unanswered: Cell<bool>,
+    /// Records were taken out of rustls, and it is not known that they were sent.
+    records_lost: Cell<bool>,
 }
 
 /// Bytes from the wire that rustls has not taken yet.
@@ -51,10 +58,17 @@ impl TlsStream {
     /// # Errors
     ///
     /// What rustls says.
-    pub(crate) fn new(socket: Socket, config: Arc<ServerConfig>) -> io::Result<TlsStream> {
-        let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
+    pub(crate) fn new(socket: Socket, settings: &TlsSettings) -> io::Result<TlsStream> {
+        let mut session = ServerConnection::new(Arc::clone(&settings.config)).map_err(io::Error::other)?;
         session.set_buffer_limit(Some(RECORDS_BYTES_MAX));
-        Ok(TlsStream { socket, session: RefCell::new(session), incoming: RefCell::default() })
+        Ok(TlsStream {
+            socket,
+            session: RefCell::new(session),
+            incoming: RefCell::default(),
+            border: Cell::default(),
+            unanswered: Cell::new(false),
+            records_lost: Cell::new(false),
+        })
     }
 
     /// The socket below, for what does not touch its bytes.
@@ -66,19 +80,49 @@ impl TlsStream {
     ///
     /// # Errors
     ///
-    /// The system's, or what is wrong with what the client said; it was told.
-    pub(crate) async fn shake_hands(&self, buffers: &ReceiveBuffers) -> io::Result<()> {
+    /// The system's, or what is wrong with what the client said; it was told, unless it said too much.
+    pub(crate) async fn shake_hands(&self, settings: &TlsSettings, buffers: &ReceiveBuffers) -> io::Result<()> {
+        let bytes_max = settings.handshake_bytes_max;
+        let mut bytes = 0;
         loop {
             self.flush().await?;
             if !self.session.borrow().is_handshaking() {
+                self.unanswered.set(false);
                 return Ok(());
+            }
+            if bytes > bytes_max {
+                let error = format!("the handshake is larger than {bytes_max} bytes");
+                return Err(io::Error::new(ErrorKind::InvalidData, error));
             }
             let ended = !self.receive_records(Some(buffers)).await?;
             if ended {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            while self.session.borrow().is_handshaking() && self.process_some().await? {}
+            while self.session.borrow().is_handshaking() && bytes <= bytes_max {
+                match self.process_some().await? {
+                    0 => break,
+                    taken => bytes += taken,
+                }
+            }
         }
+    }
+
+    /// Waits for bytes from the wire, unless there is something to receive or a part of it already. False at their end.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(crate) async fn arrival(&self, buffers: &ReceiveBuffers) -> io::Result<bool> {
+        let state = self.session.borrow_mut().process_new_packets().map_err(invalid)?;
+        if self.holds_part() || state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+            return Ok(true);
+        }
+        self.receive_records(Some(buffers)).await
+    }
+
+    /// Whether bytes have arrived of which nothing can be received yet.
+    pub(crate) fn holds_part(&self) -> bool {
+        self.unanswered.get() || self.border.get().is_inside() || !self.incoming.borrow().unused().is_empty()
     }
 
     /// Receives into `range` of `buffer` what is there, waiting for the first byte; 0 at the end of the stream.
@@ -118,10 +162,11 @@ impl TlsStream {
         loop {
             let state = self.session.borrow_mut().process_new_packets().map_err(invalid)?;
             if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
+                self.unanswered.set(false);
                 return Ok(state.plaintext_bytes_to_read());
             }
             // rustls takes no more before what it has decrypted was read: one piece at a time.
-            if !self.process_some().await? && !self.receive_records(buffers).await? {
+            if self.process_some().await? == 0 && !self.receive_records(buffers).await? {
                 // The client went without a farewell. HTTP/1.1 says itself where a message ends.
                 return Ok(0);
             }
@@ -153,22 +198,26 @@ impl TlsStream {
         Ok(more)
     }
 
-    /// Lets rustls have some of the bytes that have arrived, and sends what it has to say to that. False where there are none.
-    async fn process_some(&self) -> io::Result<bool> {
-        let outcome = {
+    /// Lets rustls have some of the bytes that have arrived, and sends what it has to say to that; returns how many.
+    async fn process_some(&self) -> io::Result<usize> {
+        let (taken, outcome) = {
             let mut incoming = self.incoming.borrow_mut();
             if incoming.unused().is_empty() {
-                return Ok(false);
+                return Ok(0);
             }
             let mut session = self.session.borrow_mut();
             let taken = session.read_tls(&mut incoming.unused())?;
+            let mut border = self.border.get();
+            border.pass(incoming.unused().get(..taken).unwrap_or_default());
+            self.border.set(border);
+            self.unanswered.set(true);
             incoming.use_up(taken);
-            session.process_new_packets().map(drop)
+            (taken, session.process_new_packets())
         };
         // Keys are renewed, tickets handed out, and refusals explained by what is sent here.
         let flushed = self.flush().await;
         match outcome {
-            Ok(()) => flushed.map(|()| true),
+            Ok(_) => flushed.map(|()| taken),
             Err(error) => Err(invalid(error)),
         }
     }
@@ -202,20 +251,28 @@ impl TlsStream {
         let _ = self.flush().await;
     }
 
-    /// Sends every record that was made.
+    /// Sends every record that was made. Where that fails, is interrupted or is given up, it is the last time: the client would take what
+    /// came behind the missing records for a forgery (RFC 8446 section 5.2).
     async fn flush(&self) -> io::Result<()> {
         while self.session.borrow().wants_write() {
+            if self.records_lost.replace(true) {
+                return Err(ErrorKind::BrokenPipe.into());
+            }
             let mut records = Vec::with_capacity(RECEIVE_BYTES);
             self.session.borrow_mut().write_tls(&mut records)?;
             let mut range = 0..records.len();
             while !range.is_empty() {
                 let (sent, returned) = self.socket.send(records, range.clone(), SendAmount::All, false).await;
                 records = returned;
-                match sent? {
-                    0 => return Err(ErrorKind::WriteZero.into()),
-                    sent => range.start += sent,
+                match sent {
+                    Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                    Ok(sent) => range.start += sent,
+                    // Who interrupts would go on.
+                    Err(error) if is_interruption(&error) => return Err(ErrorKind::BrokenPipe.into()),
+                    Err(error) => return Err(error),
                 }
             }
+            self.records_lost.set(false);
         }
         Ok(())
     }

@@ -52,7 +52,8 @@ fn without_cors(block: &str) -> Vec<Case> {
     ]
 }
 
-const EXPOSED: &str = "Accept-Ranges, Allow, Content-Range, Date, ETag, Location, Repr-Digest, Retry-After";
+const EXPOSED: &str =
+    "Accept-Ranges, Allow, Content-Range, Date, ETag, Location, Repr-Digest, Retry-After, WWW-Authenticate";
 
 pub fn cors_for_all(fixture: &Fixture) -> Vec<Case> {
     let block = format!("/{}", fixture.digits);
