@@ -70,6 +70,32 @@ fn who_waits_for_a_block_whose_write_fails_stores_it_itself() {
     }
 }
 
+/// Neighbours go out as one write, which fails, and each of them then takes long: the times do not add up, because a frame waits for
+/// all of them, and everybody for the frame.
+#[test]
+fn parts_of_a_write_that_fails_are_tried_side_by_side() {
+    const LONG: Duration = Duration::from_secs(1);
+    let settings = Settings { requests_max: 64, pool_targets: [64, 1, 1, 1, 1, 1, 1, 1], ..settings(0, 2) };
+    let mut world = World::new(21, 0, settings);
+    world.blocks = (0..32u64).map(|number| Block::new(number.to_le_bytes().to_vec())).collect();
+    boot(&mut world, async |world, open| {
+        come_up(world, &open).await;
+        // One write of each worker, then all that it was made of.
+        let slow = (0..32).map(|_| write_fails(0, Fault::Slow(LONG)));
+        world.disk.plan_faults([EIO, EIO].map(|fault| write_fails(0, fault)).into_iter().chain(slow));
+        let began = open.ring.now();
+        let open = Rc::new(open);
+        for result in put_at_once(&open, &world.blocks).await {
+            assert!(matches!(result, Ok(Stored::Created)), "{result:?}");
+        }
+        let took = open.ring.now() - began;
+        assert!((LONG..2 * LONG).contains(&took), "{took:?}");
+        Rc::into_inner(open).unwrap().stop().await;
+    });
+    let report = world.check().unwrap();
+    assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
+}
+
 /// The frame is durable and its bytes are not: the power goes, or the process dies, at every event while a write fails and its
 /// name is taken back.
 #[test]
