@@ -17,6 +17,7 @@
 //! | `damaged_rows` | single rows of the index that are damaged |
 //! | `damaged_totals` | counts in the index that are wrong |
 //! | `unreadable` | pages of the journal and blocks that cannot be read |
+//! | `scrubbing` | the scrub beside others, and over blocks that are gone or cannot be read |
 //! | `failing_index` | an index that cannot be written, for other reasons than space |
 //! | `steps` | what tests of those have in common |
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
@@ -34,6 +35,7 @@ mod memory_index;
 mod new_space;
 mod oracle;
 mod properties;
+mod scrubbing;
 mod steps;
 mod tests;
 mod unreadable;
