@@ -126,12 +126,17 @@ impl<F: BlockFile> Controller<F> {
         self.settle(state);
     }
 
-    fn occupy(&self, state: &mut State, naming: Naming) {
+    /// Why a request cannot be carried out, however long it waits; whether it came just now or has waited already.
+    fn refusal(&self, state: &State, kind: DeferredKind) -> Option<Refusal> {
         if self.is_read_only() {
-            return refuse(state, naming, Refusal::ReadOnly);
+            return Some(Refusal::ReadOnly);
         }
-        if !state.index_has_space {
-            return refuse(state, naming, Refusal::NoSpace);
+        (kind == DeferredKind::Occupy && !state.index_has_space).then_some(Refusal::NoSpace)
+    }
+
+    fn occupy(&self, state: &mut State, naming: Naming) {
+        if let Some(refusal) = self.refusal(state, DeferredKind::Occupy) {
+            return refuse(state, naming, refusal);
         }
         if let Some(write) = naming.write {
             state.writes.announce(naming.worker, write);
@@ -170,8 +175,8 @@ impl<F: BlockFile> Controller<F> {
     }
 
     fn release(&self, state: &mut State, naming: Naming) {
-        if self.is_read_only() {
-            return refuse(state, naming, Refusal::ReadOnly);
+        if let Some(refusal) = self.refusal(state, DeferredKind::Release) {
+            return refuse(state, naming, refusal);
         }
         if !self.admits_removal(state) {
             return self.defer(state, naming, DeferredKind::Release);
@@ -247,15 +252,15 @@ impl<F: BlockFile> Controller<F> {
         if state.deferred.is_empty() {
             return;
         }
-        let (now, read_only) = (self.ring.now(), self.is_read_only());
+        let now = self.ring.now();
         for _ in 0..state.deferred.len() {
             let Some(deferred) = state.deferred.pop_front() else { break };
             let admitted = match deferred.kind {
                 DeferredKind::Occupy => self.admits_name(state),
                 DeferredKind::Release => self.admits_removal(state),
             };
-            if read_only {
-                refuse(state, deferred.naming, Refusal::ReadOnly);
+            if let Some(refusal) = self.refusal(state, deferred.kind) {
+                refuse(state, deferred.naming, refusal);
             } else if admitted && deferred.kind == DeferredKind::Occupy {
                 self.occupy_now(state, deferred.naming);
             } else if admitted {

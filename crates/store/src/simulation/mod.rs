@@ -11,6 +11,7 @@
 //! | `tests` | histories of orderly stops, kills and power cuts |
 //! | `enumeration` | walks over all names |
 //! | `faults` | disks that fail and fill up |
+//! | `waiting` | what waits for a checkpoint, and what does not |
 //! | `announced_writes` | names that go ahead of their bytes |
 //! | `checks` | what a check reports, however it goes about it |
 //! | `damage` | bytes that change behind the store's back |
@@ -39,5 +40,6 @@ mod scrubbing;
 mod steps;
 mod tests;
 mod unreadable;
+mod waiting;
 mod workload;
 mod world;
