@@ -189,8 +189,7 @@ impl<F: BlockFile> Controller<F> {
         let verdict = state.pending.judge_release(&self.shared.names.load(), &hash, record, seen);
         match verdict {
             ReleaseVerdict::Remove(record) if !state.space.can_be_occupied(record.extent()) => {
-                tracing::error!(%hash, "the index is damaged: it says that a block lies where none can be");
-                refuse(state, naming, Refusal::Index);
+                refuse_misplaced(state, naming);
             }
             ReleaseVerdict::Remove(record) => {
                 let sequence = state.change(Change::remove(hash, record));
@@ -213,6 +212,10 @@ impl<F: BlockFile> Controller<F> {
             return refuse(state, naming, Refusal::Busy);
         }
         match state.pending.judge_release(&self.shared.names.load(), &hash, record, seen) {
+            // What is free would be handed out all the same.
+            ReleaseVerdict::Remove(present) if !state.space.can_be_occupied(present.extent()) => {
+                refuse_misplaced(state, naming);
+            }
             ReleaseVerdict::Remove(present) if present == record => {
                 tracing::error!(%hash, extent = ?record.extent(), "a block is damaged: its name is removed, its extent taken out of service");
                 let sequence = state.change(Change::quarantine(hash, record));
@@ -328,6 +331,12 @@ pub(super) fn answer_after(state: &mut State, after: u64, worker: WorkerId, repl
     if let Some(reply) = state.journal.answer_after(after, worker, reply) {
         state.ports.send(worker, reply);
     }
+}
+
+/// Of a block whose record contradicts what the allocator knows.
+fn refuse_misplaced(state: &mut State, naming: Naming) {
+    tracing::error!(hash = %naming.hash, "the index is damaged: it says that a block lies where none can be");
+    refuse(state, naming, Refusal::Index);
 }
 
 fn refuse(state: &mut State, naming: Naming, refusal: Refusal) {
