@@ -132,7 +132,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     }
 
     async fn occupy(&self, Name { hash, record, seen }: Name) -> Reply {
-        self.exchange.request(|id| Request::Occupy { id, hash, record, seen, write: None }).await
+        self.exchange.occupy(|id| Request::Occupy { id, hash, record, seen, write: None }).await
     }
 
     /// Binds a name to a block that is written; `reply`: to the request that went ahead of it, if one did.

@@ -1,10 +1,12 @@
 //! What waits for a checkpoint, and what does not.
 
 use super::memory_index::MemoryIndex;
-use super::steps::{boot, put_all, put_at_once};
-use super::world::{Block, World, small_settings, totals_of};
+use super::steps::{boot, outcome, put_all, put_at_once};
+use super::world::{Block, Open, World, small_settings, totals_of};
 use crate::StoreError;
-use crate::settings::Settings;
+use crate::session::Stored;
+use crate::settings::{LookupPath, Settings};
+use buddy_ring::JoinHandle;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -47,5 +49,41 @@ fn names_that_wait_are_refused_where_the_index_has_no_space() {
         });
         let report = world.check().unwrap();
         assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
+    }
+}
+
+fn start_put(open: &Rc<Open>, block: &Block) -> JoinHandle<Result<Stored, StoreError>> {
+    let (putting, block) = (Rc::clone(open), block.clone());
+    open.ring.spawn(async move { putting.put(0, &block).await })
+}
+
+/// Names wait for a checkpoint, more of them than a worker may have outstanding: what else it asks for goes on, and removals have a part
+/// of the journal of their own.
+#[test]
+fn removals_and_look_ups_do_not_stand_in_line_behind_names() {
+    for lookup in [LookupPath::Worker, LookupPath::Controller] {
+        let settings = Settings { lookup, requests_max: 16, ..small_settings(1) };
+        let mut world = world(49, settings, Duration::from_secs(600));
+        boot(&mut world, async |world, open| {
+            let open = Rc::new(open);
+            let puts: Vec<_> = world.blocks.iter().map(|block| start_put(&open, block)).collect();
+            open.ring.sleep(Duration::from_secs(1)).await;
+            let began = open.ring.now();
+            let mut removed = 0;
+            for block in &world.blocks {
+                if removed < 20 && outcome(&open, block).await == "there" {
+                    assert!(open.sessions[0].delete(&block.hash).await.unwrap());
+                    removed += 1;
+                }
+            }
+            assert_eq!(removed, 20);
+            let took = open.ring.now() - began;
+            assert!(took < world.settings.busy_timeout, "they have waited for {took:?}");
+            let mut busy = 0;
+            for put in puts {
+                busy += usize::from(matches!(put.await, Err(StoreError::Busy)));
+            }
+            assert!(busy > 16, "more have waited for the checkpoint than may be outstanding: {busy}");
+        });
     }
 }
