@@ -46,8 +46,28 @@ impl Shared {
     /// Adds extents that are out of service.
     pub(crate) fn add_quarantined(&self, quarantined: impl IntoIterator<Item = Quarantined>) {
         let mut all = self.quarantine.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(quarantined);
+        // Added, not summed anew: where a disk decays there may be very many, one at a time.
+        let mut bytes = self.statistics.bytes_quarantined.get();
+        all.extend(quarantined.into_iter().inspect(|quarantined| bytes += quarantined.extent.bytes()));
         self.statistics.quarantined_extents.set(all.len() as u64);
-        self.statistics.bytes_quarantined.set(all.iter().map(|quarantined| quarantined.extent.bytes()).sum());
+        self.statistics.bytes_quarantined.set(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extent::{Extent, SizeClass};
+    use crate::hash::Hash;
+
+    #[test]
+    fn what_is_out_of_service_is_counted_as_it_comes() {
+        let shared = Shared::new(&Settings::default());
+        let extent = |class, number| Quarantined::now(Extent::new(class, number).unwrap(), Hash::of(b"x"));
+        shared.add_quarantined([extent(SizeClass::SMALLEST, 1), extent(SizeClass::LARGEST, 1)]);
+        shared.add_quarantined([extent(SizeClass::SMALLEST, 2)]);
+        let statistics = &shared.statistics;
+        let bytes = 2 * SizeClass::SMALLEST.bytes() + SizeClass::LARGEST.bytes();
+        assert_eq!((statistics.quarantined_extents.get(), statistics.bytes_quarantined.get()), (3, bytes));
     }
 }

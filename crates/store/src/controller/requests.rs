@@ -126,12 +126,17 @@ impl<F: BlockFile> Controller<F> {
         self.settle(state);
     }
 
-    fn occupy(&self, state: &mut State, naming: Naming) {
+    /// Why a request cannot be carried out, however long it waits; whether it came just now or has waited already.
+    fn refusal(&self, state: &State, kind: DeferredKind) -> Option<Refusal> {
         if self.is_read_only() {
-            return refuse(state, naming, Refusal::ReadOnly);
+            return Some(Refusal::ReadOnly);
         }
-        if !state.index_has_space {
-            return refuse(state, naming, Refusal::NoSpace);
+        (kind == DeferredKind::Occupy && !state.index_has_space).then_some(Refusal::NoSpace)
+    }
+
+    fn occupy(&self, state: &mut State, naming: Naming) {
+        if let Some(refusal) = self.refusal(state, DeferredKind::Occupy) {
+            return refuse(state, naming, refusal);
         }
         if let Some(write) = naming.write {
             state.writes.announce(naming.worker, write);
@@ -170,8 +175,8 @@ impl<F: BlockFile> Controller<F> {
     }
 
     fn release(&self, state: &mut State, naming: Naming) {
-        if self.is_read_only() {
-            return refuse(state, naming, Refusal::ReadOnly);
+        if let Some(refusal) = self.refusal(state, DeferredKind::Release) {
+            return refuse(state, naming, refusal);
         }
         if !self.admits_removal(state) {
             return self.defer(state, naming, DeferredKind::Release);
@@ -184,8 +189,7 @@ impl<F: BlockFile> Controller<F> {
         let verdict = state.pending.judge_release(&self.shared.names.load(), &hash, record, seen);
         match verdict {
             ReleaseVerdict::Remove(record) if !state.space.can_be_occupied(record.extent()) => {
-                tracing::error!(%hash, "the index is damaged: it says that a block lies where none can be");
-                refuse(state, naming, Refusal::Index);
+                refuse_misplaced(state, naming);
             }
             ReleaseVerdict::Remove(record) => {
                 let sequence = state.change(Change::remove(hash, record));
@@ -208,6 +212,10 @@ impl<F: BlockFile> Controller<F> {
             return refuse(state, naming, Refusal::Busy);
         }
         match state.pending.judge_release(&self.shared.names.load(), &hash, record, seen) {
+            // What is free would be handed out all the same.
+            ReleaseVerdict::Remove(present) if !state.space.can_be_occupied(present.extent()) => {
+                refuse_misplaced(state, naming);
+            }
             ReleaseVerdict::Remove(present) if present == record => {
                 tracing::error!(%hash, extent = ?record.extent(), "a block is damaged: its name is removed, its extent taken out of service");
                 let sequence = state.change(Change::quarantine(hash, record));
@@ -247,15 +255,15 @@ impl<F: BlockFile> Controller<F> {
         if state.deferred.is_empty() {
             return;
         }
-        let (now, read_only) = (self.ring.now(), self.is_read_only());
+        let now = self.ring.now();
         for _ in 0..state.deferred.len() {
             let Some(deferred) = state.deferred.pop_front() else { break };
             let admitted = match deferred.kind {
                 DeferredKind::Occupy => self.admits_name(state),
                 DeferredKind::Release => self.admits_removal(state),
             };
-            if read_only {
-                refuse(state, deferred.naming, Refusal::ReadOnly);
+            if let Some(refusal) = self.refusal(state, deferred.kind) {
+                refuse(state, deferred.naming, refusal);
             } else if admitted && deferred.kind == DeferredKind::Occupy {
                 self.occupy_now(state, deferred.naming);
             } else if admitted {
@@ -323,6 +331,12 @@ pub(super) fn answer_after(state: &mut State, after: u64, worker: WorkerId, repl
     if let Some(reply) = state.journal.answer_after(after, worker, reply) {
         state.ports.send(worker, reply);
     }
+}
+
+/// Of a block whose record contradicts what the allocator knows.
+fn refuse_misplaced(state: &mut State, naming: Naming) {
+    tracing::error!(hash = %naming.hash, "the index is damaged: it says that a block lies where none can be");
+    refuse(state, naming, Refusal::Index);
 }
 
 fn refuse(state: &mut State, naming: Naming, refusal: Refusal) {

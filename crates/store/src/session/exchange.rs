@@ -2,6 +2,9 @@
 //!
 //! Invariant: at most `requests_max` requests are outstanding, beside the answers to recalls, which have slots of their own.
 //! So neither queue can overflow. The controller is woken once a turn, and only if it sleeps.
+//!
+//! Names may wait long for a checkpoint, and do not take the last slots: removals, for which a part of the journal is kept, look-ups and
+//! requests for extents do not stand in line behind them.
 
 use super::pools::Pools;
 use crate::extent::SizeClass;
@@ -10,6 +13,9 @@ use buddy_ring::{Outcomes, Remote, Ring, WaitLine};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+/// One slot in so many is for requests that bring no name.
+const KEPT_FROM_NAMES: usize = 16;
+
 /// A worker's side of its two queues.
 pub(crate) struct Exchange {
     ring: Ring,
@@ -17,12 +23,24 @@ pub(crate) struct Exchange {
     controller: Remote,
     /// Requests without their replies, and replies that nobody has taken yet.
     replies: Outcomes<Reply>,
-    requests_max: usize,
-    line: WaitLine,
+    names: Slots,
+    others: Slots,
     /// Something was sent in this turn.
     sent: Cell<bool>,
     /// Writes that were announced so far.
     announced: Cell<WriteNumber>,
+}
+
+/// How many requests may be outstanding for one more of a kind to be sent, and who waits until there are fewer.
+struct Slots {
+    outstanding_max: usize,
+    line: WaitLine,
+}
+
+impl Slots {
+    fn new(outstanding_max: usize) -> Slots {
+        Slots { outstanding_max, line: WaitLine::default() }
+    }
 }
 
 /// An `Occupy` that was sent ahead of its bytes. Its write must be reported, and its reply taken.
@@ -43,18 +61,27 @@ impl Exchange {
             requests: RefCell::new(requests),
             controller,
             replies: Outcomes::default(),
-            requests_max,
-            line: WaitLine::default(),
+            names: Slots::new(requests_max - requests_max / KEPT_FROM_NAMES),
+            others: Slots::new(requests_max),
             sent: Cell::new(false),
             announced: Cell::new(0),
         })
     }
 
-    /// Sends a request and waits for its reply. Waits in line while too many are outstanding. The request is carried out even
-    /// where the future is dropped after it was sent.
+    /// Sends a request that brings no name and waits for its reply. Waits in line while too many are outstanding. The request is
+    /// carried out even where the future is dropped after it was sent.
     pub(crate) async fn request(&self, make: impl FnOnce(RequestId) -> Request) -> Reply {
-        if !self.has_room() || !self.line.is_empty() {
-            self.line.wait_for(|| self.has_room().then_some(())).await;
+        self.request_among(&self.others, make).await
+    }
+
+    /// The same of an `Occupy`.
+    pub(super) async fn occupy(&self, make: impl FnOnce(RequestId) -> Request) -> Reply {
+        self.request_among(&self.names, make).await
+    }
+
+    async fn request_among(&self, slots: &Slots, make: impl FnOnce(RequestId) -> Request) -> Reply {
+        if !self.may_send(slots) {
+            slots.line.wait_for(|| self.has_room(slots).then_some(())).await;
         }
         let key = self.send(make);
         self.reply(key).await
@@ -62,7 +89,7 @@ impl Exchange {
 
     /// Sends an `Occupy` ahead of its bytes, unless too many requests are outstanding.
     pub(super) fn announce(&self, make: impl FnOnce(RequestId, WriteNumber) -> Request) -> Option<Announced> {
-        if !self.has_room() || !self.line.is_empty() {
+        if !self.may_send(&self.names) {
             return None;
         }
         let write = self.announced.get();
@@ -77,12 +104,23 @@ impl Exchange {
     }
 
     async fn reply(&self, key: usize) -> Reply {
-        let _room = MakesRoom(&self.line);
+        let _room = MakesRoom(self);
         self.replies.wait(key).await
     }
 
-    fn has_room(&self) -> bool {
-        self.replies.len() < self.requests_max
+    fn has_room(&self, slots: &Slots) -> bool {
+        self.replies.len() < slots.outstanding_max
+    }
+
+    /// Without waiting, that is.
+    fn may_send(&self, slots: &Slots) -> bool {
+        self.has_room(slots) && slots.line.is_empty()
+    }
+
+    /// Lets those who are first in line look for room.
+    fn wake_first(&self) {
+        self.others.line.wake_first();
+        self.names.line.wake_first();
     }
 
     fn send(&self, make: impl FnOnce(RequestId) -> Request) -> usize {
@@ -113,7 +151,7 @@ impl Exchange {
 
     fn answer(&self, key: usize, reply: Reply, pools: &Pools) {
         let Some(unheard) = self.replies.finish(key, reply) else { return };
-        self.line.wake_first();
+        self.wake_first();
         // What nobody waits for must not be lost.
         if let Reply::Allocated { runs, .. } = unheard {
             pools.put_runs(runs);
@@ -123,7 +161,7 @@ impl Exchange {
     /// Returns every blank extent of a class, even if there is none.
     fn answer_recall(&self, class: SizeClass, pools: &Pools) {
         let runs = pools.take_all(class);
-        debug_assert!(self.replies.len() < self.requests_max + RECALL_SLOTS, "one recall a class");
+        debug_assert!(self.replies.len() < self.others.outstanding_max + RECALL_SLOTS, "one recall a class");
         let key = self.send(|id| Request::Return { id, runs, recalled: true });
         drop(self.replies.wait(key));
     }
@@ -150,7 +188,7 @@ impl Exchange {
 }
 
 /// Lets the next in line look for room when a request is over, or nobody waits for it any more.
-struct MakesRoom<'a>(&'a WaitLine);
+struct MakesRoom<'a>(&'a Exchange);
 
 impl Drop for MakesRoom<'_> {
     fn drop(&mut self) {

@@ -81,7 +81,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 self.dispose(extent, &bound);
                 bound
             }
-            Err(source) => Err(self.write_failed(extent, source, reply).await),
+            Err(source) => self.write_failed(extent, source, reply).await,
         }
     }
 
@@ -107,23 +107,32 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     }
 
     /// Sees to an extent that could not be written, unless `reply`, to the name that went ahead of it, says that the controller does.
-    async fn write_failed(&self, extent: Extent, source: io::Error, reply: Option<Reply>) -> StoreError {
+    async fn write_failed(
+        &self,
+        extent: Extent,
+        source: io::Error,
+        reply: Option<Reply>,
+    ) -> Result<Stored, StoreError> {
         let failure = failure_of(&source);
         match reply {
             Some(Reply::Taken { .. }) => {}
-            Some(Reply::Failed { refusal: Refusal::ReadOnly, .. }) => return StoreError::ReadOnly,
+            Some(Reply::Failed { refusal: Refusal::ReadOnly, .. }) => return Err(StoreError::ReadOnly),
             _ if failure != WriteFailure::Suspect => self.pools.put(extent),
             _ => drop(self.exchange.request(|id| Request::Suspect { id, extent }).await),
         }
-        match failure {
+        // The write was not needed: somebody else has stored the block meanwhile, and that was published before this was answered.
+        if matches!(reply, Some(Reply::Occupied { created: false, .. })) {
+            return Ok(Stored::Existed);
+        }
+        Err(match failure {
             WriteFailure::NoSpace => StoreError::NoSpace,
             WriteFailure::Shortage => StoreError::Busy,
             WriteFailure::Suspect => StoreError::Io { action: "written", source },
-        }
+        })
     }
 
     async fn occupy(&self, Name { hash, record, seen }: Name) -> Reply {
-        self.exchange.request(|id| Request::Occupy { id, hash, record, seen, write: None }).await
+        self.exchange.occupy(|id| Request::Occupy { id, hash, record, seen, write: None }).await
     }
 
     /// Binds a name to a block that is written; `reply`: to the request that went ahead of it, if one did.

@@ -34,6 +34,13 @@ enum Verdict {
     Gone,
 }
 
+/// What a scrub did about one block.
+struct Scrubbed {
+    verdict: Verdict,
+    /// Bytes that it has read, or tried to.
+    bytes: u64,
+}
+
 impl<F: BlockFile, R: IndexReader> Session<F, R> {
     /// Scrubs for ever, at most `bytes_per_second`. To be run as a task of one session; ends when the session is closed.
     pub async fn scrub(self: Rc<Self>, bytes_per_second: u64) {
@@ -62,6 +69,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 self.shared.statistics.scrub_position.set(hash.leading_bits());
                 blocks += 1;
             }
+            // Of names that are gone nothing is read, and nothing is waited for.
+            self.ring.next_turn().await;
         }
         // The next begins at the first name.
         self.shared.statistics.scrub_position.set(0);
@@ -74,38 +83,40 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     async fn scrub_one(&self, hash: &Hash, buffers: &BufferPool, bytes_per_second: u64) -> Result<(), String> {
         self.give_way().await;
         let began = self.ring.now();
-        let before = self.shared.statistics.scrubbed_bytes.get();
         let buffer = buffers.take(BLOCK_BYTES_MAX as usize).await.map_err(|error| error.to_string())?;
-        let (verdict, buffer) = self.scrub_block(hash, buffer).await;
-        drop(buffer);
+        let Scrubbed { verdict, bytes } = self.scrub_block(hash, buffer).await;
         if verdict != Verdict::Gone {
             self.shared.statistics.scrubbed_blocks.add(1);
         }
-        let bytes = self.shared.statistics.scrubbed_bytes.get() - before;
         self.keep_to_rate(began, bytes, bytes_per_second).await;
         Ok(())
     }
 
     /// Reads a block past the cache, as the disk has it, and hashes it.
-    async fn scrub_block(&self, hash: &Hash, buffer: Buffer) -> (Verdict, Buffer) {
-        let Ok(LookUp { found: Some(found), .. }) = self.look_up(hash).await else { return (Verdict::Gone, buffer) };
-        let Some(extent) = found.record.extent() else { return (Verdict::Sound, buffer) };
+    async fn scrub_block(&self, hash: &Hash, buffer: Buffer) -> Scrubbed {
+        let mut bytes = 0;
+        let Ok(LookUp { found: Some(found), .. }) = self.look_up(hash).await else {
+            return Scrubbed { verdict: Verdict::Gone, bytes };
+        };
+        let Some(extent) = found.record.extent() else { return Scrubbed { verdict: Verdict::Sound, bytes } };
         let Found { record, guard, seen, .. } = found;
         let (mut buffer, mut guard) = (buffer, guard);
         // Twice, before it counts as damaged.
         for _ in 0..2 {
             let read;
             (read, buffer, guard) = self.read_uncached(extent, record, buffer, guard).await;
+            // A disk that fails is not to be asked faster than one that works.
+            bytes += u64::from(record.length());
             if !read {
-                return (Verdict::Gone, buffer);
+                return Scrubbed { verdict: Verdict::Gone, bytes };
             }
             self.shared.statistics.scrubbed_bytes.add(u64::from(record.length()));
             if hashes_to(hash, &buffer, 0..record.length() as usize) {
-                return (Verdict::Sound, buffer);
+                return Scrubbed { verdict: Verdict::Sound, bytes };
             }
         }
         self.take_out_of_service(*hash, record, seen, guard).await;
-        (Verdict::Corrupt, buffer)
+        Scrubbed { verdict: Verdict::Corrupt, bytes }
     }
 
     async fn read_uncached<G: 'static>(

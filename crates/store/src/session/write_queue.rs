@@ -156,21 +156,33 @@ impl<F: BlockFile> WriteQueue<F> {
         self.exchange.announce(|id, write| Request::Occupy { id, hash, record, seen, write: Some(write) })
     }
 
-    async fn write_group(&self, group: Vec<Started>, parts: Parts) {
+    async fn write_group(self: Rc<Self>, group: Vec<Started>, parts: Parts) {
         let Some(offset) = group.first().map(|first| first.offset) else { return };
         self.in_flight.set(self.in_flight.get() + 1);
         let (result, parts) = write_fully(&self.file, parts, offset, self.durable).await;
         self.in_flight.set(self.in_flight.get() - 1);
         let alone = parts.len() == 1;
-        for (Started { offset, announced, key }, (buffer, bytes)) in group.into_iter().zip(parts) {
-            let result = match &result {
-                Ok(()) => Ok(()),
-                Err(error) if alone => Err(repeat(error)),
-                // One bad place must not fail its neighbours: each is tried alone.
-                Err(_) => write_fully(&self.file, vec![(buffer, bytes)], offset, self.durable).await.0,
-            };
-            self.outcomes.finish(key, Written { result, announced });
+        for (started, part) in group.into_iter().zip(parts) {
+            match &result {
+                Ok(()) => self.end(started, Ok(())),
+                Err(error) if alone => self.end(started, Err(repeat(error))),
+                // One bad place must not fail its neighbours: each is tried alone. All at once, because each may take long to
+                // fail, and the frame that names them, with everybody who waits for it, waits for the last.
+                Err(_) => {
+                    let queue = Rc::clone(&self);
+                    self.ring.spawn(async move { queue.write_alone(started, part).await }).detach();
+                }
+            }
         }
+    }
+
+    async fn write_alone(&self, started: Started, part: (Buffer, usize)) {
+        let (result, _) = write_fully(&self.file, vec![part], started.offset, self.durable).await;
+        self.end(started, result);
+    }
+
+    fn end(&self, Started { announced, key, .. }: Started, result: io::Result<()>) {
+        self.outcomes.finish(key, Written { result, announced });
     }
 }
 

@@ -39,8 +39,8 @@ async fn come_up(world: &World, open: &Open) {
     assert!(!world.blocks.is_empty());
 }
 
-/// Both store the same block at once; the write of one fails. The other has waited for that name, and must not be told that it leads
-/// to a block.
+/// Both store the same block at once; the write of one fails. Where the other has waited for that name, it must not be told that the name
+/// leads to a block; where it was the first, there is a block for both.
 #[test]
 fn who_waits_for_a_block_whose_write_fails_stores_it_itself() {
     for seed in seeds(60) {
@@ -54,11 +54,15 @@ fn who_waits_for_a_block_whose_write_fails_stores_it_itself() {
             let open = Rc::new(open);
             let mut results = put_at_once(&open, &[block.clone(), block.clone()]).await.into_iter();
             let (one, other) = (results.next().unwrap(), results.next().unwrap());
-            let failed = |result: &Result<Stored, StoreError>| match fault {
-                ENOSPC => matches!(result, Err(StoreError::NoSpace)),
-                _ => matches!(result, Err(StoreError::Io { .. })),
+            let created = |result: &Result<Stored, StoreError>| matches!(result, Ok(Stored::Created));
+            let existed_or_failed = |result: &Result<Stored, StoreError>| match (result, fault) {
+                (Ok(Stored::Existed), _) | (Err(StoreError::NoSpace), ENOSPC) => true,
+                (Err(StoreError::Io { .. }), fault) => fault != ENOSPC,
+                _ => false,
             };
-            assert!(one.is_ok() && failed(&other) || other.is_ok() && failed(&one), "{one:?}, {other:?}");
+            let is_one_created =
+                created(&one) && existed_or_failed(&other) || created(&other) && existed_or_failed(&one);
+            assert!(is_one_created, "{one:?}, {other:?}");
             assert_eq!(outcome(&open, block).await, "there");
             put_all(world, &open).await;
             let suspect = if fault == EIO { PAGE_BYTES } else { 0 };
@@ -68,6 +72,61 @@ fn who_waits_for_a_block_whose_write_fails_stores_it_itself() {
         let report = world.check().unwrap();
         assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
     }
+}
+
+/// Its own write was not needed: somebody else has stored the same block meanwhile.
+#[test]
+fn a_put_whose_write_fails_finds_the_block_that_others_stored() {
+    for (seed, fault) in seeds(12).zip([EIO, ENOSPC, ENOMEM].into_iter().cycle()) {
+        let mut world = World::new(seed.0, 0, settings(seed.0 / 3, 2));
+        world.blocks = small_blocks(2);
+        boot(&mut world, async |world, open| {
+            come_up(world, &open).await;
+            let block = &world.blocks[1];
+            let open = Rc::new(open);
+            world.disk.plan_faults([write_fails(0, Fault::Slow(Duration::from_millis(1))), write_fails(0, fault)]);
+            let first = {
+                let (open, block) = (Rc::clone(&open), block.clone());
+                open.ring.clone().spawn(async move { open.put(0, &block).await })
+            };
+            // Its write is under way when the other begins.
+            open.ring.sleep(Duration::from_nanos(1)).await;
+            let second = open.put(1, block).await;
+            assert!(matches!(second, Ok(Stored::Existed)), "{second:?}");
+            assert!(matches!(first.await, Ok(Stored::Created)));
+            assert_eq!(outcome(&open, block).await, "there");
+            let suspect = if fault == EIO { PAGE_BYTES } else { 0 };
+            assert_eq!(open.shared.statistics.bytes_suspect.get(), suspect);
+            Rc::into_inner(open).unwrap().stop().await;
+        });
+        assert_eq!(world.check().unwrap().totals, totals_of(&world.blocks[1..]));
+    }
+}
+
+/// Neighbours go out as one write, which fails, and each of them then takes long: the times do not add up, because a frame waits for
+/// all of them, and everybody for the frame.
+#[test]
+fn parts_of_a_write_that_fails_are_tried_side_by_side() {
+    const LONG: Duration = Duration::from_secs(1);
+    let settings = Settings { requests_max: 64, pool_targets: [64, 1, 1, 1, 1, 1, 1, 1], ..settings(0, 2) };
+    let mut world = World::new(21, 0, settings);
+    world.blocks = (0..32u64).map(|number| Block::new(number.to_le_bytes().to_vec())).collect();
+    boot(&mut world, async |world, open| {
+        come_up(world, &open).await;
+        // One write of each worker, then all that it was made of.
+        let slow = (0..32).map(|_| write_fails(0, Fault::Slow(LONG)));
+        world.disk.plan_faults([EIO, EIO].map(|fault| write_fails(0, fault)).into_iter().chain(slow));
+        let began = open.ring.now();
+        let open = Rc::new(open);
+        for result in put_at_once(&open, &world.blocks).await {
+            assert!(matches!(result, Ok(Stored::Created)), "{result:?}");
+        }
+        let took = open.ring.now() - began;
+        assert!((LONG..2 * LONG).contains(&took), "{took:?}");
+        Rc::into_inner(open).unwrap().stop().await;
+    });
+    let report = world.check().unwrap();
+    assert_eq!((report.faults, report.totals), (vec![], totals_of(&world.blocks)));
 }
 
 /// The frame is durable and its bytes are not: the power goes, or the process dies, at every event while a write fails and its

@@ -215,6 +215,33 @@ fn a_damaged_index_costs_the_blocks_it_contradicts() {
     }
 }
 
+/// The same of a block that is damaged itself: what the allocator holds for free is not taken out of service, it would be handed out all
+/// the same.
+#[test]
+fn a_damaged_block_where_none_can_be_is_not_taken_out_of_service() {
+    let mut world = World::new(15, 0, Settings { verify_reads: VerifyReads::All, ..small_settings(1) });
+    world.blocks = (0..8).map(|number| Block::new(vec![number; 100_000])).collect();
+    let offset = boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        let found = open.sessions[0].find(&world.blocks[3].hash).await.unwrap().unwrap();
+        let offset = found.record().extent().unwrap().offset();
+        drop(found);
+        open.stop().await;
+        offset
+    });
+    shift_page_maps(&world);
+    world.disk.corrupt(DATA, offset, 0x10);
+    for _ in 0..2 {
+        boot(&mut world, async |world, open| {
+            assert_eq!(outcome(&open, &world.blocks[3]).await, "refused");
+            assert_eq!(open.shared.statistics.quarantined_extents.get(), 0);
+            assert_eq!(open.shared.health.read_only(), None);
+            assert_eq!(outcome(&open, &world.blocks[4]).await, "there");
+            open.stop().await;
+        });
+    }
+}
+
 /// A journal that contradicts the index: nothing is changed, everything can be read.
 #[test]
 fn a_journal_that_the_index_cannot_take_opens_read_only() {

@@ -11,12 +11,14 @@
 //! | `tests` | histories of orderly stops, kills and power cuts |
 //! | `enumeration` | walks over all names |
 //! | `faults` | disks that fail and fill up |
+//! | `waiting` | what waits for a checkpoint, and what does not |
 //! | `announced_writes` | names that go ahead of their bytes |
 //! | `checks` | what a check reports, however it goes about it |
 //! | `damage` | bytes that change behind the store's back |
 //! | `damaged_rows` | single rows of the index that are damaged |
 //! | `damaged_totals` | counts in the index that are wrong |
 //! | `unreadable` | pages of the journal and blocks that cannot be read |
+//! | `scrubbing` | the scrub beside others, and over blocks that are gone or cannot be read |
 //! | `failing_index` | an index that cannot be written, for other reasons than space |
 //! | `steps` | what tests of those have in common |
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
@@ -34,8 +36,10 @@ mod memory_index;
 mod new_space;
 mod oracle;
 mod properties;
+mod scrubbing;
 mod steps;
 mod tests;
 mod unreadable;
+mod waiting;
 mod workload;
 mod world;
