@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr)]
 
 pub mod history;
+pub mod load;
 pub mod logged_disks;
 pub mod loop_device;
 pub mod narrow_network;
