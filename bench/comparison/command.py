@@ -73,6 +73,11 @@ def parse(made, arguments):
     return options
 
 
+def given_binary(options):
+    """How a command line says that another program was measured than the source's: whose name says nothing elsewhere."""
+    return ["--binary", "PATH"] if options.binary else []
+
+
 def number(smallest, largest):
     """The type of an option that is a whole number."""
     def parse_number(text):

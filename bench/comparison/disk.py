@@ -1,6 +1,7 @@
 """The disk by itself: direct writes of fio to a file whose blocks have all been written before, so that the file system has
 nothing to add; to space that was only set aside; and direct reads of a file that somebody else has written."""
 
+import contextlib
 import json
 import os
 from typing import NamedTuple
@@ -64,7 +65,9 @@ class Disk:
         try:
             return run(self.fio, f"--filename={path}", f"--size={NEW_FILE_BYTES}", "--fallocate=native", *arguments)["write"]
         finally:
-            os.remove(path)
+            # Where fio came to nothing there may be none.
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
 
 
 def random_reads(fio, path, size, depth, seconds):

@@ -1,5 +1,6 @@
 """What is done to the servers: `buddy-blocks bench` for HTTP, `redis-benchmark` for Redis."""
 
+import contextlib
 import csv
 import io
 import json
@@ -71,10 +72,26 @@ class Generator:
         if names:
             arguments += ["--names", names]
         before = counters.machine_seconds()
-        result = self.run(server, *arguments)
+        with counted_checkpoints(server, operation) as checkpoints:
+            result = self.run(server, *arguments)
         machine = counters.machine_shares(before, counters.machine_seconds())
         used = result["server"]
-        return {**figures(result), **machine, "errors": errors(result, used, server, operation, size, stored_before)}
+        return {**figures(result), **machine, **checkpoints, "errors": errors(result, used, server, operation, size, stored_before)}
+
+
+@contextlib.contextmanager
+def counted_checkpoints(server, operation):
+    """How many ours makes within the `with`, where blocks are stored: {"checkpoints": number}, which is filled in at its end."""
+    counted = {}
+    if server.name != "ours" or operation != "PUT":
+        yield counted
+        return
+    before = server.stats()["checkpoints"]
+    yield counted
+    try:
+        counted["checkpoints"] = server.stats()["checkpoints"] - before
+    except Failure:
+        counted["checkpoints"] = None  # The server is gone, as the round says by itself.
 
 
 def figures(result):
@@ -92,7 +109,7 @@ def figures(result):
 def said_errors(result, used):
     """Counts by kind, of what was answered otherwise than with a success, and of what was not answered."""
     found = {**{f"status {status}": count for status, count in result["errors"]["status"].items()}, **result["errors"]["kinds"]}
-    if used["cpu_us_per_request"] is None:
+    if used["busy"] is None:
         found[LOST] = 1
     return found
 
@@ -101,14 +118,15 @@ def errors(result, used, server, operation, size, stored_before):
     """The same, and answers that promise what is not there, whatever their status."""
     found = said_errors(result, used)
     if operation == "PUT":
+        promised = result["stored"]  # What the warm-up has stored is there, too.
         try:
             there = server.stored() - stored_before
         except Failure:
             return {**found, LOST: 1}
     else:
-        there = round(result["bytes_per_second"] * result["seconds"] / size)
-    if there < result["requests"]:
-        found["missing"] = result["requests"] - there
+        promised, there = result["requests"], round(result["bytes_per_second"] * result["seconds"] / size)
+    if there < promised:
+        found["missing"] = promised - there
     return found
 
 
@@ -124,12 +142,12 @@ def measure_redis(program, server, size, seconds, connections, keys):
     memory = []
     requests = max(CALIBRATION_REQUESTS, round(run(CALIBRATION_REQUESTS)["rps"] * seconds))
     before, began = counters.cpu_seconds([server.process.pid]), time.monotonic()
-    client_before, machine_before = children_cpu_seconds(), counters.machine_seconds()
+    client_before, machine_before, appended_before = children_cpu_seconds(), counters.machine_seconds(), server.appended_bytes()
     row = run(requests)
     machine = counters.machine_shares(machine_before, counters.machine_seconds())
     memory.append(counters.memory_bytes([server.process.pid]))
     client = children_cpu_seconds() - client_before
-    missing = {} if server.appended_bytes() >= requests * size else {"missing": requests}
+    missing = {} if server.appended_bytes() - appended_before >= requests * size else {"missing": requests}
     return {"requests": requests,
             "requests_per_second": row["rps"],
             "latency_us": {name: row[f"{name}_latency_ms"] * 1000 for name in ("p50", "p99", "max")},

@@ -1,5 +1,7 @@
 """The report of the comparison."""
 
+from statistics import median
+
 from . import markdown as text
 from .disk import ALONE_4K, DEPTH, TESTS
 from .figures import GET, PUT, SERVERS, UNSTEADY
@@ -50,7 +52,7 @@ def disk_tests(operation, size):
 
 def usage_table(figures, kinds):
     lines = table("block", "request", "p50 / p99 ms: ours", "nginx", "Redis", "CPU µs: ours", "nginx", "Redis", "MiB: ours", "nginx",
-                  "Redis", "client CPU µs, busy", "machine idle, stolen")
+                  "Redis", "client CPU µs, busy", "machine idle, stolen", "checkpoints")
     for operation, size, connections in kinds:
         kind = (operation, size)
         latency, cpu, memory = [], [], []
@@ -63,8 +65,15 @@ def usage_table(figures, kinds):
         busy, client, idle, stolen = (figures.middle(*kind, "ours", connections, name=name)
                                       for name in ("client_busy", "client_cpu_us_per_request", "idle", "stolen"))
         lines.append(row(f"{size:,}", operation, *(NONE if each == f"{NONE} / {NONE}" else each for each in latency), *cpu, *memory,
-                         f"{number(client, 1)}, {percent(busy)}", f"{percent(idle)}, {percent(stolen)}"))
+                         f"{number(client, 1)}, {percent(busy)}", f"{percent(idle)}, {percent(stolen)}",
+                         number(checkpoints(figures, (*kind, "ours", connections)))))
     return "\n".join(lines)
+
+
+def checkpoints(figures, kind):
+    """Of ours, in the middle round; None of reads, and in a file of an earlier version."""
+    counted = [each["checkpoints"] for each in figures.rounds(*kind) if each.get("checkpoints") is not None]
+    return median(counted) if counted else None
 
 
 def disk_table(figures):

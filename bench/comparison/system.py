@@ -8,6 +8,8 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
+from typing import NamedTuple
 
 from . import Failure
 
@@ -34,7 +36,9 @@ def find_tools(names, modules=()):
         importlib.invalidate_caches()
         missing = missing_packages(names, modules)
     if missing:
-        raise Failure(f"needs what is not installed: apt-get install --no-install-recommends {' '.join(missing)}")
+        # Debian's packages are for Debian's Python.
+        interpreter = f" (looked for by {sys.executable}: Debian's is /usr/bin/python3)" if modules else ""
+        raise Failure(f"needs what is not installed: apt-get install --no-install-recommends {' '.join(missing)}{interpreter}")
     tools = {name: find(name) for name in names}
     if "nginx" in tools and "http_dav_module" not in printed(tools["nginx"], "-V"):
         raise Failure(f"{tools['nginx']} was built without ngx_http_dav_module: install nginx-light of Debian")
@@ -48,6 +52,24 @@ def missing_packages(names, modules):
 
 def find(name):
     return shutil.which(name, path=SEARCH_PATH)
+
+
+class Program(NamedTuple):
+    """The server that is measured, which is the generator, too."""
+
+    path: str
+    commit: str  # what it was built of
+
+
+GIVEN = "given binary, unknown commit"
+
+
+def program(path):
+    """The one that was given; else that of the source, built now."""
+    if path:
+        return Program(os.path.realpath(path), GIVEN)
+    built_from = commit()  # Before: what is committed from now on may not be in it.
+    return Program(build(), built_from)
 
 
 def build():
@@ -107,7 +129,7 @@ def free_bytes(directory):
     return file_system.f_bavail * file_system.f_frsize
 
 
-def describe(tools, binary, directory, command_line):
+def describe(tools, program, directory, command_line):
     """What the figures depend on."""
     return {
         "processor": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$") or platform.machine(),
@@ -116,8 +138,8 @@ def describe(tools, binary, directory, command_line):
         "kernel": platform.release().split("-")[0],
         "congestion_control": congestion_control(),
         "file_system": file_system(directory),
-        "buddy_blocks": version(binary, "--version"),
-        "commit": commit(),
+        "buddy_blocks": version(program.path, "--version"),
+        "commit": program.commit,
         **{name.removesuffix("-server"): version(tools[name], option) for name, option in VERSION_OPTIONS.items() if name in tools},
         "date": datetime.date.today().isoformat(),
         "command": command_line.strip(),
@@ -130,7 +152,7 @@ def memory_bytes():
 
 
 def commit():
-    """Which one was built, where the source is under git."""
+    """Which one the source is at, where it is under git."""
     git = find("git")
     if git is None:
         return "unknown commit"

@@ -87,7 +87,7 @@ class Recorder:
     def __init__(self, perf, path, delay_s, seconds):
         self.command = [perf, "record", "--quiet", "--all-cpus", "--call-graph", "fp", "--freq", str(SAMPLES_PER_SECOND),
                         "--output", path, "--", "sleep", str(seconds)]
-        self.failure = None
+        self.failure, self.is_over = None, threading.Event()
         self.timer = threading.Timer(delay_s, self.record)
 
     def __enter__(self):
@@ -95,15 +95,23 @@ class Recorder:
         return self
 
     def __exit__(self, kind, *_):
+        if kind is not None:
+            self.is_over.set()
+            self.timer.cancel()
         self.timer.join()
         if self.failure and kind is None:
             raise Failure(f"{self.failure} (it needs the right to look at all processors: root, or kernel.perf_event_paranoid -1)")
 
     def record(self):
         try:
-            process.run(self.command)
+            process.run(self.command, self.end_if_over)
         except Failure as failure:
             self.failure = failure
+
+    def end_if_over(self):
+        """Looked at every second: nobody waits for the samples any more."""
+        if self.is_over.is_set():
+            raise Failure("interrupted")
 
 
 def sorted_samples(perf, path, program):

@@ -45,7 +45,7 @@ def result(**changed):
     return {"requests": 100, "requests_per_second": 50.0, "bytes_per_second": 204_800.0, "seconds": 2.0,
             "latency_us": {"p50": 1.0, "p99": 2.0, "p99.9": 3.0, "max": 4.0}, "operations": {}, "failed": 0,
             "errors": {"status": {}, "kinds": {}, "first": None}, "generator": {"cpu_us_per_request": 1.0, "busy": 0.5},
-            "server": {"cpu_us_per_request": 5.0, "memory_bytes": 1 << 20}, **changed}
+            "server": {"cpu_us_per_request": 5.0, "busy": 0.5, "memory_bytes": 1 << 20}, "stored": 100, **changed}
 
 
-LOST = {"cpu_us_per_request": None, "memory_bytes": 0}
+LOST = {"cpu_us_per_request": None, "busy": None, "memory_bytes": 0}

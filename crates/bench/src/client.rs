@@ -21,6 +21,8 @@ type Failed = (FailureKind, Option<String>);
 /// A connection that is made anew whenever it has ended.
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
+    /// Among those of its thread.
+    pub(crate) index: usize,
     pub(crate) connection: Option<Connection>,
     /// Whether what it does counts: the load has come so far.
     pub(crate) is_measured: bool,
@@ -41,11 +43,16 @@ impl Client {
             if worker.is_stopped() {
                 break;
             }
-            let Some(request) = worker.next_request() else { break };
+            let Some(request) = worker.next_request() else {
+                // What was due, too, has nothing left to ask for: the last reply was the end.
+                worker.note_out_of_names();
+                return;
+            };
             let outcome = self.attempt(request).await;
             let latency = worker.ring.now().saturating_duration_since(due);
             let is_unconnected = matches!(outcome, Err((FailureKind::Connect, _)));
             worker.record(request, outcome, self.is_measured.then_some(latency));
+            worker.note_end();
             if is_unconnected {
                 worker.ring.sleep(RECONNECT_DELAY).await;
             }
@@ -86,21 +93,36 @@ impl Client {
         Ok(())
     }
 
+    /// Sends `request`, and once more where a connection that was used before has ended meanwhile, as it may at any time (RFC 9112,
+    /// section 9.3.1). All methods that are sent are idempotent (RFC 9110, section 9.2.2): PUT stores the same body under the same name,
+    /// and a DELETE that was done before its reply was lost finds nothing the second time, which is no failure.
     async fn attempt(&mut self, request: Request) -> Result<Answer, Failed> {
-        match self.exchange(request).await {
-            Ok(judged) => judged,
-            Err(trouble) => {
-                self.connection = None;
-                let kind = match &trouble {
-                    Trouble::Connect(_) | Trouble::CongestionControl(_) => FailureKind::Connect,
-                    Trouble::Closed => FailureKind::Closed,
-                    Trouble::Broken(_) => FailureKind::Broken,
-                    Trouble::TimedOut => FailureKind::TimedOut,
-                    Trouble::Malformed(_) => FailureKind::Malformed,
-                };
-                Err((kind, Some(trouble.to_string())))
+        self.worker.begin(self.index, request);
+        let is_used = self.connection.as_ref().is_some_and(Connection::is_used);
+        let outcome = match self.exchange(request).await {
+            Err(trouble) if is_used && trouble.is_without_reply() => {
+                self.hang_up();
+                match self.exchange(request).await {
+                    Ok(Err((FailureKind::Status(404), _))) if matches!(request, Request::Delete(_)) => {
+                        Ok(Ok(Answer::NONE))
+                    }
+                    again => again,
+                }
             }
-        }
+            first => first,
+        };
+        self.worker.finish(self.index);
+        outcome.unwrap_or_else(|trouble| {
+            self.connection = None;
+            let kind = match &trouble {
+                Trouble::Connect(_) | Trouble::CongestionControl(_) => FailureKind::Connect,
+                Trouble::Closed | Trouble::CutOff => FailureKind::Closed,
+                Trouble::Lost(_) | Trouble::Broken(_) => FailureKind::Broken,
+                Trouble::TimedOut => FailureKind::TimedOut,
+                Trouble::Malformed(_) => FailureKind::Malformed,
+            };
+            Err((kind, Some(trouble.to_string())))
+        })
     }
 
     async fn exchange(&mut self, request: Request) -> Result<Result<Answer, Failed>, Trouble> {

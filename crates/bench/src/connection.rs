@@ -28,14 +28,27 @@ pub(crate) enum Trouble {
     Connect(io::Error),
     #[error("TCP congestion control \"{0}\" cannot be used: see /proc/sys/net/ipv4/tcp_allowed_congestion_control")]
     CongestionControl(String),
+    /// Before the first byte of a reply.
     #[error("the server closed the connection instead of answering")]
     Closed,
-    #[error("the connection broke: {0}")]
+    /// Before the first byte of a reply.
+    #[error("the connection broke before an answer came: {0}")]
+    Lost(io::Error),
+    #[error("the server closed the connection in the middle of its answer")]
+    CutOff,
+    #[error("the connection broke in the middle of an answer: {0}")]
     Broken(io::Error),
     #[error("no answer in time")]
     TimedOut,
     #[error("a malformed reply: {0}")]
     Malformed(&'static str),
+}
+
+impl Trouble {
+    /// The connection has ended, and nothing of a reply has come.
+    pub(crate) fn is_without_reply(&self) -> bool {
+        matches!(self, Trouble::Closed | Trouble::Lost(_))
+    }
 }
 
 /// A connection that is kept alive.
@@ -46,6 +59,8 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     deadline: Deadline,
     timeout: Duration,
+    /// It has brought a reply.
+    is_used: bool,
 }
 
 /// A reply. Its body is looked at through [`Connection::body`].
@@ -87,7 +102,13 @@ impl Connection {
             input: vec![0; INPUT_BYTES],
             deadline: Deadline::new(ring, timeout),
             timeout,
+            is_used: false,
         })
+    }
+
+    /// Whether it has brought a reply: if it ends before the next, the server may have had enough of it, not of the request.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used
     }
 
     /// Sends what is in `output`, and the tail, and receives the reply.
@@ -97,7 +118,7 @@ impl Connection {
         noise: &Noise,
         wanted: ReplyBody,
     ) -> Result<Reply, Trouble> {
-        let Connection { socket, output, input, deadline, timeout } = self;
+        let Connection { socket, output, input, deadline, timeout, is_used } = self;
         deadline.set(*timeout);
         let exchange = async {
             let mut reply = match tail {
@@ -107,7 +128,9 @@ impl Connection {
             reply.body = receive_body(socket, input, &reply, wanted).await?;
             Ok(reply)
         };
-        deadline.limit(exchange).await.unwrap_or(Err(Trouble::TimedOut))
+        let reply = deadline.limit(exchange).await.unwrap_or(Err(Trouble::TimedOut));
+        *is_used |= reply.is_ok();
+        reply
     }
 
     /// The body of the last reply; `None` where it was thrown away.
@@ -165,7 +188,8 @@ async fn exchange_large(
             reply.head.keeps_alive = false;
             Ok(reply)
         }
-        (Err(error), Err(_)) => Err(Trouble::Broken(error)),
+        (Err(error), Err(trouble)) if trouble.is_without_reply() => Err(Trouble::Lost(error)),
+        (Err(_), Err(trouble)) => Err(trouble),
     }
 }
 
@@ -197,7 +221,12 @@ async fn receive_head(socket: &Socket, input: &mut Vec<u8>, wanted: ReplyBody) -
         if received == input.len() {
             return Err(Trouble::Malformed("its head is too large"));
         }
-        received += receive(socket, input, received..input.len()).await?;
+        let range = received..input.len();
+        received += receive(socket, input, range).await.map_err(|trouble| match trouble {
+            Trouble::CutOff if received == 0 => Trouble::Closed,
+            Trouble::Broken(error) if received == 0 => Trouble::Lost(error),
+            other => other,
+        })?;
         let bytes = input.get(..received).unwrap_or_default();
         let head = reply::parse(bytes, wanted == ReplyBody::None).map_err(Trouble::Malformed)?;
         if let Some(head) = head {
@@ -244,10 +273,10 @@ async fn receive(socket: &Socket, input: &mut Vec<u8>, range: Range<usize>) -> R
     some(received)
 }
 
-/// The end of the stream is an error here.
+/// In the middle of a reply, where the end of the stream is an error.
 fn some(received: io::Result<usize>) -> Result<usize, Trouble> {
     match received {
-        Ok(0) => Err(Trouble::Closed),
+        Ok(0) => Err(Trouble::CutOff),
         Ok(received) => Ok(received),
         Err(error) => Err(Trouble::Broken(error)),
     }

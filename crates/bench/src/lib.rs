@@ -10,7 +10,8 @@
 //! | `template` | paths of blocks |
 //! | `name` | names of blocks: given by the server, hashed, or numbered |
 //! | `body` | unique incompressible bodies that can be told again from their number |
-//! | `names` | names to be read and deleted, from a file or stored before |
+//! | `names` | names to be read and deleted, stored before or from a file, and the file that they are saved to |
+//! | `token` | who asks |
 //! | `request` | requests as bytes |
 //! | `reply` | heads of replies |
 //! | `connection` | one request and its reply |
@@ -38,14 +39,16 @@ mod run;
 mod tally;
 mod target;
 mod template;
+mod token;
 mod work;
 mod worker;
 
 pub use body::{BODY_BYTES_MAX, BODY_BYTES_MIN};
 pub use name::Name;
-pub use names::{NamesError, read_names, write_names};
+pub use names::{NamesError, NamesFile, read_names};
 pub use plan::{Operation, Plan, PlanError, Shares, Sizes, Workload};
 pub use report::Report;
 pub use run::{BenchError, Outcome, Progress, random_seed, run};
 pub use target::{Target, TargetError};
 pub use template::{Template, TemplateError};
+pub use token::{Token, TokenError};

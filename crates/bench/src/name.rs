@@ -43,6 +43,19 @@ impl Name {
         Name(hasher.finalize().into())
     }
 
+    /// A hash of a number and names.
+    pub(crate) fn hash_of_names(number: u64, names: &[Name]) -> Name {
+        let mut hasher = Sha256::new();
+        hasher.update(number.to_be_bytes());
+        names.iter().for_each(|name| hasher.update(name.0));
+        Name(hasher.finalize().into())
+    }
+
+    /// Its first bytes.
+    pub(crate) fn first_number(self) -> u64 {
+        self.0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
     /// The name under which a body is stored where the client chooses.
     pub(crate) fn numbered(body: Body) -> Name {
         let mut bytes = [0; BYTES];

@@ -61,21 +61,66 @@ pub fn read_names(path: &Path) -> Result<Vec<Name>, NamesError> {
     Ok(names)
 }
 
-/// Writes names, one a line, as [`read_names`] reads them.
-///
-/// # Errors
-///
-/// [`NamesError::File`]
-pub fn write_names(path: &Path, names: &[Name]) -> Result<(), NamesError> {
-    let write = || {
-        let mut file = BufWriter::new(File::create(path)?);
+/// A file that is to hold names, one a line, as [`read_names`] reads them. They are written to `FILE.partial` beside it, which takes its
+/// place when it is whole: what cannot be written costs nobody an older file. Dropped without names it leaves nothing behind.
+pub struct NamesFile {
+    path: PathBuf,
+    /// What is written takes this place at the end; `None` where it is no regular file, but a pipe or a device: it is written to.
+    partial: Option<PathBuf>,
+    file: File,
+}
+
+impl NamesFile {
+    /// Finds out whether names can be written, rather than when they are there.
+    ///
+    /// # Errors
+    ///
+    /// [`NamesError::File`]
+    pub fn create(path: &Path) -> Result<NamesFile, NamesError> {
+        let is_special = path.metadata().is_ok_and(|metadata| !metadata.is_file());
+        // A link stays one, to another file.
+        let path = if is_special { path.to_owned() } else { path.canonicalize().unwrap_or_else(|_| path.to_owned()) };
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        let partial = (!is_special).then(|| PathBuf::from(partial));
+        let written = partial.as_ref().unwrap_or(&path);
+        let file = File::options().write(true).create(!is_special).truncate(!is_special).open(written);
+        let file = file.map_err(|source| NamesError::File { path: written.clone(), source })?;
+        Ok(NamesFile { path, partial, file })
+    }
+
+    /// Writes names, and puts them in place.
+    ///
+    /// # Errors
+    ///
+    /// [`NamesError::File`]
+    pub fn write(mut self, names: &[Name]) -> Result<(), NamesError> {
+        self.write_all(names).map_err(|source| NamesError::File { path: self.path.clone(), source })
+    }
+
+    fn write_all(&mut self, names: &[Name]) -> io::Result<()> {
+        let mut file = BufWriter::new(&self.file);
         for name in names {
             file.write_all(&name.to_hex())?;
             file.write_all(b"\n")?;
         }
-        file.flush()
-    };
-    write().map_err(|source| NamesError::File { path: path.to_owned(), source })
+        file.flush()?;
+        drop(file);
+        if let Some(partial) = &self.partial {
+            std::fs::rename(partial, &self.path)?;
+            self.partial = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for NamesFile {
+    fn drop(&mut self) {
+        if let Some(partial) = &self.partial {
+            // Where that fails it says by its name what it is.
+            let _ = std::fs::remove_file(partial);
+        }
+    }
 }
 
 /// The names that one thread reads and deletes.

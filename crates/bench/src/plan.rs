@@ -6,6 +6,7 @@ use crate::processes;
 use crate::request::Naming;
 use crate::target::Target;
 use crate::template::Template;
+use crate::token::Token;
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
@@ -127,6 +128,8 @@ pub struct Plan {
     pub keep_names: bool,
     /// Decides bodies and the order of requests.
     pub seed: u64,
+    /// Sent with every request.
+    pub token: Option<Token>,
     /// Processes of the server.
     pub pids: Vec<u32>,
     /// TCP congestion control of what is sent; `None`: the system's.
@@ -151,6 +154,11 @@ pub enum PlanError {
     /// A process that is not there.
     #[error("pid {0}: there is no such process")]
     Process(u32),
+    /// A name from which the body cannot be made again.
+    #[error(
+        "the name {0} does not say which body it is of, as names of {{name}} do: leave --verify out, or use {{hash}}"
+    )]
+    Bodiless(Name),
 }
 
 impl Plan {
@@ -177,10 +185,28 @@ impl Plan {
                 if self.names.is_empty() { ("blocks", self.blocks) } else { ("the number of names", self.names.len()) };
             within(what, count, self.threads, usize::MAX)?;
         }
+        if let Some(name) = self.bodiless() {
+            return Err(PlanError::Bodiless(name));
+        }
         match self.pids.iter().find(|pid| !processes::exists(**pid)) {
             Some(pid) => Err(PlanError::Process(*pid)),
             None => Ok(()),
         }
+    }
+
+    /// A name that is to be read, and compared with a body that nobody knows.
+    fn bodiless(&self) -> Option<Name> {
+        let is_compared = self.naming() == Naming::Number && self.compares();
+        self.names.iter().copied().find(|name| is_compared && name.numbered_body().is_none())
+    }
+
+    /// The seed of bodies. Bodies are told apart by their seed and number, so with the seed of the run that has stored the given names they
+    /// would be the same again: what is given has a part in it.
+    pub(crate) fn body_seed(&self) -> u64 {
+        if self.names.is_empty() {
+            return self.seed;
+        }
+        Name::hash_of_names(self.seed, &self.names).first_number()
     }
 
     /// How many blocks are to be stored before the load begins.
@@ -248,6 +274,7 @@ pub(crate) mod tests {
             blocks: 10,
             keep_names: false,
             seed: 1,
+            token: None,
             pids: Vec::new(),
             congestion_control: None,
         }

@@ -43,7 +43,7 @@ pub(crate) fn parse(bytes: &[u8], to_head: bool) -> Result<Option<ReplyHead>, &'
 
 fn finish(reply: &httparse::Response<'_, '_>, head_bytes: usize, to_head: bool) -> Result<ReplyHead, &'static str> {
     let status = reply.code.unwrap_or(0);
-    let mut keeps_alive = reply.version == Some(1);
+    let (mut asks_to_keep, mut closes) = (reply.version == Some(1), false);
     let mut length = None;
     for field in reply.headers.iter() {
         if field.name.eq_ignore_ascii_case("content-length") {
@@ -54,15 +54,18 @@ fn finish(reply: &httparse::Response<'_, '_>, head_bytes: usize, to_head: bool) 
                 return Err("two different Content-Lengths");
             }
         } else if field.name.eq_ignore_ascii_case("connection") {
-            keeps_alive = keeps_alive && !field.value.eq_ignore_ascii_case(b"close")
-                || field.value.eq_ignore_ascii_case(b"keep-alive");
+            // A list (RFC 9110, section 7.6.1), of which "close" counts, whatever stands beside it.
+            for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                closes |= option.eq_ignore_ascii_case(b"close");
+                asks_to_keep |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
             return Err("a reply in chunks (Transfer-Encoding), which are not read");
         }
     }
     let body_bytes =
         if to_head || status == 204 || status == 304 { 0 } else { length.ok_or("a reply without Content-Length")? };
-    Ok(ReplyHead { status, head_bytes, body_bytes, keeps_alive })
+    Ok(ReplyHead { status, head_bytes, body_bytes, keeps_alive: asks_to_keep && !closes })
 }
 
 #[cfg(test)]
@@ -110,6 +113,14 @@ mod tests {
             with("1.1", "") && with("1.1", "Connection: Keep-Alive\r\n") && with("1.0", "Connection: keep-alive\r\n")
         );
         assert!(!with("1.1", "connection: CLOSE\r\n") && !with("1.0", ""));
+        for field in [
+            "Connection: foo, close\r\n",
+            "Connection: Upgrade,Close \r\n",
+            "Connection: close\r\nConnection: keep-alive\r\n",
+        ] {
+            assert!(!with("1.1", field), "{field}");
+        }
+        assert!(with("1.0", "Connection: foo, Keep-Alive\r\n") && with("1.1", "Connection: disclose\r\n"));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// Above this part of its threads' time the generator may be what was measured.
 const BUSY: f64 = 0.9;
+const NONE_ANSWERED: &str = "no request was answered in the measured time: give more --seconds";
+const LONGER_THAN_MEASURED: &str =
+    "a request took longer than the measured time, so rates say little: give more --seconds";
 
 /// What was used while it was measured.
 pub(crate) struct Window {
@@ -49,6 +52,10 @@ pub struct Report {
     errors: Errors,
     reconnects: u64,
     unsent: u64,
+    /// Blocks that were stored, before the measured time, too.
+    stored: u64,
+    /// What makes the figures say less than they seem to.
+    warnings: Vec<&'static str>,
     generator: Generator,
     server: Option<Server>,
 }
@@ -82,15 +89,17 @@ struct Errors {
 
 #[derive(Clone, Debug, Serialize)]
 struct Generator {
-    cpu_us_per_request: f64,
+    /// None where there were no requests.
+    cpu_us_per_request: Option<f64>,
     /// CPU time by wall time; 1 is one core.
     busy: f64,
 }
 
 #[derive(Clone, Debug, Serialize)]
 struct Server {
-    /// None where a process has ended meanwhile.
+    /// None where there were no requests, or a process has ended meanwhile.
     cpu_us_per_request: Option<f64>,
+    /// None where a process has ended meanwhile.
     busy: Option<f64>,
     memory_bytes: u64,
 }
@@ -121,13 +130,15 @@ impl Report {
         let seconds = window.measured.as_secs_f64();
         let total = Figures::new(&tally.total(), seconds);
         // What failed has cost something, too.
-        let answered = (total.requests + tally.failed()).max(1) as f64;
+        let answered = total.requests + tally.failed();
+        let by_request = |cpu: f64| (answered > 0).then(|| cpu * 1e6 / answered as f64);
         let server = window.usage.server().map(|usage| Server {
-            cpu_us_per_request: usage.cpu_seconds.map(|cpu| cpu * 1e6 / answered),
+            cpu_us_per_request: usage.cpu_seconds.and_then(by_request),
             busy: usage.cpu_seconds.map(|cpu| cpu / seconds),
             memory_bytes: usage.memory_bytes,
         });
         let cpu = window.usage.generator_seconds();
+        let warnings = warnings(answered, total.latency_us.max, seconds);
         Report {
             target: plan.target.url.clone(),
             operation: match plan.workload {
@@ -153,7 +164,9 @@ impl Report {
             errors: Errors::new(tally),
             reconnects: tally.reconnects,
             unsent: tally.unsent,
-            generator: Generator { cpu_us_per_request: cpu * 1e6 / answered, busy: cpu / seconds },
+            stored: tally.stored,
+            warnings,
+            generator: Generator { cpu_us_per_request: by_request(cpu), busy: cpu / seconds },
             server,
         }
     }
@@ -163,6 +176,13 @@ impl Report {
     pub fn is_success(&self) -> bool {
         self.failed == 0 && self.total.requests > 0
     }
+}
+
+fn warnings(answered: u64, latency_max_us: f64, seconds: f64) -> Vec<&'static str> {
+    if answered == 0 {
+        return vec![NONE_ANSWERED];
+    }
+    if latency_max_us > seconds * 1e6 { vec![LONGER_THAN_MEASURED] } else { Vec::new() }
 }
 
 impl Errors {
@@ -195,6 +215,9 @@ impl fmt::Display for Report {
         }
         writeln!(out)?;
         self.write_errors(out)?;
+        for warning in &self.warnings {
+            writeln!(out, "warning     {warning}")?;
+        }
         self.write_usage(out)
     }
 }
@@ -235,17 +258,18 @@ impl Report {
 
     fn write_usage(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Generator { cpu_us_per_request, busy } = self.generator;
-        write!(out, "generator   {cpu_us_per_request:.2} µs of CPU a request, {:.0} % of a core", busy * 100.0)?;
+        write!(out, "generator   {}{:.0} % of a core", cpu_text(cpu_us_per_request), busy * 100.0)?;
         if busy > BUSY * self.threads as f64 {
             write!(out, ": it may be what limits the figures, try more --threads")?;
         }
         writeln!(out)?;
         let Some(server) = &self.server else { return Ok(()) };
         let memory = server.memory_bytes as f64 / f64::from(1 << 20);
-        match server.cpu_us_per_request.zip(server.busy) {
-            Some((cpu, busy)) => writeln!(
+        match server.busy {
+            Some(busy) => writeln!(
                 out,
-                "server      {cpu:.2} µs of CPU a request, {:.0} % of a core, at most {memory:.1} MiB of its own",
+                "server      {}{:.0} % of a core, at most {memory:.1} MiB of its own",
+                cpu_text(server.cpu_us_per_request),
                 busy * 100.0
             ),
             None => {
@@ -253,6 +277,11 @@ impl Report {
             }
         }
     }
+}
+
+/// Nothing, where there were no requests.
+fn cpu_text(us_per_request: Option<f64>) -> String {
+    us_per_request.map_or_else(String::new, |us| format!("{us:.2} µs of CPU a request, "))
 }
 
 fn write_row(out: &mut fmt::Formatter<'_>, name: &str, figures: &Figures) -> fmt::Result {

@@ -4,6 +4,7 @@ use crate::body::{Body, COPIED_BYTES_MAX, Noise};
 use crate::name::Name;
 use crate::target::Target;
 use crate::template::Template;
+use crate::token::Token;
 use std::io::Write;
 
 /// Who names a block.
@@ -43,8 +44,11 @@ pub(crate) struct Tail {
 }
 
 impl RequestWriter {
-    pub(crate) fn new(target: &Target, template: Template) -> RequestWriter {
-        let after_path = format!(" HTTP/1.1\r\nHost: {}\r\n", target.host);
+    pub(crate) fn new(target: &Target, template: Template, token: Option<&Token>) -> RequestWriter {
+        let mut after_path = format!(" HTTP/1.1\r\nHost: {}\r\n", target.host);
+        if let Some(token) = token {
+            after_path.extend(["Authorization: Bearer ", token.secret(), "\r\n"]);
+        }
         RequestWriter { prefix: target.prefix.clone(), template, after_path }
     }
 
@@ -105,7 +109,7 @@ mod tests {
     use super::*;
 
     fn written(url: &str, template: &str, request: Request) -> (String, Option<Tail>) {
-        let writer = RequestWriter::new(&Target::resolve(url).unwrap(), template.parse().unwrap());
+        let writer = RequestWriter::new(&Target::resolve(url).unwrap(), template.parse().unwrap(), None);
         let mut out = b"left over".to_vec();
         let tail = writer.write(request, &Noise::new().unwrap(), &mut out);
         (String::from_utf8_lossy(&out).into_owned(), tail)
@@ -125,7 +129,7 @@ mod tests {
     fn small_bodies_are_copied_and_large_ones_have_a_tail() {
         let body = Body::new(1, 2, 4096).unwrap();
         let noise = Noise::new().unwrap();
-        let writer = RequestWriter::new(&Target::resolve("http://127.0.0.1").unwrap(), Template::plain());
+        let writer = RequestWriter::new(&Target::resolve("http://127.0.0.1").unwrap(), Template::plain(), None);
         let mut out = Vec::new();
         assert_eq!(writer.write(Request::Put(body, None), &noise, &mut out), None);
         let head = b"PUT / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4096\r\n\r\n";

@@ -11,9 +11,9 @@ use crate::worker::{Common, Left, Live, Worksheet, share, sum};
 use buddy_ring::SetupError;
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -100,7 +100,14 @@ fn measure(
     names: &mut Vec<Name>,
 ) -> Result<Report, BenchError> {
     plan.check()?;
-    let common = Arc::new(Common { plan, noise: Arc::new(Noise::new()?), stop, given_up: AtomicBool::new(false) });
+    let common = Arc::new(Common {
+        body_seed: plan.body_seed(),
+        plan,
+        address: OnceLock::new(),
+        noise: Arc::new(Noise::new()?),
+        stop,
+        given_up: AtomicBool::new(false),
+    });
     let crew = Crew::start(&common)?;
     let plan = &common.plan;
     let mut ready = crew.wait_until_ready(plan, observe);
@@ -138,10 +145,13 @@ fn measure(
     Ok(Report::new(plan, &tally, &Window { measured, usage }))
 }
 
+/// Seeds by chance are below this: JavaScript and jq take numbers for floating-point ones, which hold no larger ones exactly.
+const RANDOM_SEEDS: u64 = 1 << 53;
+
 /// A seed that nobody had before.
 #[must_use]
 pub fn random_seed() -> u64 {
-    fastrand::u64(..)
+    fastrand::u64(..RANDOM_SEEDS)
 }
 
 /// The threads of a run.
@@ -182,8 +192,14 @@ impl Crew {
     fn wait_until_ready(&self, plan: &Plan, observe: &mut dyn FnMut(Progress)) -> Result<(), BenchError> {
         let total = plan.blocks_to_store() as u64;
         let mut waiting = self.threads.len();
+        let mut interrupted = Ok(());
         while waiting > 0 {
             match self.ready.recv_timeout(SAMPLE_INTERVAL) {
+                // Who stops because another thread has given up says no more than that.
+                Ok(Err(BenchError::Interrupted)) => {
+                    interrupted = Err(BenchError::Interrupted);
+                    waiting -= 1;
+                }
                 Ok(ready) => {
                     ready?;
                     waiting -= 1;
@@ -195,7 +211,7 @@ impl Crew {
                 Err(RecvTimeoutError::Disconnected) => return Err(BenchError::Thread),
             }
         }
-        Ok(())
+        interrupted
     }
 
     /// Looks at processes until the load has ended.
@@ -243,11 +259,15 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    /// A process that is named twice counts once.
     fn begin(pids: &[u32]) -> Usage {
+        let mut pids = pids.to_vec();
+        pids.sort_unstable();
+        pids.dedup();
         let mut usage = Usage {
-            pids: pids.to_vec(),
             generator_seconds: own_cpu_seconds(),
-            server_seconds: server_cpu_seconds(pids),
+            server_seconds: server_cpu_seconds(&pids),
+            pids,
             memory_bytes: 0,
         };
         usage.sample_memory();
@@ -285,4 +305,49 @@ fn server_cpu_seconds(pids: &[u32]) -> Option<f64> {
 fn own_cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::plan;
+    use crate::plan::{Operation, Workload};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_seed_by_chance_is_a_number_everywhere() {
+        assert!((0..1000).all(|_| random_seed() < 1 << 53));
+    }
+
+    #[test]
+    fn a_process_that_is_named_twice_counts_once() {
+        let pid = std::process::id();
+        assert_eq!(Usage::begin(&[pid, pid]).pids, [pid]);
+    }
+
+    /// A host may have addresses at which nobody listens.
+    #[test]
+    fn the_address_that_answers_is_used() {
+        let deaf = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut plan = plan(Workload::Only(Operation::Get));
+        plan.target.addresses = vec![deaf, listener.local_addr().unwrap()];
+        plan.names = vec![Name::hash_of(&[b"x"])];
+        plan.duration = Duration::from_millis(50);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || {
+                    // A request without a body comes in one piece.
+                    while stream.read(&mut [0; 1024]).is_ok_and(|length| length > 0) {
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                    }
+                });
+            }
+        });
+        assert!(run(plan.clone(), Arc::default(), &mut |_| {}).report.unwrap().is_success());
+        plan.target.addresses = vec![deaf, deaf];
+        let error = run(plan, Arc::default(), &mut |_| {}).report.unwrap_err().to_string();
+        assert!(error.contains("Connection refused"), "{error}");
+    }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Tally {
     pub(crate) failures: BTreeMap<FailureKind, u64>,
     pub(crate) first_failure: Option<String>,
     pub(crate) reconnects: u64,
+    /// Blocks that were stored, the time before the measurement included.
+    pub(crate) stored: u64,
     pub(crate) unsent: u64,
     /// Idle connections that were gone at the end.
     pub(crate) idle_closed: usize,
@@ -104,6 +106,7 @@ impl Tally {
         }
         self.first_failure = self.first_failure.take().or(other.first_failure);
         self.reconnects += other.reconnects;
+        self.stored += other.stored;
         self.unsent += other.unsent;
         self.idle_closed += other.idle_closed;
     }
@@ -125,7 +128,7 @@ mod tests {
         let mut first = Tally::default();
         first.success(Operation::Get, Duration::from_millis(1), 4096);
         first.failure(FailureKind::Status(404), || "the first".to_owned());
-        let mut second = Tally { reconnects: 2, ..Tally::default() };
+        let mut second = Tally { reconnects: 2, stored: 5, ..Tally::default() };
         second.success(Operation::Get, Duration::from_millis(3), 4096);
         second.success(Operation::Put, Duration::from_secs(10_000), 1);
         second.failure(FailureKind::Status(404), || "the second".to_owned());
@@ -133,6 +136,7 @@ mod tests {
         first.add(second);
         let total = first.total();
         assert_eq!((total.latency_ns.len(), total.bytes, first.failed(), first.reconnects), (3, 8193, 3, 2));
+        assert_eq!(first.stored, 5);
         assert_eq!(first.failures[&FailureKind::Status(404)], 2);
         assert_eq!(first.first_failure.as_deref(), Some("the first"));
         let get = &first.operations[&Operation::Get];

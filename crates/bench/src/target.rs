@@ -8,7 +8,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 #[derive(Clone, Debug)]
 pub struct Target {
     pub(crate) url: String,
-    pub(crate) address: SocketAddr,
+    /// Those of the host, in the order in which the system would have them tried; at least one.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// For the `Host` field.
     pub(crate) host: String,
     /// Without a slash at its end.
@@ -41,7 +42,7 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Finds the address of the host of a URL.
+    /// Finds the addresses of the host of a URL.
     ///
     /// # Errors
     ///
@@ -59,10 +60,12 @@ impl Target {
         let failed = |source| TargetError::Resolve { url: url.to_owned(), source };
         let port = port(authority).ok_or_else(|| TargetError::Port(url.to_owned()))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let mut addresses = (host, port).to_socket_addrs().map_err(failed)?;
-        let address = addresses.next().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+        let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(failed)?.collect();
+        if addresses.is_empty() {
+            return Err(failed(std::io::ErrorKind::NotFound.into()));
+        }
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Target { url: url.to_owned(), address, host: authority.as_str().to_owned(), prefix })
+        Ok(Target { url: url.to_owned(), addresses, host: authority.as_str().to_owned(), prefix })
     }
 }
 
@@ -79,9 +82,9 @@ mod tests {
     #[test]
     fn urls_are_taken_apart() {
         let target = Target::resolve("http://127.0.0.1:10001").unwrap();
-        assert_eq!((target.address, target.prefix.as_str()), ("127.0.0.1:10001".parse().unwrap(), ""));
+        assert_eq!((target.addresses, target.prefix.as_str()), (vec!["127.0.0.1:10001".parse().unwrap()], ""));
         let target = Target::resolve("http://[::1]/bucket/").unwrap();
-        assert_eq!((target.address, target.prefix.as_str()), ("[::1]:80".parse().unwrap(), "/bucket"));
+        assert_eq!((target.addresses, target.prefix.as_str()), (vec!["[::1]:80".parse().unwrap()], "/bucket"));
         assert_eq!(target.host, "[::1]");
     }
 

@@ -20,6 +20,7 @@ pub(crate) struct Stock {
     verify: bool,
     /// Whether names of what is stored are of use.
     keeps_names: bool,
+    /// Of bodies.
     seed: u64,
     next_number: u64,
     /// Threads take numbers in turns.
@@ -38,15 +39,21 @@ pub(crate) struct Answer {
     stored: Option<Name>,
 }
 
+impl Answer {
+    /// It is as it should be, and brought nothing.
+    pub(crate) const NONE: Answer = Answer { bytes: 0, stored: None };
+}
+
 impl Stock {
-    pub(crate) fn new(plan: &Plan, thread: usize, names: Vec<Name>) -> Stock {
+    /// `body_seed`: see [`Plan::body_seed`].
+    pub(crate) fn new(plan: &Plan, body_seed: u64, thread: usize, names: Vec<Name>) -> Stock {
         Stock {
             workload: plan.workload,
             sizes: plan.sizes,
             naming: plan.naming(),
             verify: plan.verify,
             keeps_names: plan.keep_names || plan.workload != Workload::Only(Operation::Put),
-            seed: plan.seed,
+            seed: body_seed,
             next_number: thread as u64,
             stride: plan.threads as u64,
             random: fastrand::Rng::with_seed(plan.seed.wrapping_add(thread as u64)),
@@ -148,7 +155,7 @@ impl Stock {
                 }
                 Ok(Answer { bytes: head.body_bytes as u64, stored: None })
             }
-            Request::Head(_) | Request::Delete(_) => Ok(Answer { bytes: 0, stored: None }),
+            Request::Head(_) | Request::Delete(_) => Ok(Answer::NONE),
         }
     }
 
@@ -157,6 +164,13 @@ impl Stock {
         match self.naming {
             Naming::Server | Naming::Hash => Name::hash_of(&[bytes]) == name,
             Naming::Number => name.numbered_body().is_some_and(|body| noise.is(body, bytes)),
+        }
+    }
+
+    /// To be called for a request from [`Stock::next`] of which nobody waited for the end: what it was to delete may be there.
+    pub(crate) fn abandon(&mut self, request: Request) {
+        if let Request::Delete(name) = request {
+            self.undeleted.push(name);
         }
     }
 
@@ -196,7 +210,7 @@ mod tests {
     fn stock(workload: Workload, change: impl Fn(&mut Plan)) -> Stock {
         let mut plan = plan(workload);
         change(&mut plan);
-        Stock::new(&plan, 0, (0..10).map(|number: u8| Name::hash_of(&[&[number]])).collect())
+        Stock::new(&plan, plan.body_seed(), 0, (0..10).map(|number: u8| Name::hash_of(&[&[number]])).collect())
     }
 
     #[test]

@@ -5,28 +5,37 @@ use crate::client::Client;
 use crate::connection::{Connection, Trouble};
 use crate::name::Name;
 use crate::pace::{Pace, Schedule};
-use crate::plan::Plan;
+use crate::plan::{Operation, Plan};
 use crate::request::{Request, RequestWriter};
 use crate::run::BenchError;
 use crate::tally::{FailureKind, Tally};
 use crate::template::Template;
 use crate::work::{Answer, Stock};
-use buddy_ring::{Ring, RingConfig, Runtime, WaitLine};
+use buddy_ring::{JoinHandle, Ring, RingConfig, Runtime, WaitLine};
 use rustix::thread::set_current_timer_slack;
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How often is looked whether connections that wait are to stop.
 const STOP_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long replies that are under way are waited for then.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What threads share.
 pub(crate) struct Common {
     pub(crate) plan: Plan,
+    /// See [`Plan::body_seed`].
+    pub(crate) body_seed: u64,
+    /// The address of the target that has answered: all connections are made to one.
+    pub(crate) address: OnceLock<SocketAddr>,
     pub(crate) noise: Arc<Noise>,
     /// Set from outside.
     pub(crate) stop: Arc<AtomicBool>,
@@ -46,7 +55,7 @@ pub(crate) struct Live {
 pub(crate) struct Left {
     pub(crate) tally: Tally,
     pub(crate) names: Vec<Name>,
-    /// When its last connection stopped sending, or waiting until more is due.
+    /// When its last connection had its last reply, or stopped waiting until more is due.
     pub(crate) ended: Instant,
 }
 
@@ -73,6 +82,9 @@ pub(crate) struct Worker {
     live: Arc<Live>,
     /// Of connections that wait until a request is due, and may be told to stop before.
     waiting: WaitLine,
+    /// What each connection has asked for and has no answer to.
+    asked: RefCell<Vec<Option<Request>>>,
+    ran_out_of_names: Cell<bool>,
     ended: Cell<Instant>,
 }
 
@@ -112,15 +124,13 @@ impl Worksheet {
         runtime.block_on(async {
             let ring = &worker.ring;
             let tasks = clients.into_iter().map(|client| ring.spawn(client.load(Rc::clone(&pace), schedule.measure)));
-            for mut task in tasks.collect::<Vec<_>>() {
-                while ring.timeout(STOP_LOOK_INTERVAL, &mut task).await.is_err() {
-                    worker.end_waiting_if_stopped();
-                }
-            }
+            worker.outcomes(tasks.collect()).await;
         });
         let mut left = worker.leave();
         left.tally.idle_closed = idle.iter().filter(|connection| connection.is_over()).count();
-        left.tally.unsent = if worker.is_stopped() { 0 } else { pace.unsent() };
+        // Where no names were left no connection was missing.
+        let is_cut_short = worker.is_stopped() || worker.ran_out_of_names.get();
+        left.tally.unsent = if is_cut_short { 0 } else { pace.unsent() };
         Some(left)
     }
 
@@ -129,12 +139,14 @@ impl Worksheet {
         let template = plan.template.clone().unwrap_or_else(Template::plain);
         Rc::new(Worker {
             noise: Arc::clone(&self.common.noise),
-            writer: RequestWriter::new(&plan.target, template),
-            stock: RefCell::new(Stock::new(plan, self.index, self.names.clone())),
+            writer: RequestWriter::new(&plan.target, template, plan.token.as_ref()),
+            stock: RefCell::new(Stock::new(plan, self.common.body_seed, self.index, self.names.clone())),
             tally: RefCell::default(),
             common: Arc::clone(&self.common),
             live: Arc::clone(&self.live),
             waiting: WaitLine::default(),
+            asked: RefCell::new(vec![None; share(plan.connections, self.index, plan.threads)]),
+            ran_out_of_names: Cell::new(false),
             ended: Cell::new(ring.now()),
             ring,
         })
@@ -144,15 +156,8 @@ impl Worksheet {
 /// Makes this thread's connections, and stores its part of the blocks.
 async fn prepare(worker: &Rc<Worker>, index: usize) -> Result<(Vec<Client>, Vec<Connection>), BenchError> {
     let plan = &worker.common.plan;
-    let failed = |trouble: Trouble| BenchError::Connect { url: plan.target.url.clone(), reason: trouble.to_string() };
-    let (mut clients, mut idle) = (Vec::new(), Vec::new());
-    for _ in 0..share(plan.connections, index, plan.threads) {
-        let connection = Some(worker.connect().await.map_err(failed)?);
-        clients.push(Client { worker: Rc::clone(worker), connection, is_measured: false });
-    }
-    for _ in 0..share(plan.idle_connections, index, plan.threads) {
-        idle.push(worker.connect().await.map_err(failed)?);
-    }
+    let made = worker.unless_stopped(make_connections(worker, index)).await;
+    let (clients, idle) = made.unwrap_or(Err(BenchError::Interrupted))?;
     let left = Rc::new(Cell::new(share(plan.blocks_to_store(), index, plan.threads)));
     let tasks = clients.into_iter().map(|mut client| {
         let left = Rc::clone(&left);
@@ -161,23 +166,98 @@ async fn prepare(worker: &Rc<Worker>, index: usize) -> Result<(Vec<Client>, Vec<
             (client, stored)
         })
     });
+    let tasks: Vec<_> = tasks.collect();
+    let count = tasks.len();
     let (mut prepared, mut first_error) = (Vec::new(), None);
-    for task in tasks.collect::<Vec<_>>() {
-        let (client, stored) = task.await;
+    for (client, stored) in worker.outcomes(tasks).await {
         prepared.push(client);
         first_error = first_error.or(stored.err());
     }
     match first_error {
         Some(error) => Err(BenchError::Storing(error)),
+        None if prepared.len() < count => Err(BenchError::Interrupted),
         None => Ok((prepared, idle)),
     }
 }
 
+/// Those of this thread: for requests, and to be idle.
+async fn make_connections(worker: &Rc<Worker>, index: usize) -> Result<(Vec<Client>, Vec<Connection>), BenchError> {
+    let plan = &worker.common.plan;
+    let failed = |trouble: Trouble| BenchError::Connect { url: plan.target.url.clone(), reason: trouble.to_string() };
+    let (mut clients, mut idle) = (Vec::new(), Vec::new());
+    for index in 0..share(plan.connections, index, plan.threads) {
+        let connection = Some(worker.connect().await.map_err(failed)?);
+        clients.push(Client { worker: Rc::clone(worker), index, connection, is_measured: false });
+    }
+    for _ in 0..share(plan.idle_connections, index, plan.threads) {
+        idle.push(worker.connect().await.map_err(failed)?);
+    }
+    Ok((clients, idle))
+}
+
 impl Worker {
+    /// Connects to the address that has answered before; at first to each in turn, until one answers. Where none does, what is wrong with
+    /// the first is said.
     pub(crate) async fn connect(&self) -> Result<Connection, Trouble> {
+        if let Some(address) = self.common.address.get() {
+            return self.connect_to(*address).await;
+        }
+        let mut first_trouble = None;
+        for address in &self.common.plan.target.addresses {
+            match self.connect_to(*address).await {
+                Ok(connection) => {
+                    // Another thread may have been faster.
+                    let _ = self.common.address.set(*address);
+                    return Ok(connection);
+                }
+                Err(trouble) => first_trouble = first_trouble.or(Some(trouble)),
+            }
+        }
+        Err(first_trouble.unwrap_or_else(|| Trouble::Connect(io::ErrorKind::NotFound.into())))
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> Result<Connection, Trouble> {
         let plan = &self.common.plan;
-        let congestion_control = plan.congestion_control.as_deref();
-        Connection::open(&self.ring, plan.target.address, plan.timeout, congestion_control).await
+        Connection::open(&self.ring, address, plan.timeout, plan.congestion_control.as_deref()).await
+    }
+
+    /// Does `work`, unless it is told to stop before that is done.
+    async fn unless_stopped<F: Future>(&self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        while !self.is_stopped() {
+            if let Ok(done) = self.ring.timeout(STOP_LOOK_INTERVAL, work.as_mut()).await {
+                return Some(done);
+            }
+        }
+        None
+    }
+
+    /// What comes of tasks. When it is told to stop those that wait until something is due end at once; those that wait for a reply have
+    /// [`STOP_PATIENCE`], and go on no more after it: nothing comes of them, and the end of the runtime is theirs.
+    async fn outcomes<T>(&self, tasks: Vec<JoinHandle<T>>) -> Vec<T> {
+        let (mut outcomes, mut stopped) = (Vec::new(), None);
+        for mut task in tasks {
+            loop {
+                let is_patient = stopped.is_none_or(|stopped: Instant| stopped.elapsed() < STOP_PATIENCE);
+                let interval = if is_patient { STOP_LOOK_INTERVAL } else { Duration::ZERO };
+                match self.ring.timeout(interval, &mut task).await {
+                    Ok(outcome) => outcomes.push(outcome),
+                    Err(_) if is_patient => {
+                        if self.is_stopped() {
+                            self.waiting.wake_first();
+                            stopped.get_or_insert_with(|| {
+                                self.note_end();
+                                Instant::now()
+                            });
+                        }
+                        continue;
+                    }
+                    Err(_) => {}
+                }
+                break;
+            }
+        }
+        outcomes
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -189,7 +269,7 @@ impl Worker {
         self.common.given_up.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until `due`, or until it is told to stop.
+    /// Waits until `due`, or until it is told to stop. The first in line wakes the next.
     pub(crate) async fn wait_until(&self, due: Instant) {
         // From this very moment, as the ring does: the turn may have begun a while ago.
         let duration = due.saturating_duration_since(Instant::now());
@@ -202,15 +282,11 @@ impl Worker {
         let _ = self.ring.timeout(duration, stopped).await;
     }
 
-    /// The first in line wakes the next.
-    fn end_waiting_if_stopped(&self) {
-        if self.is_stopped() {
-            self.waiting.wake_first();
-        }
-    }
-
     /// What is left of it when nothing is sent any more.
     fn leave(&self) -> Left {
+        for request in self.asked.take().into_iter().flatten() {
+            self.stock.borrow_mut().abandon(request);
+        }
         Left { tally: self.tally.take(), names: self.stock.borrow_mut().take_names(), ended: self.ended.get() }
     }
 
@@ -218,7 +294,28 @@ impl Worker {
         self.stock.borrow_mut().next(&self.noise)
     }
 
-    /// A connection sends nothing any more.
+    /// There is nothing left to ask for.
+    pub(crate) fn note_out_of_names(&self) {
+        self.ran_out_of_names.set(true);
+    }
+
+    /// Connection `index` of this thread asks for something.
+    pub(crate) fn begin(&self, index: usize, request: Request) {
+        self.set_asked(index, Some(request));
+    }
+
+    /// It has its answer, or knows that there is none.
+    pub(crate) fn finish(&self, index: usize) {
+        self.set_asked(index, None);
+    }
+
+    fn set_asked(&self, index: usize, request: Option<Request>) {
+        if let Some(asked) = self.asked.borrow_mut().get_mut(index) {
+            *asked = request;
+        }
+    }
+
+    /// Until now something has happened.
     pub(crate) fn note_end(&self) {
         self.ended.set(self.ring.now());
     }
@@ -235,8 +332,9 @@ impl Worker {
         let count = if outcome.is_ok() { &self.live.requests } else { &self.live.failures };
         // Only this thread writes it.
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        let Some(latency) = latency else { return };
         let mut tally = self.tally.borrow_mut();
+        tally.stored += u64::from(operation == Operation::Put && outcome.is_ok());
+        let Some(latency) = latency else { return };
         match outcome {
             Ok(answer) => tally.success(operation, latency, answer.bytes),
             Err(failed) => tally.failure(failed.0, || self.describe(request, &failed)),
@@ -246,6 +344,7 @@ impl Worker {
     /// A block that was stored before the load.
     pub(crate) fn settle_stored(&self, request: Request, answer: Answer) {
         self.stock.borrow_mut().settle(request, Ok(answer));
+        self.tally.borrow_mut().stored += 1;
         self.live.stored.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -2,12 +2,13 @@
 
 use crate::values::{Bytes, Span};
 use crate::{Failure, Outcome, output};
-use buddy_bench::{Name, Operation, Plan, Progress, Report, Shares, Sizes, Target, Template, Workload};
+use buddy_bench::{
+    Name, NamesFile, Operation, Plan, Progress, Report, Shares, Sizes, Target, Template, Token, Workload,
+};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -18,6 +19,7 @@ use std::time::Duration;
 /// Descriptors beside those of connections: rings, the noise, files of names.
 const OTHER_DESCRIPTORS: u64 = 64;
 const DESCRIPTORS_PER_THREAD: u64 = 8;
+const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Send requests to a server and measure it.
 ///
@@ -54,9 +56,9 @@ pub(crate) struct BenchArguments {
     /// How long to measure: a number of seconds, or a time
     #[arg(long, value_name = "TIME", default_value = "10", value_parser = parse_seconds)]
     seconds: Span,
-    /// How long to send before that without measuring
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_seconds)]
-    warm_up: Span,
+    /// How long to send before that without measuring [default: 1s; 0 with --op delete, which the warm-up would leave no names]
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    warm_up: Option<Span>,
     /// Send so many requests a second, and count latency from when each was due [default: as fast as replies come]
     #[arg(long, value_name = "N")]
     rate: Option<f64>,
@@ -69,15 +71,18 @@ pub(crate) struct BenchArguments {
     /// File with names to read or delete, one a line [default: blocks that are stored first]
     #[arg(long, value_name = "FILE")]
     names: Option<PathBuf>,
-    /// Write the names of what is stored at the end to this file
+    /// Write the names of what is stored at the end to this file, which is replaced when they are written
     #[arg(long, value_name = "FILE")]
     save_names: Option<PathBuf>,
     /// Blocks to store first, where there are no --names to read or delete
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     blocks: usize,
-    /// Decides bodies and order: the same again, of which PUT stores nothing new [default: by chance]
+    /// Decides bodies and order: the same again, of which PUT stores nothing new; with other --names other bodies [default: by chance]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// File with a token, which is sent with every request
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Report CPU and memory of this process, too; give it more than once for several
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
@@ -97,6 +102,13 @@ enum OperationOption {
     Head,
     Delete,
     Mixed,
+}
+
+impl OperationOption {
+    /// Where none is given. What is deleted before the measurement is not there for it.
+    fn warm_up(self) -> Duration {
+        if matches!(self, OperationOption::Delete) { Duration::ZERO } else { WARM_UP }
+    }
 }
 
 /// [`Sizes`], as they are written.
@@ -131,11 +143,7 @@ pub(crate) fn run(arguments: BenchArguments) -> Outcome {
     let plan = arguments.into_plan()?;
     plan.check().map_err(Failure::usage)?;
     allow_connections(&plan)?;
-    if let Some(path) = &save_names {
-        // Rather now than when everything has been measured. What is in it stays there until then.
-        let tried = File::options().append(true).create(true).open(path);
-        tried.map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
-    }
+    let names_file = save_names.as_deref().map(NamesFile::create).transpose().map_err(Failure::from_display)?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // A second signal finds the flag set, and ends the process.
@@ -147,12 +155,16 @@ pub(crate) fn run(arguments: BenchArguments) -> Outcome {
     bar.finish_and_clear();
     // What was stored can be removed, even if nothing was measured. An older file is only replaced by something.
     let is_worth_saving = outcome.report.is_ok() || !outcome.names.is_empty();
-    if let Some(path) = save_names.filter(|_| is_worth_saving) {
-        buddy_bench::write_names(&path, &outcome.names).map_err(Failure::from_display)?;
+    let measured = outcome.report.map_err(Failure::from_display);
+    let measured = measured.and_then(|report| print(&report, json).map(|()| report.is_success()));
+    if let Some(Err(error)) = names_file.filter(|_| is_worth_saving).map(|file| file.write(&outcome.names)) {
+        // Neither costs anybody the other.
+        if let Err(failure) = measured {
+            output::complain(failure);
+        }
+        return Err(Failure::from_display(error));
     }
-    let report = outcome.report.map_err(Failure::from_display)?;
-    print(&report, json)?;
-    Ok(if report.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if measured? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl BenchArguments {
@@ -179,7 +191,7 @@ impl BenchArguments {
             idle_connections: self.idle,
             threads: self.threads,
             duration: self.seconds.0,
-            warm_up: self.warm_up.0,
+            warm_up: self.warm_up.map_or(self.op.warm_up(), |given| given.0),
             rate: self.rate,
             timeout: self.timeout.0,
             verify: self.verify,
@@ -187,6 +199,7 @@ impl BenchArguments {
             blocks: self.blocks,
             keep_names: self.save_names.is_some(),
             seed: self.seed.unwrap_or_else(buddy_bench::random_seed),
+            token: self.token_file.as_deref().map(Token::read).transpose().map_err(Failure::from_display)?,
             pids: self.pid,
             congestion_control: self.congestion_control,
         })

@@ -14,7 +14,7 @@ use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
-/// As many names as a checkpoint gathers, by default.
+/// As many names as a small checkpoint gathers: one that the journal does not make earlier gathers up to 524,288.
 const GENERATION_NAMES: usize = 65_536;
 /// 1 GiB.
 const FILE_MACROBLOCKS: u64 = 1024;

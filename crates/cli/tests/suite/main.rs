@@ -13,7 +13,7 @@
 //! | `accepting`, `hostile`, `garbage`, `slow_bodies`, `slow_replies` | clients that are many, rude, wrong or slow, beside others |
 //! | `stress` | many clients at once, every byte verified |
 //! | `command_line`, `process`, `outlets`, `metrics` | what an operator meets: options, signals, logs, figures |
-//! | `bench` | the load generator |
+//! | `bench`, `bench_endings` | the load generator; where something ends |
 //! | `durability`, `crash_points` | the process dies, anywhere |
 //! | `file_systems`, `write_log_replay` | the power is cut |
 //! | `failing_disk`, `slow_disk`, `cold_reads`, `damaged_files` | disks that fail or take their time, the page cache, damage |
@@ -23,6 +23,7 @@
 mod accepting;
 mod access;
 mod bench;
+mod bench_endings;
 mod clients;
 mod cold_reads;
 mod command_line;

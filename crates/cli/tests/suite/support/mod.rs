@@ -1,6 +1,7 @@
 //! A real server process, and a plain client that says exactly what it sends and gets.
 
 pub mod history;
+pub mod load;
 pub mod logged_disks;
 pub mod loop_device;
 pub mod narrow_network;
