@@ -140,6 +140,7 @@ fn counters_move_as_requests_are_made() {
     assert_eq!(client.request("PATCH", &path, &[], b"").status, 405);
     client.send(b"nonsense\r\n\r\n");
     assert_eq!(client.read_reply(false).unwrap().status, 400);
+    assert!(client.is_at_end(), "what ends a connection is counted before that");
     let after = Scrape::of(&server);
     let moved = |series: &str| after.get(series) - before.get(series);
     for (series, by) in [
