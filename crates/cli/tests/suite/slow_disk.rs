@@ -24,9 +24,10 @@ fn has_no_answer(client: &Client) -> bool {
 
 /// A store of which only the blocks lie on a disk that can be told to wait.
 struct SlowStore {
-    disks: Disks,
-    _mount: Mount,
     server: Server,
+    /// Goes before the disk that it lies on.
+    mount: Mount,
+    disks: Disks,
     directory: tempfile::TempDir,
 }
 
@@ -46,12 +47,15 @@ impl SlowStore {
         std::fs::File::create(mounted.join("data")).unwrap();
         symlink(Path::new("../mounted/data"), store.join("data")).unwrap();
         let server = Server::start(&store, &["--workers", "1", "--body-timeout", "10min"]);
-        Some(SlowStore { disks, _mount: mount, server, directory })
+        Some(SlowStore { server, mount, disks, directory })
     }
 
     fn stop(self) {
-        self.server.stop();
-        check(&self.directory.path().join("store"));
+        let SlowStore { server, mount, disks, directory } = self;
+        server.stop();
+        check(&directory.path().join("store"));
+        drop(mount);
+        drop(disks);
     }
 }
 
@@ -124,6 +128,7 @@ fn pages_that_left_the_cache_under_way_hold_up_nobody_else() {
     std::thread::sleep(Duration::from_secs(1));
     let data = std::fs::File::open(server.data.join("data")).unwrap();
     rustix::fs::fadvise(&data, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    drop(data);
     let held = disks.hold_reads(0);
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| has_none.read_reply(false).unwrap());
