@@ -17,7 +17,7 @@ impl<F: BlockFile> Controller<F> {
     /// Begins to free what nobody can read any more, and looks again soon while anything is left that somebody may read.
     pub(super) fn drain(self: &Rc<Self>, state: &mut State) {
         state.space.drain(&self.shared.clock);
-        if state.space.next_unread().is_some() && !std::mem::replace(&mut state.freeing, true) {
+        if state.space.has_unread() && !std::mem::replace(&mut state.freeing, true) {
             let controller = Rc::clone(self);
             self.ring.spawn(async move { controller.free_unread().await }).detach();
         }
@@ -31,26 +31,33 @@ impl<F: BlockFile> Controller<F> {
         }
     }
 
-    /// Frees one extent after the other, until there are none.
+    /// Frees a few extents at a time, until there are none.
     async fn free_unread(self: Rc<Self>) {
-        while self.free_some().await {
+        while self.state.borrow().space.has_unread() {
+            self.free_some().await;
             self.settle(&mut self.state.borrow_mut());
             self.ring.next_turn().await;
         }
-        let mut state = self.state.borrow_mut();
-        state.freeing = false;
-        self.settle(&mut state);
+        self.state.borrow_mut().freeing = false;
     }
 
-    /// Frees as many as one turn is for. Returns whether there may be more.
-    async fn free_some(&self) -> bool {
+    /// Frees at once what the cache has nothing of. What it has it forgets, all of that side by side: one by one the kernel's threads
+    /// and this one would wake each other for each.
+    async fn free_some(self: &Rc<Self>) {
+        let mut forgotten = Vec::new();
         for _ in 0..EXTENTS_A_TURN {
-            let Some(extent) = self.state.borrow().space.next_unread() else { return false };
+            let Some(extent) = self.state.borrow_mut().space.take_unread() else { break };
             if self.data.may_have_cached(extent.offset(), extent.bytes()) {
-                self.data.forget_cached(extent.offset(), extent.bytes()).await;
+                let data = self.data.clone();
+                let forget = async move { data.forget_cached(extent.offset(), extent.bytes()).await };
+                forgotten.push((extent, self.ring.spawn(forget)));
+            } else {
+                self.state.borrow_mut().space.free_unread(extent);
             }
-            self.state.borrow_mut().space.free_unread();
         }
-        true
+        for (extent, forgotten) in forgotten {
+            forgotten.await;
+            self.state.borrow_mut().space.free_unread(extent);
+        }
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Space {
     held: Held,
     /// Removed, and read by nobody any more.
     unread: VecDeque<Extent>,
+    /// So many were taken from there and are not free yet.
+    being_forgotten: usize,
     /// Removed, but not durably yet: with the sequence numbers of their removals, ascending.
     undurable: VecDeque<(u64, Extent)>,
     /// Requests that wait for space.
@@ -73,6 +75,7 @@ impl Space {
             allocator,
             held: Held::default(),
             unread: VecDeque::new(),
+            being_forgotten: 0,
             undurable: VecDeque::new(),
             starved: VecDeque::new(),
             recall: Recall::default(),
@@ -195,24 +198,30 @@ impl Space {
         }
     }
 
-    /// Finds out what nobody can read any more: [`Space::next_unread`].
+    /// Finds out what nobody can read any more: [`Space::take_unread`].
     pub(crate) fn drain(&mut self, clock: &Clock) {
         self.held.drain(clock, |extent| self.unread.push_back(extent));
     }
 
-    /// The next extent that may be freed, as soon as the page cache has forgotten it, so that the next block there is never seen with old
-    /// bytes.
-    pub(crate) fn next_unread(&self) -> Option<Extent> {
-        self.unread.front().copied()
+    /// True where there are extents that nobody can read any more.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
     }
 
-    /// Frees [`Space::next_unread`].
-    pub(crate) fn free_unread(&mut self) {
-        if let Some(extent) = self.unread.pop_front() {
-            self.recall.something_was_freed();
-            self.ledger.pass(extent, Owner::Draining, Owner::Free);
-            self.allocator.release(extent);
-        }
+    /// An extent that is to be freed as soon as the page cache has forgotten it, so that the next block there is never seen with old
+    /// bytes.
+    pub(crate) fn take_unread(&mut self) -> Option<Extent> {
+        let extent = self.unread.pop_front()?;
+        self.being_forgotten += 1;
+        Some(extent)
+    }
+
+    /// Frees what [`Space::take_unread`] gave.
+    pub(crate) fn free_unread(&mut self, extent: Extent) {
+        self.being_forgotten -= 1;
+        self.recall.something_was_freed();
+        self.ledger.pass(extent, Owner::Draining, Owner::Free);
+        self.allocator.release(extent);
     }
 
     /// Lets the next [`Space::drain`] look at what long reads hold.
@@ -232,7 +241,7 @@ impl Space {
 
     /// True while removed extents become free soon, however long clients read.
     fn is_freeing(&self) -> bool {
-        self.waits_for_flush() || !self.unread.is_empty() || !self.held.only_pinned()
+        self.waits_for_flush() || self.has_unread() || self.being_forgotten > 0 || !self.held.only_pinned()
     }
 
     /// True where the file cannot grow and little is free, of it and of what pools may hold: they should keep next to nothing.
