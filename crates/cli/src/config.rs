@@ -13,9 +13,7 @@ use buddy_server::cors::Cors;
 use buddy_server::{HttpLimits, Listeners, TlsFiles};
 use buddy_store::memory;
 use buddy_store::settings::{DataSync, Durability, JOURNAL_BYTES_MIN, LookupPath, NewSpace, Settings, VerifyReads};
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -187,7 +185,7 @@ impl ServeOptions {
 fn refuse_repeated(listeners: &Listeners) -> Result<(), Failure> {
     let addresses: Vec<_> = listeners.addresses().collect();
     for (number, address) in addresses.iter().enumerate() {
-        if let Some(other) = addresses.iter().take(number).find(|before| is_taken_by(address, before)) {
+        if let Some(other) = addresses.iter().take(number).find(|before| address.overlaps(before)) {
             return Err(Failure::new(if address == other {
                 format!("{address} is to be listened on twice")
             } else {
@@ -196,31 +194,6 @@ fn refuse_repeated(listeners: &Listeners) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Whether who listens on one of them keeps the other from being had.
-fn is_taken_by(address: &Address, other: &Address) -> bool {
-    match (address, other) {
-        (Address::Tcp(address), Address::Tcp(other)) => {
-            let (ip, other_ip) = (address.ip(), other.ip());
-            let same_family = address.is_ipv4() == other.is_ipv4();
-            // Port 0 is another one each time. An IPv6 address is for IPv6 alone, also where it stands for all.
-            let same_port = address.port() == other.port() && address.port() != 0;
-            let same_host = address == other || ip.is_unspecified() || other_ip.is_unspecified();
-            same_port && same_family && same_host
-        }
-        (Address::Unix(path), Address::Unix(other)) => {
-            path == other || place(path).is_some_and(|found| place(other) == Some(found))
-        }
-        _ => false,
-    }
-}
-
-/// Directory and name of a file that need not be there, however its path is written. `None` where there is no such directory.
-fn place(path: &Path) -> Option<(u64, u64, OsString)> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = std::fs::metadata(directory).ok()?;
-    Some((directory.dev(), directory.ino(), path.file_name()?.to_owned()))
 }
 
 /// A size between two limits.

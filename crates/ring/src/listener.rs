@@ -31,6 +31,24 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+impl Address {
+    /// Whether who listens on one of them keeps the other from being had. Asks the file system where both are Unix sockets.
+    #[must_use]
+    pub fn overlaps(&self, other: &Address) -> bool {
+        match (self, other) {
+            (Address::Tcp(address), Address::Tcp(other)) => {
+                let is_any = |address: &SocketAddr| address.ip().is_unspecified();
+                // Port 0 is another one each time.
+                let same_port = address.port() == other.port() && address.port() != 0;
+                let same_family = address.is_ipv4() == other.is_ipv4();
+                same_port && same_family && (address == other || is_any(address) || is_any(other))
+            }
+            (Address::Unix(path), Address::Unix(other)) => unix_socket::is_same(path, other),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

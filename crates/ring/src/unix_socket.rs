@@ -61,6 +61,15 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Whether two paths are those of one file, which need not be there.
+pub(crate) fn is_same(path: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let directory = std::fs::metadata(directory_of(path)).ok()?;
+        Some((directory.dev(), directory.ino(), path.file_name()?.to_owned()))
+    };
+    path == other || place(path).is_some_and(|found| place(other) == Some(found))
+}
+
 /// Listens at `path`, which only those can use whom the mode allows to write.
 pub(crate) fn listen(socket: &OwnedFd, path: &Path, mode: u32, backlog: i32) -> Result<SocketFile, ListenError> {
     let failed = |error| bind_error(&Address::Unix(path.to_owned()), error);

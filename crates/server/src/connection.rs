@@ -154,8 +154,13 @@ impl Connection {
         }
     }
 
-    /// The refusal of a request that the store did not carry out. Where nobody but the server is to blame, the log says so.
-    pub(crate) fn failed(&self, error: StoreError) -> Problem {
+    /// Refuses a request that was read to its end, and that the store did not carry out.
+    pub(crate) fn failed(&self, error: StoreError) -> RequestError {
+        RequestError::after_body(self.problem_of(error))
+    }
+
+    /// What a client is told that the store has said. Where nobody but the server is to blame, the log has it, too.
+    pub(crate) fn problem_of(&self, error: StoreError) -> Problem {
         let problem = Problem::from(error);
         if problem.status == Status::INTERNAL_SERVER_ERROR {
             self.worker.failures.failed(self.worker.ring.now(), &problem.detail);

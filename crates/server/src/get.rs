@@ -86,7 +86,7 @@ async fn find(connection: &Connection, hash: &Hash) -> Result<Found, RequestErro
     match connection.worker.session.find(hash).await {
         Ok(Some(found)) => Ok(found),
         Ok(None) => Err(RequestError::after_body(no_block(hash))),
-        Err(error) => Err(RequestError::after_body(connection.failed(error))),
+        Err(error) => Err(connection.failed(error)),
     }
 }
 
@@ -184,7 +184,7 @@ impl BlockReply<'_> {
 
     async fn read(&self, found: Found, range: Range<u32>, buffer: Buffer, at: usize) -> Result<Buffer, RequestError> {
         let (result, buffer) = self.connection.worker.session.read(found, range, buffer, at).await;
-        result.map_err(|error| RequestError::after_body(self.connection.failed(error)))?;
+        result.map_err(|error| self.connection.failed(error))?;
         Ok(buffer)
     }
 

@@ -15,7 +15,7 @@ pub(crate) async fn answer(connection: &mut Connection, head: &Head, query: List
     // that is read slowly.
     let mut room = take_buffer(connection, query.limit * size_of::<Listed>()).await?;
     let listed = connection.worker.session.list(query.after, query.limit).await;
-    let listed = listed.map_err(|error| RequestError::after_body(connection.failed(error)))?;
+    let listed = listed.map_err(|error| connection.failed(error))?;
     let claim = Claim::new(connection, Room::Fixed, &room);
     claim.shrink(&mut room, listed.len() * size_of::<Listed>());
     let bytes = listed.iter().map(line_bytes).sum();

@@ -179,7 +179,7 @@ async fn retain_missing(
             claim.advanced(PIECE_BYTES);
         }
         let name = name(names, number);
-        if !worker.session.is_stored(&name).await.map_err(|error| RequestError::after_body(connection.failed(error)))? {
+        if !worker.session.is_stored(&name).await.map_err(|error| connection.failed(error))? {
             put(names, &mut missing, &name);
         }
     }

@@ -37,7 +37,7 @@ pub(crate) async fn block(connection: &mut Connection, head: &Head, form: PutFor
     let hash = body.hash;
     refuse_unexpected(&hash, head, form)?;
     let stored = connection.worker.session.put(hash, body.buffer, body.length).await;
-    let stored = stored.map_err(|error| RequestError::after_body(connection.failed(error)))?;
+    let stored = stored.map_err(|error| connection.failed(error))?;
     // Somebody else may have stored it while its bytes arrived: of several that ask for it not to be there one succeeds.
     if let PutForm::PutNamed(_) = form
         && stored == Stored::Existed
@@ -65,7 +65,7 @@ async fn refuse_unless_conditions_hold(
             .session
             .find(&hash)
             .await
-            .map_err(|error| RequestError::before_body(connection.failed(error)))?
+            .map_err(|error| RequestError::before_body(connection.problem_of(error)))?
             .is_some(),
         PutForm::PutAny | PutForm::Post => false,
     };

@@ -163,13 +163,13 @@ async fn describe(connection: &Connection, head: &Head, allow: &str) -> Result<G
 async fn delete(connection: &Connection, head: &Head, hash: &Hash) -> Result<GoesOn, RequestError> {
     let session = &connection.worker.session;
     if !head.conditions.are_empty() {
-        let found = session.find(hash).await.map_err(|error| RequestError::after_body(connection.failed(error)))?;
+        let found = session.find(hash).await.map_err(|error| connection.failed(error))?;
         // Where it is not there the conditions do not matter: 404 (RFC 9110 section 13.2.1).
         if found.is_some() && head.conditions.judge(true, false) != Verdict::Holds {
             return Err(RequestError::after_body(precondition_failed(hash)));
         }
     }
-    let existed = session.delete(hash).await.map_err(|error| RequestError::after_body(connection.failed(error)))?;
+    let existed = session.delete(hash).await.map_err(|error| connection.failed(error))?;
     if !existed {
         return Err(RequestError::after_body(no_block(hash)));
     }
