@@ -301,3 +301,37 @@ impl Pool {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn who_waits_gets_an_extent_however_low_the_target() {
+        let pool = Pool {
+            class: SizeClass::SMALLEST,
+            whole: false,
+            runs: RefCell::default(),
+            count: Cell::new(0),
+            target: Cell::new(8),
+            target_min: 8,
+            target_max: 10,
+            taken: Cell::new(0),
+            filling: Cell::new(false),
+            line: WaitLine::default(),
+            refusals: Cell::new((0, Refusal::NoSpace)),
+        };
+        assert_eq!((pool.wanted(8), pool.wanted(1)), (8, 1));
+        let wait = || Box::pin(pool.line.wait_for(|| None::<()>));
+        let mut waiting: Vec<_> = (0..5).map(|_| wait()).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        waiting.iter_mut().for_each(|waits| assert!(waits.as_mut().poll(&mut context).is_pending()));
+        assert_eq!((pool.wanted(8), pool.wanted(1)), (8, 5), "one for each");
+        waiting.extend((0..20).map(|_| wait()));
+        waiting.iter_mut().for_each(|waits| assert!(waits.as_mut().poll(&mut context).is_pending()));
+        assert_eq!(pool.wanted(1), 10, "but no more than a pool holds");
+        drop(waiting);
+        assert_eq!(pool.wanted(0), 1);
+    }
+}
