@@ -4,7 +4,7 @@
 //! another operation than its own.
 
 use crate::operation::{Abandoned, Completion};
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{EnterFlags, IoUring, opcode, squeue, types};
 use slab::Slab;
 use std::io;
 use std::task::Waker;
@@ -17,9 +17,6 @@ pub(crate) const WAKE: u64 = u64::MAX;
 /// `user_data` of a request to cancel: its own result says nothing that the cancelled operation's does not.
 const CANCEL: u64 = u64::MAX - 1;
 
-/// From `io_uring.h`: run deferred completions on this enter.
-const ENTER_GETEVENTS: u32 = 1;
-
 enum Slot {
     InFlight(Option<Waker>),
     Done(Completion),
@@ -29,6 +26,8 @@ enum Slot {
 
 pub(crate) struct Driver {
     uring: IoUring,
+    /// For entering the kernel to wait.
+    wait_flags: EnterFlags,
     slots: Slab<Slot>,
     /// Completed payloads of dropped futures, discarded outside the driver: destructors may start operations.
     graveyard: Vec<(Box<dyn Abandoned>, Completion)>,
@@ -36,7 +35,12 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(uring: IoUring) -> Driver {
-        Driver { uring, slots: Slab::new(), graveyard: Vec::new() }
+        let mut wait_flags = EnterFlags::GETEVENTS;
+        // A ring that waits for the next request does not wait for a disk: who watches the machine should not be told so.
+        if uring.params().is_feature_no_iowait() {
+            wait_flags |= EnterFlags::NO_IOWAIT;
+        }
+        Driver { uring, wait_flags, slots: Slab::new(), graveyard: Vec::new() }
     }
 
     pub(crate) fn submitter(&self) -> io_uring::Submitter<'_> {
@@ -107,29 +111,37 @@ impl Driver {
         self.push(opcode::AsyncCancel::new(key as u64).build().user_data(CANCEL));
     }
 
+    /// Whether the kernel has completions that it hands over when it is entered.
+    pub(crate) fn has_deferred(&mut self) -> bool {
+        let submission = self.uring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
     /// Hands queued operations to the kernel and runs what it has deferred, without waiting.
     pub(crate) fn enter(&mut self) {
-        let (queued, deferred) = {
-            let submission = self.uring.submission();
-            (submission.len(), submission.taskrun() || submission.cq_overflow())
-        };
-        if queued == 0 && !deferred {
+        let queued = self.uring.submission().len();
+        if queued == 0 && !self.has_deferred() {
             return;
         }
         let queued = u32::try_from(queued).unwrap_or(u32::MAX);
         // SAFETY: no argument is passed, and every queued entry was vouched for in `push`.
-        let entered = unsafe { self.uring.submitter().enter::<()>(queued, 0, ENTER_GETEVENTS, None) };
+        let entered = unsafe { self.uring.submitter().enter::<()>(queued, 0, EnterFlags::GETEVENTS.bits(), None) };
         outlive(entered.map(drop));
     }
 
     /// Like [`Driver::enter`], then waits for a completion or for `timeout`.
     pub(crate) fn enter_and_wait(&mut self, timeout: Option<Duration>) {
+        let queued = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        let submitter = self.uring.submitter();
         let entered = match timeout {
-            None => self.uring.submitter().submit_and_wait(1),
+            // SAFETY: no argument is passed, and every queued entry was vouched for in `push`.
+            None => unsafe { submitter.enter::<()>(queued, 1, self.wait_flags.bits(), None) },
             Some(timeout) => {
                 let timespec = types::Timespec::from(timeout);
                 let arguments = types::SubmitArgs::new().timespec(&timespec);
-                self.uring.submitter().submit_with_args(1, &arguments)
+                let flags = self.wait_flags | EnterFlags::EXT_ARG;
+                // SAFETY: the argument is as the flags say; as above.
+                unsafe { submitter.enter(queued, 1, flags.bits(), Some(&arguments)) }
             }
         };
         outlive(entered.map(drop));

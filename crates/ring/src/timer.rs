@@ -42,31 +42,32 @@ impl Timers {
 struct Registration {
     ring: Ring,
     key: Option<TimerKey>,
+    /// Who is woken. Kept beside the timers, so that what stands is found to stand without a search.
+    waker: Option<Waker>,
 }
 
 impl Registration {
     fn new(ring: &Ring) -> Registration {
-        Registration { ring: ring.clone(), key: None }
+        Registration { ring: ring.clone(), key: None, waker: None }
     }
 
     /// Makes sure that `waker` is woken at `at` at the latest. An earlier registration is kept: it wakes once for nothing.
     fn arm(&mut self, at: Instant, waker: &Waker) {
-        let stands = self.key.filter(|(due, _)| *due <= at);
+        let is_same = self.waker.as_ref().is_some_and(|registered| registered.will_wake(waker));
+        if is_same && self.stands_until(at) {
+            return;
+        }
         let key = self.ring.with_timers(|timers| {
-            if let Some(key) = stands
-                && let Some(registered) = timers.due.get_mut(&key)
-            {
-                if !registered.will_wake(waker) {
-                    *registered = waker.clone();
-                }
-                return key;
-            }
-            if let Some(key) = self.key {
-                timers.due.remove(&key);
-            }
-            timers.insert(at, waker.clone())
+            // One that was later, or somebody else's.
+            let due = self.key.and_then(|key| timers.due.remove(&key).map(|_| key.0));
+            timers.insert(due.map_or(at, |due| due.min(at)), waker.clone())
         });
-        self.key = Some(key);
+        (self.key, self.waker) = (Some(key), Some(waker.clone()));
+    }
+
+    /// True where it is due at `at` at the latest and was not fired: it is only when its time has come.
+    fn stands_until(&self, at: Instant) -> bool {
+        self.key.is_some_and(|(due, _)| due <= at && due > self.ring.now())
     }
 
     /// Moves a registration that is later than `at` to `at`.
@@ -139,9 +140,10 @@ impl Deadline {
         Deadline { at: Cell::new(ring.after(timeout)), registration: Cell::new(None), ring: ring.clone() }
     }
 
-    /// Moves the limit to `timeout` from now.
+    /// Moves the limit to `timeout` from the beginning of this turn.
     pub fn set(&self, timeout: Duration) {
-        let at = self.ring.after(timeout);
+        // From the beginning of the turn: it is set several times for each request.
+        let at = self.ring.later_than_now(timeout);
         // Later is a store; earlier needs the timer to know.
         if at < self.at.replace(at)
             && let Some(mut registration) = self.registration.take()

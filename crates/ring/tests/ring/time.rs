@@ -1,7 +1,10 @@
-//! Deadlines and sleeps, in virtual time.
+//! Deadlines and sleeps, in virtual time, and what the kernel's ring does about them.
 
-use buddy_ring::{Deadline, Runtime};
+use super::{pair, runtime};
+use buddy_ring::{Deadline, RingConfig, Runtime};
+use std::cell::Cell;
 use std::future::Future;
+use std::io::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,5 +44,56 @@ fn a_deadline_can_be_moved_earlier_and_a_sleep_can_change_hands() {
         assert!(!polled.await);
         ring.spawn(sleep).await;
         assert!(ring.timeout(Duration::MAX, ring.sleep(Duration::from_secs(1))).await.is_ok());
+    });
+}
+
+/// The thread stands still for longer than a limit, as one does that is stopped, or waits for a page of a mapped file. More completes
+/// meanwhile than the kernel hands over at a time, and than the ring has room for.
+#[test]
+fn what_arrives_in_time_is_not_late_because_the_ring_was() {
+    const CONNECTIONS: usize = 200;
+    let limit = Duration::from_millis(100);
+    let runtime = Runtime::new(RingConfig { submission_entries: 4, ..RingConfig::default() }).unwrap();
+    let ring = runtime.ring();
+    runtime.block_on(async {
+        let mut receiving = Vec::new();
+        let mut peers = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (socket, peer) = pair(&ring).await;
+            peers.push(peer);
+            receiving.push(async move { socket.receive(vec![0; 1], 0..1).await.0 });
+        }
+        let receiving: Vec<_> = receiving
+            .into_iter()
+            .map(|receiving| {
+                let limited = ring.timeout(limit, receiving);
+                ring.spawn(limited)
+            })
+            .collect();
+        ring.next_turn().await;
+        for peer in &mut peers {
+            peer.write_all(&[7]).unwrap();
+        }
+        std::thread::sleep(2 * limit);
+        for task in receiving {
+            assert_eq!(task.await.expect("it was there in time").unwrap(), 1);
+        }
+    });
+}
+
+#[test]
+fn the_next_turn_is_waited_for_without_a_look_at_everything_before_sleep() {
+    let (runtime, looks) = (runtime(), Rc::new(Cell::new(0)));
+    let ring = runtime.ring();
+    ring.on_turn_start({
+        let looks = Rc::clone(&looks);
+        move || looks.set(looks.get() + 1)
+    });
+    runtime.block_on(async {
+        let before = looks.get();
+        for _ in 0..100 {
+            ring.next_turn().await;
+        }
+        assert!(looks.get() - before <= 101, "{} looks in 100 turns", looks.get() - before);
     });
 }
