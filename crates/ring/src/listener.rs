@@ -100,6 +100,12 @@ pub enum ListenError {
     /// There is something else where the socket should be.
     #[error("cannot listen on {UNIX}{}: there is a file that is no socket", .0.display())]
     NoSocket(PathBuf),
+    /// Somebody keeps the directory of the socket locked.
+    #[error(
+        "cannot listen on {UNIX}{}: another process keeps the lock (flock) of that directory; see /proc/locks for its id",
+        .0.display()
+    )]
+    DirectoryLocked(PathBuf),
     /// Anything else.
     #[error("cannot listen on {address}: {source}")]
     Other {

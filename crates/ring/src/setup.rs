@@ -7,7 +7,10 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The kernel was built without io_uring or with one that is too old.
-    #[error("this kernel's io_uring is missing or too old: Linux 6.1 or later is needed, built with CONFIG_IO_URING")]
+    #[error(
+        "this kernel's io_uring is missing or too old: Linux 6.1 or later is needed, built with CONFIG_IO_URING; or a container \
+         runtime hides it, as Podman does: use a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register"
+    )]
     Missing,
     /// io_uring exists and may not be used.
     #[error(
@@ -72,7 +75,7 @@ mod tests {
     #[test]
     fn errors_name_the_remedy() {
         let of = |errno| classify(io::Error::from_raw_os_error(errno), 256).to_string();
-        assert!(of(libc::ENOSYS).contains("Linux 6.1"));
+        assert!(of(libc::ENOSYS).contains("Linux 6.1") && of(libc::ENOSYS).contains("seccomp"));
         assert!(of(libc::EPERM).contains("seccomp"));
         assert!(of(libc::ENOMEM).contains("ulimit -l"));
         assert!(of(libc::EMFILE).contains("256 entries"));

@@ -148,7 +148,9 @@ impl Socket {
         let entry = opcode::Recv::new(self.target(), std::ptr::null_mut(), length).flags(libc::MSG_TRUNC).build();
         // SAFETY: the entry names this descriptor and no memory: a socket that wrote all the same would meet a null pointer,
         // which the kernel reports as an error.
-        unsafe { transfer(&self.ring, &self.descriptor, entry, Vec::new()) }.await.0
+        let (result, _) = unsafe { transfer(&self.ring, &self.descriptor, entry, Vec::new()) }.await;
+        self.ring.traffic().count_received(&result);
+        result
     }
 
     /// Sends `range` of `buffer`, or as much of it as `amount` says; returns how much. `more`: other bytes follow at once.

@@ -6,12 +6,18 @@
 
 use crate::listener::{Address, ListenError, bind_error};
 use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode};
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the lock of a directory is waited for, and how often it is asked for.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// The file of a socket. It is removed when listening ends, unless another has taken its place.
 pub(crate) struct SocketFile {
@@ -75,7 +81,7 @@ pub(crate) fn listen(socket: &OwnedFd, path: &Path, mode: u32, backlog: i32) -> 
     let failed = |error| bind_error(&Address::Unix(path.to_owned()), error);
     let directory = File::open(directory_of(path)).map_err(failed)?;
     // Until the end of this function.
-    rustix::fs::flock(&directory, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
+    lock_patiently(&directory, path)?;
     if state_of(path)? == FileState::LeftOver {
         std::fs::remove_file(path).map_err(failed)?;
     }
@@ -86,6 +92,19 @@ pub(crate) fn listen(socket: &OwnedFd, path: &Path, mode: u32, backlog: i32) -> 
     rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(|error| failed(error.into()))?;
     socket.listen(backlog).map_err(failed)?;
     Ok(file)
+}
+
+/// Another server that starts holds the lock for a moment; anybody who may read the directory can hold it for ever.
+fn lock_patiently(directory: &File, path: &Path) -> Result<(), ListenError> {
+    let give_up = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < give_up => std::thread::sleep(LOCK_RETRY),
+            Err(Errno::WOULDBLOCK) => return Err(ListenError::DirectoryLocked(path.to_owned())),
+            Err(error) => return Err(bind_error(&Address::Unix(path.to_owned()), error.into())),
+        }
+    }
 }
 
 /// What is where a socket is to be.
@@ -159,6 +178,17 @@ mod tests {
         std::fs::write(&file, "precious").unwrap();
         assert!(matches!(listen_at(&file, 5), Err(ListenError::NoSocket(_))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_directory_that_somebody_keeps_locked_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let other = File::open(directory.path()).unwrap();
+        rustix::fs::flock(&other, FlockOperation::LockShared).unwrap();
+        assert!(matches!(listen_at(&path, 5), Err(ListenError::DirectoryLocked(_))));
+        drop(other);
+        assert!(listen_at(&path, 5).is_ok());
     }
 
     #[test]

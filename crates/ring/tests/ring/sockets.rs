@@ -91,6 +91,7 @@ fn what_is_discarded_is_counted_and_what_follows_is_received() {
         }
         let (received, buffer) = socket.receive_later(vec![0; 16], 0..16).await;
         assert_eq!(&buffer[..received.unwrap()], b"kept");
+        assert_eq!(ring.received_bytes(), (4 << 20) + 4, "what is thrown away was received");
         writer.join().unwrap();
         assert_eq!(socket.discard(16).await.unwrap(), 0, "the end of the stream");
     });
