@@ -230,6 +230,7 @@ impl BlockReply<'_> {
         worker.scratch.give(head);
         let pace = Pace::of_reply(worker, self.block.range().len());
         let range = offset..offset + self.block.range().len() as u64;
+        worker.trim_later();
         let mut pages = PageSender::new(&worker.pipes, file, range);
         let mut found_cached = began;
         while !pages.is_done() {

@@ -10,9 +10,12 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 /// Pipes of a worker.
 const PIPES_MAX: usize = 64;
+/// After the system has refused one, it is not asked again for so long.
+const REFUSAL_BELIEVED_FOR: Duration = Duration::from_secs(1);
 /// Descriptors of its pipes.
 pub const PIPE_DESCRIPTORS_MAX: u64 = 2 * PIPES_MAX as u64;
 
@@ -22,18 +25,41 @@ pub(crate) struct Pipes {
     empty: RefCell<Vec<Pipe>>,
     /// Pipes that there are.
     count: Cell<usize>,
+    /// The fewest that were empty since the last [`Pipes::trim`]: so many were not needed.
+    unneeded: Cell<usize>,
+    /// When the system last refused one: whoever is not root may have only so many pages in pipes.
+    refused: Cell<Option<Instant>>,
 }
 
 impl Pipes {
     /// An empty pipe, if one is to be had.
     fn take(&self) -> Option<Pipe> {
         let kept = self.empty.borrow_mut().pop();
-        kept.or_else(|| {
-            let count = self.count.get();
-            let made = (count < PIPES_MAX).then(|| Pipe::new(BLOCK_BYTES_MAX as usize))?.ok()?;
-            self.count.set(count + 1);
-            Some(made)
-        })
+        self.unneeded.set(self.unneeded.get().min(self.empty.borrow().len()));
+        kept.or_else(|| self.make(|| Pipe::new(BLOCK_BYTES_MAX as usize)))
+    }
+
+    fn make(&self, make: impl FnOnce() -> io::Result<Pipe>) -> Option<Pipe> {
+        let is_refused = self.refused.get().is_some_and(|refused| refused.elapsed() < REFUSAL_BELIEVED_FOR);
+        if is_refused || self.count.get() >= PIPES_MAX {
+            return None;
+        }
+        let made = make();
+        match &made {
+            Ok(_) => self.count.set(self.count.get() + 1),
+            Err(_) => self.refused.set(Some(Instant::now())),
+        }
+        made.ok()
+    }
+
+    /// Closes those that were not needed since the last call: others may need them. True where some are kept.
+    pub(crate) fn trim(&self) -> bool {
+        let mut empty = self.empty.borrow_mut();
+        let kept = empty.len().saturating_sub(self.unneeded.get());
+        self.count.set(self.count.get() - (empty.len() - kept));
+        empty.truncate(kept);
+        self.unneeded.set(kept);
+        self.count.get() > 0
     }
 
     /// A pipe is not needed any more. What is left in one belongs to a reply that has ended early: it goes with it.
@@ -92,5 +118,33 @@ impl Drop for PageSender<'_> {
         if let Some(pipe) = self.pipe.take() {
             self.pipes.give_back(pipe);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_that_nobody_needs_are_closed() {
+        let pipes = Pipes::default();
+        let taken: Vec<Pipe> = (0..3).filter_map(|_| pipes.take()).collect();
+        assert_eq!(taken.len(), 3);
+        taken.into_iter().for_each(|pipe| pipes.give_back(pipe));
+        assert!(pipes.trim() && pipes.count.get() == 3, "all were needed since the last time");
+        let one = pipes.take().unwrap();
+        pipes.give_back(one);
+        assert!(pipes.trim() && pipes.count.get() == 1);
+        assert!(!pipes.trim() && pipes.count.get() == 0);
+        assert!(pipes.take().is_some());
+    }
+
+    #[test]
+    fn a_pipe_that_was_refused_is_not_asked_for_again_at_once() {
+        let pipes = Pipes::default();
+        assert!(pipes.make(|| Err(io::ErrorKind::PermissionDenied.into())).is_none());
+        assert!(pipes.make(|| unreachable!("it was refused just now")).is_none());
+        pipes.refused.set(pipes.refused.get().and_then(|at| at.checked_sub(REFUSAL_BELIEVED_FOR)));
+        assert!(pipes.make(|| Pipe::new(BLOCK_BYTES_MAX as usize)).is_some());
     }
 }

@@ -201,7 +201,8 @@ impl Worker {
         loop {
             self.ring.sleep(TRIM_INTERVAL).await;
             let kept = [&self.uploads.buffers, &self.reply_buffers].map(|pool| pool.trim() || pool.in_use_bytes() > 0);
-            if kept == [false, false] {
+            let pipes_kept = self.pipes.trim();
+            if kept == [false, false] && !pipes_kept {
                 self.trimming.set(false);
                 return return_free_memory();
             }
