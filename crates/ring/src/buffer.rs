@@ -1,9 +1,10 @@
 //! Page-aligned buffers from a pool that is bounded in bytes.
 //!
-//! A buffer is a mapping of its own, so what is given back to the system is gone from the process at once, and its
-//! address never moves. Sizes are powers of two from one page up. Who asks when nothing is left waits in line: that is the
+//! A buffer is a mapping of its own, so what is given back to the system is gone from the process at once, or, where it is large, a piece of a
+//! [chunk](crate::chunk). Its address never moves. Sizes are powers of two from one page up. Who asks when nothing is left waits in line: that is the
 //! back-pressure of everything built on it.
 
+use crate::chunk::{CHUNK_BYTES, Chunks, Piece, UNIT_BYTES};
 use crate::operation::IoBuffer;
 use crate::wait_line::WaitLine;
 use memmap2::{MmapMut, RemapOptions};
@@ -31,6 +32,8 @@ struct Inner {
     /// Fewest kept bytes since the last trim: what was not needed at all.
     idle_bytes: Cell<usize>,
     kept: RefCell<[Vec<MmapMut>; SIZE_CLASSES]>,
+    /// What no piece has of them is kept, too.
+    chunks: Chunks,
     waiting: WaitLine,
 }
 
@@ -45,6 +48,7 @@ impl BufferPool {
                 kept_bytes: Cell::new(0),
                 idle_bytes: Cell::new(0),
                 kept: RefCell::default(),
+                chunks: Chunks::default(),
                 waiting: WaitLine::default(),
             }),
         }
@@ -110,6 +114,7 @@ impl BufferPool {
                 surplus -= bytes;
             }
         }
+        inner.kept_bytes.set(inner.kept_bytes.get() - inner.chunks.give_back_whole(surplus));
         inner.idle_bytes.set(inner.kept_bytes.get());
         inner.kept_bytes.get() > 0
     }
@@ -127,25 +132,42 @@ impl BufferPool {
         if inner.in_use_bytes.get() + size > inner.limit_bytes {
             return Ok(None);
         }
-        let kept = inner.kept.borrow_mut().get_mut(class).and_then(Vec::pop);
-        let map = match kept {
-            Some(map) => {
+        let kept = inner.kept.borrow_mut().get_mut(class).and_then(Vec::pop).map(Memory::Mapping);
+        let memory = match kept.or_else(|| inner.take_piece(size)) {
+            Some(memory) => {
                 inner.kept_bytes.set(inner.kept_bytes.get() - size);
                 inner.idle_bytes.set(inner.idle_bytes.get().min(inner.kept_bytes.get()));
-                map
+                memory
             }
             None => {
                 inner.make_room(size);
-                MmapMut::map_anon(size)?
+                Memory::Mapping(MmapMut::map_anon(size)?)
             }
         };
         inner.in_use_bytes.set(inner.in_use_bytes.get() + size);
-        Ok(Some(Buffer { map: Some(map), pool: Rc::clone(&self.inner) }))
+        Ok(Some(Buffer { memory: Some(memory), pool: Rc::clone(&self.inner) }))
     }
 }
 
 impl Inner {
-    /// Gives kept buffers of other sizes back to the system until `size` more bytes fit into the limit.
+    /// A piece of a chunk, which is made where there is none and room for one.
+    fn take_piece(&self, size: usize) -> Option<Memory> {
+        if !(UNIT_BYTES..=CHUNK_BYTES).contains(&size) {
+            return None;
+        }
+        let piece = self.chunks.take(size).or_else(|| {
+            if self.in_use_bytes.get() + CHUNK_BYTES > self.limit_bytes {
+                return None;
+            }
+            self.make_room(CHUNK_BYTES);
+            self.chunks.add().ok()?;
+            self.kept_bytes.set(self.kept_bytes.get() + CHUNK_BYTES);
+            self.chunks.take(size)
+        });
+        piece.map(Memory::Piece)
+    }
+
+    /// Gives kept memory back to the system until `size` more bytes fit into the limit.
     fn make_room(&self, size: usize) {
         let mut kept = self.kept.borrow_mut();
         for (class, maps) in kept.iter_mut().enumerate().rev() {
@@ -156,43 +178,85 @@ impl Inner {
                 self.kept_bytes.set(self.kept_bytes.get() - (PAGE_BYTES << class));
             }
         }
+        let excess = (self.in_use_bytes.get() + self.kept_bytes.get() + size).saturating_sub(self.limit_bytes);
+        if excess > 0 {
+            self.kept_bytes.set(self.kept_bytes.get() - self.chunks.give_back(excess));
+        }
         self.idle_bytes.set(self.idle_bytes.get().min(self.kept_bytes.get()));
     }
 
-    fn give_back(&self, map: MmapMut) {
-        let size = map.len();
-        let class = (size / PAGE_BYTES).trailing_zeros() as usize;
-        self.in_use_bytes.set(self.in_use_bytes.get() - size);
-        if let Some(maps) = self.kept.borrow_mut().get_mut(class) {
-            maps.push(map);
-            self.kept_bytes.set(self.kept_bytes.get() + size);
+    fn give_back(&self, memory: Memory) {
+        let size = memory.len();
+        match memory {
+            Memory::Piece(piece) => drop(piece),
+            Memory::Mapping(map) => {
+                let class = (size / PAGE_BYTES).trailing_zeros() as usize;
+                if let Some(maps) = self.kept.borrow_mut().get_mut(class) {
+                    maps.push(map);
+                }
+            }
         }
+        self.kept_bytes.set(self.kept_bytes.get() + size);
+        self.give_up(size);
+    }
+
+    /// So many bytes less are in use.
+    fn give_up(&self, bytes: usize) {
+        self.in_use_bytes.set(self.in_use_bytes.get() - bytes);
         self.waiting.wake_first();
+    }
+}
+
+enum Memory {
+    Mapping(MmapMut),
+    Piece(Piece),
+}
+
+impl Memory {
+    fn len(&self) -> usize {
+        match self {
+            Memory::Mapping(map) => map.len(),
+            Memory::Piece(piece) => piece.len(),
+        }
     }
 }
 
 /// A page-aligned piece of memory, given back to its pool when dropped. It may hold what its last user left.
 pub struct Buffer {
     /// None only while being dropped.
-    map: Option<MmapMut>,
+    memory: Option<Memory>,
     pool: Rc<Inner>,
 }
 
 impl Buffer {
-    /// Gives all but room for `bytes` back to the system at once. The content of that room stays, and where it is.
+    /// Gives all but room for `bytes` back to the pool at once. The content of that room stays; it may move.
     ///
     /// # Errors
     ///
     /// The system's: the buffer is as it was.
     pub fn shrink(&mut self, bytes: usize) -> io::Result<()> {
         let size = BufferPool::size_for(bytes);
-        let Some(map) = self.map.as_mut().filter(|map| size < map.len()) else { return Ok(()) };
-        let surplus = map.len() - size;
-        // SAFETY: the mapping is anonymous, so there is no end of a file to pass, and it becomes smaller. The mutable reference shows
-        // that nobody looks at the bytes that go, the kernel included: what it works on is owned by the operation.
-        unsafe { map.remap(size, RemapOptions::new()) }?;
-        self.pool.in_use_bytes.set(self.pool.in_use_bytes.get() - surplus);
-        self.pool.waiting.wake_first();
+        let surplus = self.len().saturating_sub(size);
+        match &mut self.memory {
+            _ if surplus == 0 => return Ok(()),
+            // SAFETY: the mapping is anonymous, so there is no end of a file to pass, and it becomes smaller. The mutable reference
+            // shows that nobody looks at the bytes that go, the kernel included: what it works on is owned by the operation.
+            Some(Memory::Mapping(map)) => unsafe { map.remap(size, RemapOptions::new()) }?,
+            Some(Memory::Piece(piece)) if size >= UNIT_BYTES => {
+                piece.shrink(size);
+                self.pool.kept_bytes.set(self.pool.kept_bytes.get() + surplus);
+            }
+            Some(Memory::Piece(piece)) => {
+                let mut map = MmapMut::map_anon(size)?;
+                map.iter_mut().zip(piece.bytes()).for_each(|(target, source)| *target = *source);
+                self.pool.kept_bytes.set(self.pool.kept_bytes.get() + piece.len());
+                self.memory = Some(Memory::Mapping(map));
+            }
+            None => {}
+        }
+        self.pool.give_up(surplus);
+        // What stays may have moved, beside what is kept of the piece.
+        self.pool.make_room(0);
         Ok(())
     }
 }
@@ -201,20 +265,28 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
+        match &self.memory {
+            Some(Memory::Mapping(map)) => map,
+            Some(Memory::Piece(piece)) => piece.bytes(),
+            None => &[],
+        }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.map.as_deref_mut().unwrap_or_default()
+        match &mut self.memory {
+            Some(Memory::Mapping(map)) => map,
+            Some(Memory::Piece(piece)) => piece.bytes_mut(),
+            None => &mut [],
+        }
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(map) = self.map.take() {
-            self.pool.give_back(map);
+        if let Some(memory) = self.memory.take() {
+            self.pool.give_back(memory);
         }
     }
 }
@@ -319,5 +391,65 @@ mod tests {
         assert!(pool.trim(), "it was needed since the last trim");
         assert!(!pool.trim(), "it was not needed since");
         assert_eq!(pool.inner.kept_bytes.get(), 0);
+    }
+
+    /// Buffers of all sizes are taken, shrunk and given back by chance.
+    #[test]
+    fn no_byte_is_two_buffers_and_the_limit_holds_whatever_comes() {
+        const LIMIT: usize = 3 * CHUNK_BYTES;
+        let mut random = fastrand::Rng::with_seed(1);
+        let pool = BufferPool::new(LIMIT);
+        let mut held: Vec<(Buffer, u8)> = Vec::new();
+        let mut refused = 0;
+        for round in 0..20_000_usize {
+            let mark = round.to_le_bytes()[0];
+            match random.u8(0..10) {
+                0..5 => match pool.try_take(PAGE_BYTES << random.u8(0..10)).unwrap() {
+                    Some(mut buffer) => {
+                        mark_ends(&mut buffer, mark);
+                        held.push((buffer, mark));
+                    }
+                    None => refused += 1,
+                },
+                5..8 if !held.is_empty() => drop(held.swap_remove(random.usize(..held.len()))),
+                8 if !held.is_empty() => {
+                    let which = random.usize(..held.len());
+                    let (buffer, mark) = &mut held[which];
+                    buffer.shrink(random.usize(1..=buffer.len())).unwrap();
+                    assert_eq!(buffer[0], *mark, "its beginning stays");
+                    mark_ends(buffer, *mark);
+                }
+                _ if random.u8(..) == 0 => drop(pool.trim()),
+                _ => {}
+            }
+            for (buffer, mark) in &held {
+                assert_eq!((buffer[0], buffer[buffer.len() - 1]), (*mark, *mark), "round {round}");
+            }
+            let in_use: usize = held.iter().map(|(buffer, _)| buffer.len()).sum();
+            let mapped: usize = pool.inner.kept.borrow().iter().flatten().map(|map| map.len()).sum();
+            assert_eq!(pool.in_use_bytes(), in_use);
+            assert_eq!(pool.inner.kept_bytes.get(), mapped + pool.inner.chunks.kept_bytes());
+            assert!(in_use + pool.inner.kept_bytes.get() <= LIMIT, "round {round}");
+        }
+        assert!(refused > 100);
+        held.clear();
+        pool.trim();
+        assert!(!pool.trim(), "nothing is kept of what nobody needs");
+        assert_eq!((pool.in_use_bytes(), pool.inner.chunks.kept_bytes()), (0, 0));
+    }
+
+    fn mark_ends(buffer: &mut Buffer, mark: u8) {
+        let last = buffer.len() - 1;
+        (buffer[0], buffer[last]) = (mark, mark);
+    }
+
+    #[test]
+    fn large_buffers_share_chunks() {
+        let pool = BufferPool::new(4 * CHUNK_BYTES);
+        let large: Vec<_> = (0..4).map(|_| pool.try_take(1 << 19).unwrap().unwrap()).collect();
+        let start = large[0].as_ptr().addr();
+        assert_eq!(start % CHUNK_BYTES, 0);
+        assert!(large.iter().zip(0..).all(|(buffer, number)| buffer.as_ptr().addr() == start + (number << 19)));
+        assert_eq!((pool.in_use_bytes(), pool.inner.kept_bytes.get()), (CHUNK_BYTES, 0));
     }
 }

@@ -18,6 +18,7 @@
 //! | `driver` | the submission and completion queues and the slots of operations in flight |
 //! | `operation` | one operation in flight as a future that owns its buffers |
 //! | `buffer` | page-aligned buffers from a bounded pool |
+//! | `chunk` | memory for the large ones, in huge pages |
 //! | `file` | reading, writing and flushing files |
 //! | `listener`, `unix_socket` | listening and accepting |
 //! | `socket` | receiving, sending, sending a file's pages |
@@ -31,6 +32,7 @@
 
 mod buffer;
 mod busy_poll;
+mod chunk;
 mod connect;
 mod driver;
 mod file;
