@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use buddy_store::allocator::Allocator;
+use buddy_store::checkpoint::{CheckpointJob, checkpoint};
 use buddy_store::extent::{Extent, ExtentRun, SizeClass};
+use buddy_store::index::{Index, MdbxIndex, Meta, Totals};
 use buddy_store::journal::{FrameHeader, JournalRecord, encode_frame, frame_bytes};
 use buddy_store::names::{Generation, NameState};
 use buddy_store::record::Record;
@@ -13,9 +15,13 @@ use buddy_store::{BLOCK_BYTES_MAX, Hash, Hasher};
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::sync::Arc;
 
 /// As many names as a small checkpoint gathers: one that the journal does not make earlier gathers up to 524,288.
 const GENERATION_NAMES: usize = 65_536;
+/// Names of the index that a checkpoint is written to, and of the checkpoint.
+const INDEX_NAMES: u64 = 2_000_000;
+const CHECKPOINT_NAMES: u32 = 262_144;
 /// 1 GiB.
 const FILE_MACROBLOCKS: u64 = 1024;
 /// Extents that a worker's pool asks for at a time.
@@ -153,5 +159,49 @@ fn frames(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(engine, hashing, allocating, names, frames);
+/// A checkpoint of names in random order into an index that holds many: its flushes included, so it needs a disk of its own.
+fn checkpoints(criterion: &mut Criterion) {
+    let names = u64::from(CHECKPOINT_NAMES);
+    let mut group = criterion.benchmark_group("checkpoint");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(names));
+    let directory = tempfile::tempdir_in(".").unwrap();
+    let index = MdbxIndex::open(&directory.path().join("index")).unwrap();
+    let mut next = 0;
+    let mut job = || {
+        next += names;
+        checkpoint_of(next - names..next)
+    };
+    index.reserve(names).unwrap();
+    (0..INDEX_NAMES / names).for_each(|_| drop(checkpoint(&index, &job()).unwrap()));
+    group.bench_function(BenchmarkId::new("new names", INDEX_NAMES), |bencher| {
+        bencher.iter_batched(&mut job, |job| checkpoint(&index, &job).unwrap(), BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+fn checkpoint_of(numbers: std::ops::Range<u64>) -> CheckpointJob {
+    let generation = Generation::new(CHECKPOINT_NAMES as usize);
+    for number in numbers {
+        assert!(generation.insert(&hash_of(number), NameState::Occupied(record(number))));
+    }
+    let meta = Meta {
+        store_id: [7; 16],
+        epoch: 1,
+        sequence: 1,
+        journal_bytes: 1 << 26,
+        journal_offset: 0,
+        journal_crc: 0,
+        clean: false,
+        totals: Totals::default(),
+    };
+    CheckpointJob {
+        generation: Arc::new(generation),
+        quarantined: Vec::new(),
+        meta,
+        names_max: CHECKPOINT_NAMES.into(),
+    }
+}
+
+criterion_group!(engine, hashing, allocating, names, frames, checkpoints);
 criterion_main!(engine);

@@ -76,24 +76,25 @@ fn apply<T: IndexTransaction>(
 ) -> Result<Totals, IndexError> {
     let mut totals = transaction.meta()?.map_or_else(Totals::default, |meta| meta.totals);
     let mut maps = PageMaps::default();
-    let mut held = Vec::with_capacity(changes.len());
-    for (hash, _) in changes.iter() {
+    // Each name is looked up and written at once, while its leaf is at hand.
+    for (hash, state) in changes.iter() {
         let before = transaction.block(&hash)?;
         if let Some(record) = before {
             totals.subtract(record);
             maps.release(transaction, &hash, record)?;
         }
-        held.push(before.is_some());
-    }
-    for ((hash, state), held) in changes.iter().zip(held) {
         match state {
             NameState::Occupied(record) => {
                 totals.add(record);
-                maps.occupy(transaction, &hash, record.extent())?;
                 transaction.set_block(&hash, Some(record))?;
             }
-            NameState::Removed if held => transaction.set_block(&hash, None)?,
+            NameState::Removed if before.is_some() => transaction.set_block(&hash, None)?,
             NameState::Removed => {}
+        }
+    }
+    for (hash, state) in changes.iter() {
+        if let NameState::Occupied(record) = state {
+            maps.occupy(transaction, &hash, record.extent())?;
         }
     }
     for extent in quarantined {
