@@ -79,7 +79,8 @@ fn an_index_that_cannot_be_written_makes_the_store_read_only_and_loses_nothing()
         let reply = client.request("GET", &format!("/{}", name(body)), &[], b"");
         assert!(reply.body == *body, "{}: {}; {}", reply.status, reply.text(), server.log());
     }
-    server.kill();
+    // In order, although libmdbx takes no orders any more.
+    server.stop();
 
     store.disks.fail(false);
     store.mount.again().unwrap();

@@ -290,7 +290,7 @@ impl Environment {
 
 impl Drop for Environment {
     fn drop(&mut self) {
-        // SAFETY: all transactions are over: each holds or borrows the environment.
+        // SAFETY: all transactions are over, or were given up and are not used again: each holds or borrows the environment.
         unsafe { ffi::mdbx_env_close_ex(self.pointer, false) };
         // Who opens it next may find a full disk. If it is full already, that one is told.
         let _ = locks::keep_space(&self.path);

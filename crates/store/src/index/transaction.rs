@@ -66,10 +66,11 @@ pub(super) enum Sought<'a> {
 /// A read transaction, with or without a snapshot.
 pub(super) struct ReadTransaction {
     pointer: *mut ffi::MDBX_txn,
-    _environment: Arc<Environment>,
     live: bool,
     /// For [`ReadTransaction::seek`].
     cursor: Cursor,
+    // Dropped last: closing the environment frees what cursor and transaction lie in.
+    _environment: Arc<Environment>,
 }
 
 // SAFETY: with MDBX_NOSTICKYTHREADS a read transaction may be used from any thread, one at a time; it is not `Sync`.
@@ -78,7 +79,7 @@ unsafe impl Send for ReadTransaction {}
 impl ReadTransaction {
     /// Of a transaction that was begun. It gives its snapshot up.
     pub(super) fn new(pointer: *mut ffi::MDBX_txn, environment: Arc<Environment>, cursor: Cursor) -> ReadTransaction {
-        let mut transaction = ReadTransaction { pointer, _environment: environment, live: true, cursor };
+        let mut transaction = ReadTransaction { pointer, live: true, cursor, _environment: environment };
         transaction.reset();
         transaction
     }
@@ -140,6 +141,7 @@ impl ReadTransaction {
     /// Ends the transaction so that the tables that it opened stay open.
     pub(super) fn commit(mut self) -> Result<(), IndexError> {
         let pointer = std::mem::replace(&mut self.pointer, ptr::null_mut());
+        self.live = false;
         // SAFETY: the transaction is alive, and not used again whatever the outcome.
         check("read", unsafe { ffi::mdbx_txn_commit_ex(pointer, ptr::null_mut()) })
     }
@@ -196,8 +198,11 @@ impl ReadTransaction {
 
 impl Drop for ReadTransaction {
     fn drop(&mut self) {
+        // Aborting does nothing where the environment has failed for good: the cursor would stay in a transaction whose memory goes with
+        // the environment. Giving the snapshot up takes it out, always.
+        self.reset();
         if !self.pointer.is_null() {
-            // SAFETY: aborting ends a read transaction in any state; it is not used again.
+            // SAFETY: the transaction is not used again. Where this does nothing its own memory, which nothing else refers to, is lost.
             unsafe { ffi::mdbx_txn_abort(self.pointer) };
         }
     }
@@ -263,7 +268,8 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        // SAFETY: the cursor is in no transaction that is alive but ours, and not used again.
+        // SAFETY: it is not used again, and in no transaction, or in the one that it belongs to: of those that read, none when they are
+        // dropped; one that writes has its memory as long as its environment is open, which it borrows.
         unsafe { ffi::mdbx_cursor_close(self.0) };
     }
 }
