@@ -2,6 +2,9 @@
 //!
 //! Where writing or flushing a commit fails libmdbx takes no snapshots any more, for good. Those that there are can still be read, and
 //! nothing was written over their pages: so one is taken with each change, and given up when that is committed.
+//!
+//! It is the last one, and ends where a look-up in it comes upon a damaged page, after which libmdbx answers nothing more in it: what only
+//! the index knows cannot be read then until the next start.
 
 use super::IndexError;
 use super::transaction::ReadTransaction;

@@ -261,6 +261,7 @@ mod tests {
     use crate::extent::{Extent, SizeClass};
     use crate::index::{IndexReader, Totals};
     use crate::names::{Generation, NameState};
+    use std::os::unix::fs::FileExt;
 
     fn meta() -> Meta {
         Meta {
@@ -418,6 +419,32 @@ mod tests {
                 }
                 assert!(most <= reserved, "stored {stored}, removals {removals}: {most} bytes of {reserved}");
             }
+        }
+    }
+
+    /// libmdbx answers nothing more in a snapshot in which it has come upon a damaged page.
+    #[test]
+    fn a_damaged_page_costs_the_names_on_it_alone() {
+        const PAGE_BYTES: usize = 4096;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("index");
+        let index = MdbxIndex::open(&path).unwrap();
+        let mut transaction = index.begin().unwrap();
+        transaction.set_meta(&meta()).unwrap();
+        transaction.commit().unwrap();
+        checkpoint(&index, &job(0..500, false)).unwrap();
+        let names = (0..500u64).map(|number| Hash::of(&number.to_le_bytes()));
+        let (damaged, whole) = (names.clone().min().unwrap(), names.max().unwrap());
+        let content = std::fs::read(&path).unwrap();
+        let at = content.windows(Hash::BYTES).position(|bytes| bytes == damaged.as_bytes()).unwrap();
+        let page = at / PAGE_BYTES * PAGE_BYTES;
+        let inverted: Vec<_> = content[page..page + PAGE_BYTES].iter().map(|byte| !byte).collect();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&inverted, page as u64).unwrap();
+        let mut reader = index.reader().unwrap();
+        for _ in 0..2 {
+            assert!(reader.block(&whole, 1).unwrap().is_some());
+            assert!(reader.block(&damaged, 1).is_err());
         }
     }
 

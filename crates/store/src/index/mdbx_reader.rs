@@ -32,7 +32,7 @@ impl MdbxReader {
         read: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
         if self.transaction.is_live() && self.generation == generation {
-            return read(&self.transaction);
+            return self.read_snapshot(read);
         }
         self.generation = generation;
         self.read_afresh(read)
@@ -44,9 +44,22 @@ impl MdbxReader {
         read: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
         match self.transaction.renew() {
-            Ok(()) => read(&self.transaction),
+            Ok(()) => self.read_snapshot(read),
             Err(error) => self.kept.read(read).unwrap_or(Err(error)),
         }
+    }
+
+    /// Reads in the present snapshot. libmdbx answers nothing more in one in which it has come upon a damaged page: who asks next, for a name
+    /// that may lie elsewhere, gets another.
+    fn read_snapshot<T>(
+        &mut self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let result = read(&self.transaction);
+        if result.is_err() {
+            self.transaction.reset();
+        }
+        result
     }
 }
 
