@@ -13,11 +13,14 @@ const WINDOW: Duration = Duration::from_secs(1);
 pub(crate) struct FailureLog {
     failed: LogLimit,
     memory: LogLimit,
+    not_listed: LogLimit,
+    taken_for_missing: LogLimit,
 }
 
 impl Default for FailureLog {
     fn default() -> FailureLog {
-        FailureLog { failed: LogLimit::new(LINES_MAX, WINDOW), memory: LogLimit::new(LINES_MAX, WINDOW) }
+        let limit = || LogLimit::new(LINES_MAX, WINDOW);
+        FailureLog { failed: limit(), memory: limit(), not_listed: limit(), taken_for_missing: limit() }
     }
 }
 
@@ -26,6 +29,20 @@ impl FailureLog {
     pub(crate) fn failed(&self, now: Instant, error: &impl Display) {
         if let Line::Written { left_out } = self.failed.next_line(now) {
             tracing::error!(%error, left_out = shown(left_out), "a request failed");
+        }
+    }
+
+    /// Notes that a list lacks what `count` damaged rows of the index say.
+    pub(crate) fn not_listed(&self, now: Instant, count: u64, error: &impl Display) {
+        if let Line::Written { left_out } = self.not_listed.next_line(now) {
+            tracing::error!(%error, count, left_out = shown(left_out), "the index is damaged: blocks are not listed");
+        }
+    }
+
+    /// Notes that nobody knows whether a block is stored that was asked for.
+    pub(crate) fn taken_for_missing(&self, now: Instant, error: &impl Display) {
+        if let Line::Written { left_out } = self.taken_for_missing.next_line(now) {
+            tracing::error!(%error, left_out = shown(left_out), "the index is damaged: a block counts as missing");
         }
     }
 

@@ -7,15 +7,19 @@ use crate::request::Head;
 use crate::request_error::RequestError;
 use crate::target::ListQuery;
 use crate::upload_memory::{Claim, take_buffer};
-use buddy_store::{Hash, Listed};
+use buddy_store::{DamagedRows, Hash, Listed, Listing};
 
 /// Answers with a page.
 pub(crate) async fn answer(connection: &mut Connection, head: &Head, query: ListQuery) -> Result<GoesOn, RequestError> {
     // What is listed counts as memory that is given back where others wait for it. It is not that of replies: no block waits behind a list
     // that is read slowly.
     let mut room = take_buffer(connection, query.limit * size_of::<Listed>()).await?;
-    let listed = connection.worker.session.list(query.after, query.limit).await;
-    let listed = listed.map_err(|error| connection.failed(error))?;
+    let worker = &connection.worker;
+    let listing = worker.session.list(query.after, query.limit).await;
+    let Listing { blocks: listed, damaged } = listing.map_err(|error| connection.failed(error))?;
+    if let DamagedRows { count, first: Some(error) } = damaged {
+        worker.failures.not_listed(worker.ring.now(), count, &error);
+    }
     let claim = Claim::new(connection, Room::Fixed, &room);
     claim.shrink(&mut room, listed.len() * size_of::<Listed>());
     let bytes = listed.iter().map(line_bytes).sum();

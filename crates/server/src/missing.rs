@@ -18,7 +18,8 @@ use crate::request_error::RequestError;
 use crate::status::{Problem, Status};
 use crate::upload_memory::{Claim, take_buffer};
 use buddy_ring::Buffer;
-use buddy_store::Hash;
+use buddy_store::index::IndexError;
+use buddy_store::{Hash, StoreError};
 
 /// Bytes of a body that has as many names as there may be, and no empty lines.
 const BODY_BYTES_MAX: usize = (Hash::HEX_DIGITS + 2) * NAMES_MAX;
@@ -179,9 +180,22 @@ async fn retain_missing(
             claim.advanced(PIECE_BYTES);
         }
         let name = name(names, number);
-        if !worker.session.is_stored(&name).await.map_err(|error| connection.failed(error))? {
+        if !is_known_to_be_stored(connection, &name).await? {
             put(names, &mut missing, &name);
         }
     }
     Ok(missing)
+}
+
+/// Of a name that only a damaged row of the index could tell of nobody knows. A client that takes it for stored may lose its block; one that
+/// sends the block is told, and the others of its names have their answer.
+async fn is_known_to_be_stored(connection: &Connection, name: &Hash) -> Result<bool, RequestError> {
+    let worker = &connection.worker;
+    match worker.session.is_stored(name).await {
+        Err(StoreError::Index(error @ IndexError::Damaged(_))) => {
+            worker.failures.taken_for_missing(worker.ring.now(), &error);
+            Ok(false)
+        }
+        known => known.map_err(|error| connection.failed(error)),
+    }
 }

@@ -45,6 +45,7 @@ impl From<Refusal> for StoreError {
             Refusal::Index => {
                 StoreError::Index(IndexError::System { action: "read", reason: "the look-up failed".to_owned() })
             }
+            Refusal::DamagedIndex => StoreError::Index(IndexError::Damaged("the look-up failed".to_owned())),
         }
     }
 }

@@ -197,6 +197,9 @@ pub enum Refusal {
     /// The index could not be read.
     #[error("the index could not be read")]
     Index,
+    /// What the index says of the name is damaged.
+    #[error("the index is damaged")]
+    DamagedIndex,
 }
 
 /// Requests that answer a recall need no slot of the worker's limit: they have their own.

@@ -406,6 +406,51 @@ fn a_row_of_the_index_with_a_flipped_bit() {
     }
 }
 
+/// The list has every other block, and of many names that are asked for the others have their answer: the one counts as missing, so that its
+/// client sends it, and is told.
+#[test]
+fn a_damaged_row_costs_lists_its_block_alone() {
+    let directory = directory();
+    let store = make(&directory.path().join("store"), 1, false);
+    let index = std::fs::read(store.path.join("index")).unwrap();
+    let stored: Vec<_> = store.blocks.iter().filter_map(|(name, body)| Some((name.clone(), body.as_ref()?))).collect();
+    let names: String = stored.iter().map(|(name, _)| format!("{name}\n")).collect();
+    for (name, body) in stored.iter().step_by(20) {
+        let row = newest_row(&index, name);
+        // The name, the place, and the checksum.
+        for byte in [31, 34, 46] {
+            let damaged = damaged(&store, |path| flip(&path.join("index"), row + byte..row + byte + 1, 1));
+            let server = Server::start(damaged.path(), &OPTIONS);
+            let mut client = server.connect();
+            for limit in [1, 7, 1000] {
+                let others = stored.iter().map(|(other, _)| other).filter(|other| *other != name);
+                assert!(walk(&mut client, limit).iter().eq(others), "{limit} at a time");
+            }
+            let missing = client.request("POST", "/-/missing", &["Content-Type: text/plain"], names.as_bytes());
+            assert_eq!(missing.status, 200, "{}", missing.text());
+            assert_eq!(missing.text(), format!("{name}\n"));
+            assert_eq!(client.request("PUT", &format!("/{name}"), &[], body).status, 500);
+            let log = server.stop();
+            assert!(log.contains("the index is damaged: blocks are not listed"), "{log}");
+            assert!(log.contains("the index is damaged: a block counts as missing"), "{log}");
+        }
+    }
+}
+
+/// The names that a walk over the list comes upon.
+fn walk(client: &mut Client, limit: usize) -> Vec<String> {
+    let mut listed: Vec<String> = Vec::new();
+    loop {
+        let after = listed.last().cloned().unwrap_or_default();
+        let page = client.request("GET", &format!("/-/blocks?limit={limit}&after={after}"), &[], b"");
+        assert_eq!(page.status, 200, "{}", page.text());
+        if page.body.is_empty() {
+            return listed;
+        }
+        listed.extend(page.text().lines().map(|line| line[..64].to_owned()));
+    }
+}
+
 /// Requests that fail one after the other, as fast as a client can ask, do not fill the log: it has some of them, and how many it has not.
 #[test]
 fn requests_that_fail_write_only_so_many_lines() {

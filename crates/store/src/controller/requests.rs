@@ -9,6 +9,7 @@ use super::{Controller, State};
 use crate::extent::{Extent, ExtentRun};
 use crate::files::BlockFile;
 use crate::hash::Hash;
+use crate::index::IndexError;
 use crate::journal;
 use crate::messages::{Refusal, Reply, Request, RequestId, WriteFailure, WriteNumber};
 use crate::record::Record;
@@ -305,6 +306,7 @@ impl<F: BlockFile> Controller<F> {
             .spawn(async move {
                 let reply = match found.await {
                     Ok(Ok(record)) => Reply::Located { id, record, seen },
+                    Ok(Err(IndexError::Damaged(_))) => Reply::Failed { id, refusal: Refusal::DamagedIndex },
                     _ => Reply::Failed { id, refusal: Refusal::Index },
                 };
                 let mut state = controller.state.borrow_mut();

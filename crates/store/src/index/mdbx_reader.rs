@@ -3,7 +3,7 @@
 use super::kept_snapshot::KeptSnapshot;
 use super::mdbx_index::Tables;
 use super::transaction::{ReadTransaction, Sought};
-use super::{IndexError, IndexReader, Meta, codec};
+use super::{BlockRow, DAMAGED_ROWS_MAX, IndexError, IndexReader, Meta, codec};
 use crate::hash::Hash;
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
@@ -89,7 +89,7 @@ impl IndexReader for MdbxReader {
     fn page_maps(&mut self, each: &mut dyn FnMut(Result<(u64, PageMap), IndexError>)) -> Result<(), IndexError> {
         let pages = self.tables.pages;
         self.read_afresh(|transaction| {
-            transaction.for_each(pages, None, |key, row| {
+            transaction.for_each(pages, |key, row| {
                 each(decode_pages(key, row));
                 Ok(true)
             })
@@ -99,27 +99,11 @@ impl IndexReader for MdbxReader {
     fn quarantined(&mut self, each: &mut dyn FnMut(Result<Quarantined, IndexError>)) -> Result<(), IndexError> {
         let quarantine = self.tables.quarantine;
         self.read_afresh(|transaction| {
-            transaction.for_each(quarantine, None, |key, row| {
+            transaction.for_each(quarantine, |key, row| {
                 each(codec::decode_quarantined(key, row));
                 Ok(true)
             })
         })
-    }
-
-    fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError> {
-        let blocks = self.tables.blocks;
-        let mut names = Vec::with_capacity(count);
-        self.read_afresh(|transaction| {
-            transaction.for_each(blocks, after.map(|hash| &hash.as_bytes()[..]), |key, _| {
-                let hash = codec::decode_hash(key)?;
-                if Some(&hash) != after {
-                    names.push(hash);
-                }
-                Ok(names.len() < count)
-            })
-        })?;
-        self.rest();
-        Ok(names)
     }
 
     fn blocks_after(
@@ -127,28 +111,36 @@ impl IndexReader for MdbxReader {
         after: Option<&Hash>,
         count: usize,
         generation: u64,
-    ) -> Result<Vec<(Hash, Record)>, IndexError> {
+    ) -> Result<Vec<BlockRow>, IndexError> {
         let table = self.tables.blocks;
-        let mut blocks = Vec::with_capacity(count);
+        let (mut rows, mut whole) = (Vec::with_capacity(count), 0);
         self.read_for(generation, |transaction| {
-            transaction.for_each(table, after.map(|hash| &hash.as_bytes()[..]), |key, row| {
-                let hash = codec::decode_hash(key)?;
-                if Some(&hash) != after {
-                    blocks.push((hash, codec::decode_record(&hash, row)?));
+            let each = |key: &[u8], row: &[u8]| {
+                let row = decode_block(key, row);
+                match &row {
+                    Ok((hash, _)) if after.is_some_and(|after| hash <= after) => return Ok(true),
+                    Ok(_) => whole += 1,
+                    Err(error) if rows.len() - whole == DAMAGED_ROWS_MAX => return Err(error.clone()),
+                    Err(_) => {}
                 }
-                Ok(blocks.len() < count)
-            })
+                rows.push(row);
+                Ok(whole < count)
+            };
+            let Some(after) = after else { return transaction.for_each(table, each) };
+            // Beside a name that a flipped bit has moved a search goes astray.
+            let is_before = |key: &[u8], row: &[u8]| decode_block(key, row).is_ok_and(|(hash, _)| hash <= *after);
+            transaction.for_each_behind(table, after.as_bytes(), is_before, each)
         })?;
-        Ok(blocks)
+        Ok(rows)
     }
 
-    fn blocks(&mut self, each: &mut dyn FnMut(Result<(Hash, Record), IndexError>) -> bool) -> Result<(), IndexError> {
+    fn blocks(&mut self, each: &mut dyn FnMut(BlockRow) -> bool) -> Result<(), IndexError> {
         let blocks = self.tables.blocks;
-        self.read_afresh(|transaction| transaction.for_each(blocks, None, |key, row| Ok(each(decode_block(key, row)))))
+        self.read_afresh(|transaction| transaction.for_each(blocks, |key, row| Ok(each(decode_block(key, row)))))
     }
 }
 
-fn decode_block(key: &[u8], row: &[u8]) -> Result<(Hash, Record), IndexError> {
+fn decode_block(key: &[u8], row: &[u8]) -> BlockRow {
     let hash = codec::decode_hash(key)?;
     Ok((hash, codec::decode_record(&hash, row)?))
 }

@@ -43,6 +43,12 @@ use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
 
+/// A name and where it leads, or what is wrong with the row that says so.
+pub type BlockRow = Result<(Hash, Record), IndexError>;
+
+/// Damaged rows that are passed over at a time: several leaves full of them.
+pub const DAMAGED_ROWS_MAX: usize = 1000;
+
 /// Why the index could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum IndexError {
@@ -175,32 +181,26 @@ pub trait IndexReader: Send + 'static {
     /// [`IndexError`]
     fn quarantined(&mut self, each: &mut dyn FnMut(Result<Quarantined, IndexError>)) -> Result<(), IndexError>;
 
-    /// The next names in ascending order, behind `after` if there is one, at most `count`.
-    ///
-    /// # Errors
-    ///
-    /// [`IndexError`]
-    fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError>;
-
-    /// The next names in ascending order, behind `after` if there is one, at most `count`, with their records. In a snapshot as
+    /// The next rows in ascending order, behind `after` if there is one, up to the `count`th whole one: fewer are the last. Damaged ones come
+    /// where they lie; what their names say may be wrong, too, so the next call goes on behind a whole one. In a snapshot as
     /// [`IndexReader::block`] has it.
     ///
     /// # Errors
     ///
-    /// [`IndexError`]
+    /// [`IndexError`]; also where more than [`DAMAGED_ROWS_MAX`] damaged rows come without an end.
     fn blocks_after(
         &mut self,
         after: Option<&Hash>,
         count: usize,
         generation: u64,
-    ) -> Result<Vec<(Hash, Record)>, IndexError>;
+    ) -> Result<Vec<BlockRow>, IndexError>;
 
     /// Calls `each` with every name, in ascending order, and its record, or what is wrong with the row. Ends when `each` says false.
     ///
     /// # Errors
     ///
     /// [`IndexError`]
-    fn blocks(&mut self, each: &mut dyn FnMut(Result<(Hash, Record), IndexError>) -> bool) -> Result<(), IndexError>;
+    fn blocks(&mut self, each: &mut dyn FnMut(BlockRow) -> bool) -> Result<(), IndexError>;
 }
 
 /// A change to the index under way; given up when dropped.

@@ -172,28 +172,70 @@ impl ReadTransaction {
         Ok(Sought::Absent { before, after })
     }
 
-    /// Calls `each` with every row of a table in the order of keys, from the first key not below `from` on, until it says false.
+    /// Calls `each` with every row of a table, in the order of keys, until it says false.
     pub(super) fn for_each(
         &self,
         table: Table,
-        from: Option<&[u8]>,
-        mut each: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
+        each: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
     ) -> Result<(), IndexError> {
+        let cursor = self.cursor_of(table)?;
+        // SAFETY: the cursor is bound; the snapshot is not given up while `self` is borrowed.
+        let first = unsafe { cursor.step(None, ffi::MDBX_FIRST) }?;
+        walk(&cursor, first, each)
+    }
+
+    /// The same, beginning with the last row at or before the place of `key` for which `is_before` holds, or with the first.
+    pub(super) fn for_each_behind(
+        &self,
+        table: Table,
+        key: &[u8],
+        is_before: impl Fn(&[u8], &[u8]) -> bool,
+        each: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
+    ) -> Result<(), IndexError> {
+        let cursor = self.cursor_of(table)?;
+        // SAFETY: the cursor is bound; the snapshot is not given up while `self` is borrowed. So it is for the steps that follow.
+        let mut row = unsafe { cursor.step(Some(key), ffi::MDBX_SET_RANGE) }?;
+        if row.is_none() {
+            // SAFETY: as above.
+            row = unsafe { cursor.step(None, ffi::MDBX_LAST) }?;
+        }
+        while row.is_some_and(|(key, row)| !is_before(key, row)) {
+            // SAFETY: as above.
+            row = unsafe { cursor.step(None, ffi::MDBX_PREV) }?;
+        }
+        if row.is_none() {
+            // SAFETY: as above.
+            row = unsafe { cursor.step(None, ffi::MDBX_FIRST) }?;
+        }
+        walk(&cursor, row, each)
+    }
+
+    /// A cursor of its own.
+    fn cursor_of(&self, table: Table) -> Result<Cursor, IndexError> {
         if !self.live {
             return Err(error("read", libc::EINVAL));
         }
         let cursor = Cursor::create()?;
         cursor.bind(self.pointer, table)?;
-        let mut step = if from.is_some() { ffi::MDBX_SET_RANGE } else { ffi::MDBX_FIRST };
-        // SAFETY: the cursor is bound; the snapshot is not given up while `self` is borrowed.
-        while let Some((key, row)) = unsafe { cursor.step(from, step) }? {
-            if !each(key, row)? {
-                break;
-            }
-            step = ffi::MDBX_NEXT;
-        }
-        Ok(())
+        Ok(cursor)
     }
+}
+
+/// Calls `each` with the row at which `cursor` is, and with those behind it, until it says false.
+fn walk(
+    cursor: &Cursor,
+    first: Option<KeyAndValue<'_>>,
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<bool, IndexError>,
+) -> Result<(), IndexError> {
+    let mut row = first;
+    while let Some((key, value)) = row {
+        if !each(key, value)? {
+            break;
+        }
+        // SAFETY: the row before is alive, so its snapshot is, in which the cursor is.
+        row = unsafe { cursor.step(None, ffi::MDBX_NEXT) }?;
+    }
+    Ok(())
 }
 
 impl Drop for ReadTransaction {

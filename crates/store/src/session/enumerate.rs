@@ -7,12 +7,14 @@
 //! A page of names is made of those of the index, in their order, and of those of the stages. The latter are gathered first,
 //! once: a name that is there throughout the walk is in a stage then, or in the index from then on, where the walk comes past. What is
 //! listed of it is decided when it is its turn, by the newest stage.
+//!
+//! A damaged row of the index, and a name of which only such a row could tell, is passed over: it costs the list that block alone.
 
 use super::Session;
 use crate::error::StoreError;
 use crate::files::BlockFile;
 use crate::hash::Hash;
-use crate::index::IndexReader;
+use crate::index::{IndexError, IndexReader};
 use crate::names::{Generation, NameState};
 use crate::record::Record;
 use std::collections::BinaryHeap;
@@ -32,6 +34,38 @@ pub struct Listed {
     pub length: u32,
 }
 
+/// Blocks, and what is missing among them.
+#[derive(Default, Debug)]
+pub struct Listing {
+    /// In the order of their names.
+    pub blocks: Vec<Listed>,
+    /// Rows of the index that were passed over.
+    pub damaged: DamagedRows,
+}
+
+/// Damaged rows of the index that were come upon.
+#[derive(Default, Debug)]
+pub struct DamagedRows {
+    /// How many.
+    pub count: u64,
+    /// What is wrong with the first.
+    pub first: Option<IndexError>,
+}
+
+impl DamagedRows {
+    fn add(&mut self, error: IndexError) {
+        self.count += 1;
+        self.first.get_or_insert(error);
+    }
+}
+
+/// Whole rows of the index, in the order of their names.
+pub(super) struct Rows {
+    pub(super) whole: Vec<(Hash, Record)>,
+    /// Generations that were dropped when they were read.
+    seen: u64,
+}
+
 impl<F: BlockFile, R: IndexReader> Session<F, R> {
     /// Whether a name leads to a block.
     ///
@@ -39,26 +73,45 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     ///
     /// [`StoreError`]
     pub async fn is_stored(&self, hash: &Hash) -> Result<bool, StoreError> {
-        Ok(self.locate(hash).await?.0.is_some())
+        Ok(self.counted.count_failure(self.locate(hash).await)?.0.is_some())
     }
 
     /// Lists blocks in the order of their names, behind `after` if it is given, at most `count`. An empty list is the end. What
-    /// is stored from the beginning of a walk to its end is listed once.
+    /// is stored from the beginning of a walk to its end, and not passed over, is listed once.
     ///
     /// # Errors
     ///
     /// [`StoreError`]
-    pub async fn list(&self, after: Option<Hash>, count: usize) -> Result<Vec<Listed>, StoreError> {
+    pub async fn list(&self, after: Option<Hash>, count: usize) -> Result<Listing, StoreError> {
         let mut after = after;
+        let mut listing = Listing::default();
         loop {
             let recent = self.recent_names(after, count).await;
-            let listed = self.merge(after, count, &recent).await?;
+            self.counted.count_failure(self.merge(after, count, &recent, &mut listing).await)?;
             match recent.last_known {
                 // Every one of them was removed meanwhile, and this is not the end.
-                Some(last) if listed.is_empty() => after = Some(last),
-                _ => return Ok(listed),
+                Some(last) if listing.blocks.is_empty() => after = Some(last),
+                _ => return Ok(listing),
             }
         }
+    }
+
+    /// The next whole rows of the index behind `after`, if there are so many.
+    pub(super) fn rows_after(
+        &self,
+        after: Option<&Hash>,
+        count: usize,
+        damaged: &mut DamagedRows,
+    ) -> Result<Rows, StoreError> {
+        let seen = self.shared.names.load().dropped();
+        let rows = self.reader.borrow_mut().blocks_after(after, count, seen)?;
+        let whole = rows.into_iter().filter_map(|row| row.map_err(|error| self.pass_over(error, damaged)).ok());
+        Ok(Rows { whole: whole.collect(), seen })
+    }
+
+    fn pass_over(&self, error: IndexError, damaged: &mut DamagedRows) {
+        damaged.add(error.clone());
+        self.counted.count_error(&error.into());
     }
 
     /// The first names behind `after` that the stages lead to blocks with: `count` of them, if there are so many.
@@ -101,48 +154,52 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         }
     }
 
-    /// The blocks behind `after`, at most `count`, of the index and of the stages, as far as the latter are known.
-    async fn merge(&self, after: Option<Hash>, count: usize, recent: &RecentNames) -> Result<Vec<Listed>, StoreError> {
-        let mut listed = Vec::new();
+    /// Lists the blocks behind `after`, at most `count`, of the index and of the stages, as far as the latter are known.
+    async fn merge(
+        &self,
+        after: Option<Hash>,
+        count: usize,
+        recent: &RecentNames,
+        listing: &mut Listing,
+    ) -> Result<(), StoreError> {
         let mut names = recent.names.iter().copied().peekable();
         let is_known = |hash: &Hash| recent.last_known.is_none_or(|last| *hash <= last);
         let mut after = after;
         loop {
-            let seen = self.shared.names.load().dropped();
-            let rows = self.reader.borrow_mut().blocks_after(after.as_ref(), ROWS_A_TURN, seen)?;
-            after = rows.last().map_or(after, |(hash, _)| Some(*hash));
-            let is_end = rows.len() < ROWS_A_TURN;
-            self.merge_rows(rows, seen, &mut names, is_end, &mut |block| {
-                if listed.len() < count && is_known(&block.hash) {
-                    listed.push(block);
+            let rows = self.rows_after(after.as_ref(), ROWS_A_TURN, &mut listing.damaged)?;
+            after = rows.whole.last().map_or(after, |(hash, _)| Some(*hash));
+            let is_end = rows.whole.len() < ROWS_A_TURN;
+            let Listing { blocks, damaged } = listing;
+            self.merge_rows(rows, &mut names, is_end, damaged, &mut |block| {
+                if blocks.len() < count && is_known(&block.hash) {
+                    blocks.push(block);
                 }
             })?;
-            if is_end || listed.len() == count || after.is_some_and(|after| !is_known(&after)) {
-                return Ok(listed);
+            if is_end || listing.blocks.len() == count || after.is_some_and(|after| !is_known(&after)) {
+                return Ok(());
             }
             self.ring.next_turn().await;
         }
     }
 
-    /// Calls `each` with the blocks of some rows, read when `seen` generations were dropped, and of the names that lie among
-    /// them; where the rows are the last, also of those behind them.
+    /// Calls `each` with the blocks of some rows and of the names that lie among them; where the rows are the last, also of those behind them.
     fn merge_rows(
         &self,
-        rows: Vec<(Hash, Record)>,
-        seen: u64,
+        rows: Rows,
         names: &mut Peekable<impl Iterator<Item = Hash>>,
         is_end: bool,
+        damaged: &mut DamagedRows,
         each: &mut impl FnMut(Listed),
     ) -> Result<(), StoreError> {
-        for (hash, record) in rows {
+        for (hash, record) in rows.whole {
             while let Some(name) = names.next_if(|name| *name < hash) {
-                self.list_one(name, None, each)?;
+                self.list_one(name, None, damaged, each)?;
             }
             let _ = names.next_if_eq(&hash);
-            self.list_one(hash, Some((record, seen)), each)?;
+            self.list_one(hash, Some((record, rows.seen)), damaged, each)?;
         }
         while let Some(name) = names.next_if(|_| is_end) {
-            self.list_one(name, None, each)?;
+            self.list_one(name, None, damaged, each)?;
         }
         Ok(())
     }
@@ -152,14 +209,18 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         &self,
         hash: Hash,
         row: Option<(Record, u64)>,
+        damaged: &mut DamagedRows,
         each: &mut impl FnMut(Listed),
     ) -> Result<(), StoreError> {
-        let (record, _) = self.shared.names.look_up(&hash, |now| match row {
+        let found = self.shared.names.look_up(&hash, |now| match row {
             Some((record, seen)) if seen == now => Ok(Some(record)),
             _ => self.reader.borrow_mut().block(&hash, now),
-        })?;
-        if let Some(record) = record {
-            each(Listed { hash, length: record.length() });
+        });
+        match found {
+            Ok((Some(record), _)) => each(Listed { hash, length: record.length() }),
+            Ok((None, _)) => {}
+            Err(error @ IndexError::Damaged(_)) => self.pass_over(error, damaged),
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ mod scrub;
 mod verify;
 mod write_queue;
 
-pub use enumerate::Listed;
+pub use enumerate::{DamagedRows, Listed, Listing};
 pub(crate) use pools::POOLS_BYTES_MAX;
 pub use put::Stored;
 

@@ -4,7 +4,7 @@
 //! the index wait for the next. It gives way to requests, but not for ever.
 
 use super::verify::hashes_to;
-use super::{Found, LookUp, Session};
+use super::{DamagedRows, Found, LookUp, Session};
 use crate::extent::{BLOCK_BYTES_MAX, Extent, PAGE_BYTES};
 use crate::files::{BlockFile, read_fully};
 use crate::hash::Hash;
@@ -57,11 +57,15 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         let mut after: Option<Hash> = None;
         let mut blocks = 0_u64;
         loop {
-            let names = self.reader.borrow_mut().names_after(after.as_ref(), NAMES_AT_ONCE);
-            let names = names.map_err(|error| error.to_string())?;
-            let Some(last) = names.last().copied() else { break };
-            after = Some(last);
-            for hash in names {
+            let mut damaged = DamagedRows::default();
+            let rows =
+                self.rows_after(after.as_ref(), NAMES_AT_ONCE, &mut damaged).map_err(|error| error.to_string())?;
+            if let DamagedRows { count, first: Some(error) } = damaged {
+                tracing::error!(%error, count, "the scrub passes over damaged rows of the index");
+            }
+            let Some((last, _)) = rows.whole.last() else { break };
+            after = Some(*last);
+            for (hash, _) in rows.whole {
                 if self.closed.get() || self.shared.health.data_is_distrusted() {
                     return Ok(());
                 }

@@ -5,6 +5,8 @@ use super::steps::{boot, outcome, put_all};
 use super::world::{Block, World, small_settings};
 use crate::check::CheckReport;
 use crate::settings::{Settings, VerifyReads};
+use std::rc::Rc;
+use std::time::Duration;
 
 /// A store with blocks in its index, and some more in its journal.
 fn killed(seed: u64) -> World {
@@ -104,4 +106,40 @@ fn a_damaged_row_of_the_quarantine_opens_read_only() {
             assert!(open.put(0, &world.blocks[7]).await.is_err());
         });
     }
+}
+
+/// Wherever the row lies, and however the walk is cut: every other block is listed once, and what was passed over is said. The scrub goes on
+/// behind it, too.
+#[test]
+fn a_damaged_row_costs_a_walk_its_block_alone() {
+    let mut world = World::new(28, 0, Settings { checkpoint_names: 1000, ..small_settings(1) });
+    world.blocks = (0..100u8).map(|number| Block::new(vec![number; 5000])).collect();
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        open.stop().await;
+    });
+    let names = world.index.names();
+    let damaged = [0, 1, 41, 99].map(|number| names[number]);
+    damaged.iter().for_each(|name| world.index.damage(Row::Block(*name)));
+    let whole: Vec<_> = names.into_iter().filter(|name| !damaged.contains(name)).collect();
+    boot(&mut world, async |_, open| {
+        let session = &open.sessions[0];
+        for count in [1, 2, 7, 1000] {
+            let (mut listed, mut passed_over, mut after) = (Vec::new(), 0, None);
+            loop {
+                let listing = session.list(after, count).await.unwrap();
+                passed_over += listing.damaged.count;
+                let Some(last) = listing.blocks.last() else { break };
+                after = Some(last.hash);
+                listed.extend(listing.blocks.iter().map(|block| block.hash));
+            }
+            assert_eq!(listed, whole, "{count} at a time");
+            assert!(passed_over >= 4);
+        }
+        assert!(session.is_stored(&damaged[2]).await.is_err());
+        open.ring.spawn(Rc::clone(session).scrub(u64::MAX)).detach();
+        open.ring.sleep(Duration::from_secs(5)).await;
+        let statistics = &open.shared.statistics;
+        assert_eq!((statistics.scrub_passes.get(), statistics.scrubbed_blocks.get()), (1, 96));
+    });
 }

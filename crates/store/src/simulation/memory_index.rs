@@ -3,7 +3,7 @@
 
 use crate::extent::Extent;
 use crate::hash::Hash;
-use crate::index::{Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, Totals};
+use crate::index::{BlockRow, Index, IndexError, IndexReader, IndexSizes, IndexTransaction, Meta, Totals};
 use crate::page_map::PageMap;
 use crate::quarantine::Quarantined;
 use crate::record::Record;
@@ -196,25 +196,28 @@ impl IndexReader for MemoryReader {
         Ok(())
     }
 
-    fn names_after(&mut self, after: Option<&Hash>, count: usize) -> Result<Vec<Hash>, IndexError> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, |after| Excluded(*after));
-        Ok(self.index.snapshot().blocks.range((from, Unbounded)).map(|(hash, _)| *hash).take(count).collect())
-    }
-
     fn blocks_after(
         &mut self,
         after: Option<&Hash>,
         count: usize,
         generation: u64,
-    ) -> Result<Vec<(Hash, Record)>, IndexError> {
+    ) -> Result<Vec<BlockRow>, IndexError> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, |after| Excluded(*after));
-        let rows = self.snapshot(generation).blocks.range((from, Unbounded));
-        Ok(rows.map(|(hash, record)| (*hash, *record)).take(count).collect())
+        let index = self.index.clone();
+        let (mut rows, mut whole) = (Vec::new(), 0);
+        for (hash, record) in self.snapshot(generation).blocks.range((from, Unbounded)) {
+            let row = index.check_row(Row::Block(*hash)).map(|()| (*hash, *record));
+            whole += usize::from(row.is_ok());
+            rows.push(row);
+            if whole == count {
+                break;
+            }
+        }
+        Ok(rows)
     }
 
-    fn blocks(&mut self, each: &mut dyn FnMut(Result<(Hash, Record), IndexError>) -> bool) -> Result<(), IndexError> {
+    fn blocks(&mut self, each: &mut dyn FnMut(BlockRow) -> bool) -> Result<(), IndexError> {
         self.index
             .snapshot()
             .blocks
