@@ -166,6 +166,9 @@ fn recover_on_own_ring(
         if recovered.damage.is_none() {
             // Only now: the index has raised its epoch, durably.
             directory.put_stamp(Stamp { store_id: recovered.meta.store_id, epoch: recovered.meta.epoch });
+            if let Err(error) = directory.keep_journal() {
+                tracing::warn!(%error, "the disk keeps no space for the journal: make room, or changes will wait for it");
+            }
         }
         Ok(recovered)
     })

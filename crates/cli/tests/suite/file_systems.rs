@@ -7,6 +7,7 @@ use crate::support::loop_device::{FileSystem, Kind, or_skip};
 use crate::support::oracle::{Found, owners, under_load, verify};
 use crate::support::{Client, Server, bytes, check, name, setting};
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Large enough for all blocks that the owners of a long run ever have, and for the least that xfs is made for.
@@ -244,6 +245,40 @@ fn a_full_ext4_refuses_blocks_and_goes_on_with_everything_else() {
 #[test]
 fn a_full_xfs_refuses_blocks_and_goes_on_with_everything_else() {
     a_full_disk_refuses_blocks_and_goes_on_with_everything_else(Kind::Xfs, 320 << 20);
+}
+
+/// The journal of a copy may be without space of its own, until the copy is opened: it has holes, or shares what the other has.
+fn a_copy_on_a_full_disk_takes_deletes(kind: Kind, disk_bytes: u64, way: &str) {
+    let Some(disk) = or_skip(|| FileSystem::create(kind, disk_bytes)) else { return };
+    let (data, copy) = (disk.path().join("data"), disk.path().join("copy"));
+    let options = ["--workers", "2", "--journal-size", "4MiB"];
+    let server = Server::start(&data, &options);
+    let mut writer = Writer::new(&server, 1);
+    while writer.stored.len() < 100 {
+        assert!(writer.put());
+    }
+    server.stop();
+    let copied = Command::new("cp").args(["-a", way]).arg(&data).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    let server = Server::start(&copy, &options);
+    disk.fill_with("foreign");
+    writer.client = server.connect();
+    writer.delete_half();
+    writer.read_all();
+    assert_eq!(server.connect().request("GET", "/-/ready", &[], b"").status, 200);
+    server.stop();
+    check(&copy);
+    Server::start(&copy, &options).stop();
+}
+
+#[test]
+fn a_copy_with_holes_on_a_full_ext4_takes_deletes() {
+    a_copy_on_a_full_disk_takes_deletes(Kind::Ext4, 256 << 20, "--sparse=always");
+}
+
+#[test]
+fn a_copy_that_shares_its_space_on_a_full_xfs_takes_deletes() {
+    a_copy_on_a_full_disk_takes_deletes(Kind::Xfs, 512 << 20, "--reflink=always");
 }
 
 /// A journal for which there is no space takes none: a smaller one finds it.

@@ -7,7 +7,7 @@ use super::frames::FrameToWrite;
 use super::in_flight::{Change, InFlight};
 use super::{Controller, State};
 use crate::crash_point::crash_point;
-use crate::files::{BlockFile, is_shortage, write_fully};
+use crate::files::{BlockFile, is_no_space, is_shortage, write_fully};
 use crate::messages::{Refusal, Reply, WriteFailure};
 use crate::names::{NameState, Stages};
 use crate::quarantine::Quarantined;
@@ -16,10 +16,12 @@ use crate::settings::DataSync;
 use crate::statistics::{nanoseconds, now_ms};
 use buddy_ring::Buffer;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long after memory was wanted in vain it is asked for again.
+/// How long after memory or space was wanted in vain it is asked for again.
 const SHORTAGE_RETRY: Duration = Duration::from_millis(100);
+/// How long a frame waits for space. All changes wait with it, and so does the end of the process.
+const SPACE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Flushes when writes are answered before they are durable.
 #[derive(Default)]
@@ -66,24 +68,34 @@ impl<F: BlockFile> Controller<F> {
     }
 
     /// Where the system is short of something for a moment the same bytes are written again, to the same place: nothing of the frame was
-    /// published, and the next one waits.
+    /// published, and the next one waits. So they are where there is no space, which only a journal needs that shares what it has with a
+    /// copy; but not for ever.
     async fn write_frame_itself(&self, frame: &FrameToWrite, durable: bool) -> std::io::Result<()> {
         let mut buffer = self.take_frame_buffer(frame.bytes).await?;
         if let Some(target) = buffer.get_mut(..frame.bytes) {
             self.state.borrow_mut().journal.encode(frame, target);
         }
         let mut parts = vec![(buffer, frame.bytes)];
+        let (began, mut waits) = (self.ring.now(), false);
         loop {
             let result;
             (result, parts) = write_fully(&self.journal_file, parts, frame.offset, durable).await;
             match result {
-                Err(error) if is_shortage(&error) => {
-                    tracing::warn!(%error, "the journal could not be written for a moment: writes wait for it");
+                Err(error) if self.may_pass(&error, began) => {
+                    if !std::mem::replace(&mut waits, true) {
+                        tracing::warn!(%error, "the journal could not be written for a moment: writes wait for it");
+                    }
                     self.ring.sleep(SHORTAGE_RETRY).await;
                 }
                 written => return written,
             }
         }
+    }
+
+    /// Whether what keeps a frame from being written, since `began`, may be over in a moment.
+    fn may_pass(&self, error: &std::io::Error, began: Instant) -> bool {
+        let waited = self.ring.now().saturating_duration_since(began);
+        is_shortage(error) || (is_no_space(error) && waited < SPACE_PATIENCE)
     }
 
     /// Waits for memory as long as there is none: of the frame nothing has gone anywhere yet.

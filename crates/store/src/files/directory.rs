@@ -7,7 +7,7 @@
 use super::page_cache::is_cached;
 use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by, first_and_next_write_take};
 use super::real::Descriptors;
-use super::set_aside;
+use super::set_aside::{set_aside, unshare};
 use super::stamp::Stamp;
 use crate::index::is_too_short;
 use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
@@ -209,6 +209,17 @@ impl DataDirectory {
             return Err(Errno::NOSPC.into());
         }
         set_aside(&self.journal.direct, bytes).or_else(|error| empty().and(Err(error)))
+    }
+
+    /// Has the disk keep space for all of the journal, and for it alone: what copied it may have left out its zeros, or made it share its space.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn keep_journal(&self) -> io::Result<()> {
+        let bytes = u64::try_from(rustix::fs::fstat(&self.journal.direct)?.st_size).unwrap_or(0);
+        set_aside(&self.journal.direct, bytes)?;
+        unshare(&self.journal.direct, bytes)
     }
 
     /// Makes the directory's entries durable.

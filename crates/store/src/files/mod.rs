@@ -14,7 +14,7 @@ pub(crate) use directory::PUT_BACK;
 pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
 pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};
-pub use set_aside::set_aside;
+pub use set_aside::{set_aside, unshare};
 pub use stamp::Stamp;
 pub use warm_up::warm_up;
 pub use write_out::write_out;

@@ -40,8 +40,29 @@ fn fill_gaps(file: BorrowedFd<'_>, range: Range<u64>) -> Option<io::Result<()>> 
     Some(Ok(()))
 }
 
+/// Has a file share none of its first `bytes` with copies of it: a write to what is shared takes new space, which a full disk does not have.
+/// Its content stays as it is. Where a file system does not tell what is shared, or cannot end that, nothing happens.
+///
+/// # Errors
+///
+/// The system's: [`is_no_space`] tells where there is none.
+pub fn unshare(file: impl AsFd, bytes: u64) -> io::Result<()> {
+    let file = file.as_fd();
+    let flags = FallocateFlags::UNSHARE_RANGE | FallocateFlags::KEEP_SIZE;
+    for range in shared(file, 0..bytes).unwrap_or_default() {
+        let unshare = || rustix::fs::fallocate(file, flags, range.start, range.end - range.start);
+        match rustix::io::retry_on_intr(unshare).map_err(io::Error::from) {
+            Err(error) if is_unsupported(&error) => break,
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 /// Extents that are asked for at a time.
 const EXTENTS_AT_A_TIME: u32 = 32;
+/// `FIEMAP_EXTENT_SHARED`: another file has the same space.
+const SHARED: u32 = 0x2000;
 /// `FS_IOC_FIEMAP`, whose size is that of the question without the extents.
 const FIEMAP: Opcode = opcode::read_write::<Question>(b'f', 11);
 
@@ -69,6 +90,12 @@ struct MappedExtent {
     reserved_too: [u32; 3],
 }
 
+impl MappedExtent {
+    fn end(&self) -> u64 {
+        self.logical.saturating_add(self.length)
+    }
+}
+
 /// `struct fiemap`.
 #[repr(C)]
 #[derive(Default)]
@@ -80,6 +107,37 @@ struct Fiemap {
 /// The first part of `range` of a file for which the disk keeps no space.
 fn first_gap(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<Option<Range<u64>>> {
     let Range { mut start, end } = range;
+    let mut gap = None;
+    for_each_extent(file, start..end, |extent| {
+        if extent.logical > start {
+            gap = Some(start..extent.logical.min(end));
+            return false;
+        }
+        start = start.max(extent.end());
+        true
+    })?;
+    Ok(gap.or((start < end).then_some(start..end)))
+}
+
+/// The parts of `range` of a file whose space another file has, too.
+fn shared(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
+    let mut shared = Vec::new();
+    for_each_extent(file, range.clone(), |extent| {
+        if extent.flags & SHARED != 0 {
+            shared.push(extent.logical.max(range.start)..extent.end().min(range.end));
+        }
+        true
+    })?;
+    Ok(shared)
+}
+
+/// Calls `each` with the parts of `range` of a file for which the disk keeps space, until it says false.
+fn for_each_extent(
+    file: BorrowedFd<'_>,
+    range: Range<u64>,
+    mut each: impl FnMut(&MappedExtent) -> bool,
+) -> io::Result<()> {
+    let Range { mut start, end } = range;
     while start < end {
         let question = Question { start, length: end - start, extent_count: EXTENTS_AT_A_TIME, ..Question::default() };
         let mut map = Fiemap { question, extents: Default::default() };
@@ -87,18 +145,17 @@ fn first_gap(file: BorrowedFd<'_>, range: Range<u64>) -> io::Result<Option<Range
         let call = unsafe { Updater::<FIEMAP, _>::new(&mut map) };
         // SAFETY: the kernel writes into `map` alone: the question, and as many extents behind it as the question says.
         unsafe { ioctl(file, call) }?;
-        let extents = map.extents.get(..map.question.mapped_extents as usize).unwrap_or_default();
-        for extent in extents {
-            if extent.logical > start {
-                return Ok(Some(start..extent.logical.min(end)));
+        for extent in map.extents.get(..map.question.mapped_extents as usize).unwrap_or_default() {
+            if !each(extent) {
+                return Ok(());
             }
-            start = start.max(extent.logical.saturating_add(extent.length));
+            start = start.max(extent.end());
         }
-        if map.question.mapped_extents < EXTENTS_AT_A_TIME && start < end {
-            return Ok(Some(start..end));
+        if map.question.mapped_extents < EXTENTS_AT_A_TIME {
+            break;
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -96,13 +96,13 @@ fn a_failed_frame_or_flush_turns_the_store_read_only() {
     }
 }
 
-/// The system is short of memory, or of threads, while a frame is written: that says nothing about the disk, and ends nothing.
+/// The system is short of memory, of threads, or of space, while a frame is written: that says nothing about the disk, and ends nothing.
 #[test]
 fn a_frame_waits_for_what_the_system_is_short_of() {
     for seed in seeds(10) {
         for durability in [Durability::Sync, Durability::Relaxed] {
             let mut run = run(seed.0, 12, Settings { durability, ..small_settings(2) });
-            for code in [libc::ENOMEM, libc::EAGAIN, libc::ECANCELED] {
+            for code in [libc::ENOMEM, libc::EAGAIN, libc::ECANCELED, libc::ENOSPC] {
                 let after = seed.0 % 5;
                 run.faults.push(PlannedFault { file: JOURNAL, kind: Kind::Write, after, fault: Fault::Error(code) });
             }
@@ -112,6 +112,27 @@ fn a_frame_waits_for_what_the_system_is_short_of() {
             run.check();
         }
     }
+}
+
+/// Whoever waits for it is told in the end.
+#[test]
+fn a_frame_does_not_wait_for_space_for_ever() {
+    let mut world = World::new(1, 6, small_settings(2));
+    boot(&mut world, async |world, open| {
+        put_all(world, &open).await;
+        let fault = PlannedFault { file: JOURNAL, kind: Kind::Write, after: 0, fault: Fault::Error(libc::ENOSPC) };
+        world.disk.plan_faults(vec![fault; 1000]);
+        let began = open.ring.now();
+        assert!(matches!(open.sessions[0].delete(&world.blocks[1].hash).await, Err(StoreError::ReadOnly)));
+        let waited = open.ring.now() - began;
+        assert!((25..40).contains(&waited.as_secs()), "{waited:?}");
+        let reason = open.shared.health.read_only().unwrap();
+        assert!(reason.contains("the journal could not be written") && reason.contains("space"), "{reason}");
+        for block in &world.blocks {
+            assert!(open.get(1, block).await.unwrap());
+        }
+        open.stop().await;
+    });
 }
 
 #[test]
