@@ -67,11 +67,19 @@ pub(super) fn error(action: &'static str, code: c_int) -> IndexError {
         | ffi::MDBX_INVALID
         | ffi::MDBX_VERSION_MISMATCH
         | ffi::MDBX_WANNA_RECOVERY => IndexError::Damaged(reason),
-        libc::EREMOTE => {
-            let reason = "it lies on a network file system: copy the store to a local disk first".to_owned();
-            IndexError::System { action, reason }
-        }
         _ => IndexError::System { action, reason },
+    }
+}
+
+/// What came of opening the file. Elsewhere these codes mean what they mean to the system: disks have the one for networks, too.
+fn check_opened(code: c_int) -> Result<(), IndexError> {
+    match code {
+        ffi::MDBX_ENOMEM => Err(no_address_space()),
+        ffi::MDBX_EREMOTE => {
+            let reason = "it lies on a network file system: copy the store to a local disk first".to_owned();
+            Err(IndexError::System { action: "opened", reason })
+        }
+        code => check("opened", code),
     }
 }
 
@@ -170,10 +178,7 @@ impl Environment {
         let flags =
             access | ffi::MDBX_NOSUBDIR | ffi::MDBX_NORDAHEAD | ffi::MDBX_NOSTICKYTHREADS | ffi::MDBX_VALIDATION;
         // SAFETY: the path is a terminated string; the environment is ours alone.
-        match unsafe { ffi::mdbx_env_open(pointer, path_text.as_ptr(), flags, 0o640) } {
-            libc::ENOMEM => return Err(no_address_space()),
-            code => check("opened", code)?,
-        }
+        check_opened(unsafe { ffi::mdbx_env_open(pointer, path_text.as_ptr(), flags, 0o640) })?;
         if !read_only {
             // SAFETY: the environment is open; the option may be set at any time.
             check("opened", unsafe { ffi::mdbx_env_set_option(pointer, ffi::MDBX_opt_txn_dp_limit, DIRTY_PAGES_MAX) })?;
@@ -303,10 +308,13 @@ mod tests {
 
     #[test]
     fn what_to_do_about_a_network_file_system_is_said() {
-        let said = error("opened", libc::EREMOTE).to_string();
+        // As libmdbx calls it: see MDBX_EREMOTE in mdbx.h.
+        let said = check_opened(libc::EREMOTEIO).unwrap_err().to_string();
         assert_eq!(
             said,
             "the index cannot be opened: it lies on a network file system: copy the store to a local disk first"
         );
+        let read = error("read", libc::EREMOTEIO).to_string();
+        assert!(!read.contains("network"), "{read}");
     }
 }
