@@ -2,7 +2,7 @@
 //!
 //! One needs root, loop devices, `/dev/fuse` and `mkfs.ext4`; where one is missing it says so and passes.
 
-use crate::support::logged_disks::Disks;
+use crate::support::logged_disks::{Disks, Failing};
 use crate::support::loop_device::{Kind, Mount, or_skip};
 use crate::support::write_log::Image;
 use crate::support::{Server, bytes, check, directory, name};
@@ -54,10 +54,20 @@ impl Store {
 
 #[test]
 fn an_index_that_cannot_be_written_makes_the_store_read_only_and_loses_nothing() {
+    an_index_on_a_disk_that_fails(Failing::Broken, "Input/output error");
+}
+
+/// A flush that fails for want of space is one that failed.
+#[test]
+fn an_index_that_cannot_be_flushed_for_want_of_space_makes_the_store_read_only_and_says_why() {
+    an_index_on_a_disk_that_fails(Failing::Full, "No space left on device");
+}
+
+fn an_index_on_a_disk_that_fails(failing: Failing, reason: &str) {
     let Some(mut store) = Store::make() else { return };
     let server = Server::start(&store.path, &OPTIONS);
     let mut client = server.connect();
-    store.disks.fail(true);
+    store.disks.fail(Some(failing));
     let began = Instant::now();
     let mut acknowledged = Vec::new();
     let refused = loop {
@@ -73,7 +83,7 @@ fn an_index_that_cannot_be_written_makes_the_store_read_only_and_loses_nothing()
     assert_eq!(refused.status, 503, "{}", refused.text());
     let ready = client.request("GET", "/-/ready", &[], b"");
     assert_eq!(ready.status, 503);
-    assert!(ready.text().contains("index"), "{}", ready.text());
+    assert!(ready.text().contains("index") && ready.text().contains(reason), "{}", ready.text());
     assert_eq!(client.request("DELETE", &format!("/{}", name(&acknowledged[0])), &[], b"").status, 503);
     for body in acknowledged.iter().chain(&store.indexed) {
         let reply = client.request("GET", &format!("/{}", name(body)), &[], b"");
@@ -82,7 +92,7 @@ fn an_index_that_cannot_be_written_makes_the_store_read_only_and_loses_nothing()
     // In order, although libmdbx takes no orders any more.
     server.stop();
 
-    store.disks.fail(false);
+    store.disks.fail(None);
     store.mount.again().unwrap();
     let server = Server::start(&store.path, &OPTIONS);
     let mut client = server.connect();

@@ -219,20 +219,39 @@ impl Environment {
     /// Makes the file at least `bytes` long.
     pub(super) fn extend_to(&self, bytes: u64) -> Result<(), IndexError> {
         let bytes = bytes.next_multiple_of(LENGTH_STEP_BYTES).min(self.size_max_bytes);
-        self.lengthen(bytes).map_err(|errno| error("extended", errno.raw_os_error()))?;
+        self.lengthen(bytes)?;
         self.set_length(bytes)
     }
 
     /// The file first, durably: libmdbx flushes the meta page that says how long it is, and not that it is so long. Should it end in
     /// between, the file is longer than the meta page says: that is allowed, and mended when it is opened to be written.
-    fn lengthen(&self, bytes: u64) -> rustix::io::Result<()> {
-        let file = self.descriptor().map_err(|_| Errno::BADF)?;
+    fn lengthen(&self, bytes: u64) -> Result<(), IndexError> {
+        let failed = |errno: Errno| error("extended", errno.raw_os_error());
+        let file = self.descriptor()?;
         // Nobody makes it longer meanwhile, what would be cut off again: there is one writer at a time, and this is it. libmdbx asks the
         // file how long it is before it grows it, and what it has mapped reaches beyond the end.
-        if u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0) < bytes {
-            rustix::fs::ftruncate(file, bytes)?;
+        if u64::try_from(rustix::fs::fstat(file).map_err(failed)?.st_size).unwrap_or(0) < bytes {
+            rustix::fs::ftruncate(file, bytes).map_err(failed)?;
         }
+        // Whatever a flush fails of, the next one does not tell of it again.
         rustix::fs::fdatasync(file)
+            .map_err(|errno| IndexError::System { action: "extended", reason: std::io::Error::from(errno).to_string() })
+    }
+
+    /// What came of a change. Where libmdbx has failed for good with it, as after a flush, nothing can be tried again, and its reason is not
+    /// told again either.
+    pub(super) fn check_change(&self, action: &'static str, code: c_int) -> Result<(), IndexError> {
+        match check(action, code) {
+            Err(IndexError::Full(reason)) if self.has_failed() => Err(IndexError::System { action, reason }),
+            outcome => outcome,
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        let mut flags = 0;
+        // SAFETY: the environment is open; `flags` receives its flags.
+        let code = unsafe { ffi::mdbx_env_get_flags(self.pointer, &raw mut flags) };
+        code == ffi::MDBX_PANIC
     }
 
     /// Makes the length of an index of earlier versions a multiple of [`LENGTH_STEP_BYTES`]. Only here: libmdbx takes the length back
@@ -256,7 +275,7 @@ impl Environment {
         // then the checkpointer) makes it longer, between two changes. There may be snapshots, this thread's own among them (see
         // `MdbxIndex::allocate`): the largest size stays as it is, so nothing is mapped anew, and while there are any the file only grows.
         let code = unsafe { ffi::mdbx_env_set_geometry(self.pointer, -1, signed(bytes), -1, -1, -1, -1) };
-        check("extended", code)
+        self.check_change("extended", code)
     }
 
     /// The file itself, to allocate its space.
@@ -289,7 +308,7 @@ impl Environment {
     pub(super) fn writer(&self) -> Result<WriteTransaction<'_>, IndexError> {
         let cursor = Cursor::create()?;
         let pointer = self.begin(ffi::MDBX_TXN_READWRITE)?;
-        Ok(WriteTransaction::new(pointer, cursor))
+        Ok(WriteTransaction::new(pointer, self, cursor))
     }
 }
 

@@ -9,7 +9,6 @@ use super::IndexError;
 use super::environment::{Environment, Table, check, error};
 use signet_mdbx_sys as ffi;
 use std::ffi::{CStr, c_void};
-use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 
@@ -320,15 +319,15 @@ impl Drop for Cursor {
 pub(super) struct WriteTransaction<'a> {
     /// Null once committed. A raw pointer, so the transaction cannot leave its thread, as libmdbx asks.
     pointer: *mut ffi::MDBX_txn,
-    _environment: PhantomData<&'a Environment>,
+    environment: &'a Environment,
     /// For what is read and written in the order of its keys.
     cursor: Cursor,
 }
 
 impl WriteTransaction<'_> {
     /// Of a transaction that was begun.
-    pub(super) fn new<'a>(pointer: *mut ffi::MDBX_txn, cursor: Cursor) -> WriteTransaction<'a> {
-        WriteTransaction { pointer, _environment: PhantomData, cursor }
+    pub(super) fn new(pointer: *mut ffi::MDBX_txn, environment: &Environment, cursor: Cursor) -> WriteTransaction<'_> {
+        WriteTransaction { pointer, environment, cursor }
     }
 
     /// Opens a table, creating it where it is missing.
@@ -379,7 +378,7 @@ impl WriteTransaction<'_> {
     pub(super) fn commit(mut self) -> Result<(), IndexError> {
         let pointer = std::mem::replace(&mut self.pointer, ptr::null_mut());
         // SAFETY: the transaction is alive, and not used again whatever the outcome.
-        check("written", unsafe { ffi::mdbx_txn_commit_ex(pointer, ptr::null_mut()) })
+        self.environment.check_change("written", unsafe { ffi::mdbx_txn_commit_ex(pointer, ptr::null_mut()) })
     }
 }
 

@@ -14,7 +14,7 @@ use fuser::{
 };
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +29,16 @@ struct State {
     now: Mutex<Now>,
     length: AtomicUsize,
     held: Mutex<Held>,
-    failing: AtomicBool,
+    failing: Mutex<Option<Failing>>,
+}
+
+/// How disks fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Failing {
+    /// Nothing is read or written.
+    Broken,
+    /// Nothing is written, for want of space, as by a disk that has promised more than it has.
+    Full,
 }
 
 /// Reads that are not answered.
@@ -47,6 +56,19 @@ struct Now {
 }
 
 impl State {
+    /// The error of a read, where it is to fail.
+    fn read_error(&self) -> Option<Errno> {
+        (*self.failing.lock().unwrap() == Some(Failing::Broken)).then_some(Errno::EIO)
+    }
+
+    /// The error of a write, or of a flush.
+    fn write_error(&self) -> Option<Errno> {
+        self.failing.lock().unwrap().map(|failing| match failing {
+            Failing::Broken => Errno::EIO,
+            Failing::Full => Errno::ENOSPC,
+        })
+    }
+
     fn log(&self, now: &mut Now, entry: Entry) {
         now.record.entries.push(entry);
         self.length.store(now.record.entries.len(), Ordering::SeqCst);
@@ -93,9 +115,9 @@ impl Disks {
         HeldReads(Arc::clone(&self.state))
     }
 
-    /// Lets everything that is read or written from now on fail, on all disks, or succeed again.
-    pub fn fail(&self, failing: bool) {
-        self.state.failing.store(failing, Ordering::SeqCst);
+    /// From now on all disks fail like this, or work again.
+    pub fn fail(&self, failing: Option<Failing>) {
+        *self.state.failing.lock().unwrap() = failing;
     }
 
     /// What happened since the log began.
@@ -203,8 +225,8 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        if self.state.failing.load(Ordering::SeqCst) {
-            return reply.error(Errno::EIO);
+        if let Some(error) = self.state.read_error() {
+            return reply.error(error);
         }
         let mut bytes = vec![0; usize::try_from(u64::from(size).min(self.bytes.saturating_sub(offset))).unwrap()];
         let now = self.state.now.lock().unwrap();
@@ -232,8 +254,8 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        if self.state.failing.load(Ordering::SeqCst) {
-            return reply.error(Errno::EIO);
+        if let Some(error) = self.state.write_error() {
+            return reply.error(error);
         }
         let mut now = self.state.now.lock().unwrap();
         let Some(disk) = Files::disk(inode).filter(|disk| *disk < now.disks.len()) else {
@@ -248,8 +270,10 @@ impl Filesystem for Files {
     }
 
     fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        if let Some(error) = self.state.write_error() {
+            return reply.error(error);
+        }
         match Files::disk(inode) {
-            Some(_) if self.state.failing.load(Ordering::SeqCst) => return reply.error(Errno::EIO),
             Some(disk) => self.state.log(&mut self.state.now.lock().unwrap(), Entry::Flush { disk }),
             None => return reply.error(Errno::EIO),
         }
