@@ -306,6 +306,36 @@ fn a_small_address_space_takes_nothing_from_the_index() {
     assert!(status.code() == Some(1) && log.contains("the address space is too small for it (`ulimit -v`)"), "{log}");
 }
 
+/// Where the limit is a little more than a size that the index might have, too: it leaves others as much as it takes. How much of it the program
+/// has taken before depends on how it was built.
+#[test]
+fn a_small_address_space_has_room_for_more_than_the_index() {
+    const CLIENTS: u64 = 32;
+    const BLOCKS: u64 = 8;
+    let directory = directory();
+    for kib in (2_180_000..2_300_000).step_by(10_000) {
+        let data = directory.path().join(kib.to_string());
+        let mut limited = program_under(&format!("-v {kib}"));
+        let started = Server::start_from(&mut limited, &data, &["--checkpoint-names", "64"]);
+        let server = started.unwrap_or_else(|(status, log)| panic!("{kib} KiB: {status}: {log}"));
+        std::thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                let mut connection = server.connect();
+                scope.spawn(move || {
+                    for number in 0..BLOCKS {
+                        connection.put_block(&bytes(client * BLOCKS + number, BLOCK_BYTES_MAX));
+                    }
+                });
+            }
+        });
+        assert!(server.stat("checkpoints") >= 3);
+        let log = server.stop();
+        assert!(!log.contains("Cannot allocate memory"), "{kib} KiB: {log}");
+        check(&data);
+        std::fs::remove_dir_all(&data).unwrap();
+    }
+}
+
 #[test]
 fn check_names_every_fault() {
     let directory = directory();

@@ -59,9 +59,13 @@ pub(super) fn error(action: &'static str, code: c_int) -> IndexError {
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     };
     match code {
-        ffi::MDBX_MAP_FULL | ffi::MDBX_UNABLE_EXTEND_MAPSIZE | libc::ENOSPC | libc::EDQUOT | libc::EFBIG => {
-            IndexError::Full(reason)
-        }
+        // Memory is had again a moment later, as space may be.
+        ffi::MDBX_MAP_FULL
+        | ffi::MDBX_UNABLE_EXTEND_MAPSIZE
+        | libc::ENOSPC
+        | libc::EDQUOT
+        | libc::EFBIG
+        | libc::ENOMEM => IndexError::Full(reason),
         ffi::MDBX_CORRUPTED
         | ffi::MDBX_PAGE_NOTFOUND
         | ffi::MDBX_INVALID
@@ -87,18 +91,15 @@ pub(super) fn check(action: &'static str, code: c_int) -> Result<(), IndexError>
     if code == 0 { Ok(()) } else { Err(error(action, code)) }
 }
 
-/// The largest size for which the address space has room (it may be limited, `ulimit -v`), for a file that is `file_bytes` long now.
-/// This is found out without libmdbx, which gives the file the length that it is to have before it maps it.
+/// The largest size that leaves half of the address space to others (it may be limited, `ulimit -v`), or the least that will do, for a file
+/// that is `file_bytes` long now. This is found out without libmdbx, which gives the file the length that it is to have before it maps it.
 fn size_that_fits(file_bytes: u64) -> Result<u64, IndexError> {
     let least = file_bytes.max(SIZE_MAX_BYTES_LEAST);
     let mut bytes = SIZE_MAX_BYTES.max(least);
-    while !has_address_space(bytes + ADDRESS_SPACE_SPARE_BYTES) {
-        if bytes == least {
-            return Err(no_address_space());
-        }
+    while bytes > least && !has_address_space(bytes.saturating_mul(2)) {
         bytes = (bytes / 2).max(least);
     }
-    Ok(bytes)
+    if has_address_space(bytes + ADDRESS_SPACE_SPARE_BYTES) { Ok(bytes) } else { Err(no_address_space()) }
 }
 
 fn has_address_space(bytes: u64) -> bool {
@@ -324,6 +325,14 @@ impl Drop for Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_waited_for_as_space_is() {
+        for code in [libc::ENOMEM, libc::ENOSPC, libc::EDQUOT, ffi::MDBX_MAP_FULL] {
+            assert!(matches!(error("written", code), IndexError::Full(_)), "{code}");
+        }
+        assert!(matches!(error("written", libc::EIO), IndexError::System { .. }));
+    }
 
     #[test]
     fn what_to_do_about_a_network_file_system_is_said() {

@@ -128,16 +128,13 @@ impl MdbxIndex {
             self.environment.extend_to(bytes)?;
             self.kept.give_up();
         }
-        set_aside(self.environment.descriptor()?, bytes).map_err(|error| match is_shortage(&error) {
-            // Nothing was to be flushed: it may be had a moment later.
-            true => IndexError::Full(error.to_string()),
-            false => system_error("extended")(error),
-        })
+        set_aside(self.environment.descriptor()?, bytes).map_err(system_error("extended"))
     }
 }
 
+/// Of what was no flush: what it lacked may be had a moment later.
 fn system_error(action: &'static str) -> impl Fn(io::Error) -> IndexError {
-    move |error| match is_no_space(&error) {
+    move |error| match is_no_space(&error) || is_shortage(&error) {
         true => IndexError::Full(error.to_string()),
         false => IndexError::System { action, reason: error.to_string() },
     }

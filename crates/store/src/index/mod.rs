@@ -61,7 +61,7 @@ pub enum IndexError {
     /// It holds something that this program never writes.
     #[error("the index is damaged: {0}")]
     Damaged(String),
-    /// It has reached its largest size, or the disk is full.
+    /// It has reached its largest size, the disk is full, or there was no memory: a change may succeed later, and nothing of it has happened.
     #[error("the index has no space: {0}")]
     Full(String),
     /// The files could not be opened, read or written.
