@@ -109,7 +109,7 @@ impl DataDirectory {
         match access {
             Access::Read => refuse_missing(path)?,
             Access::Write => {
-                make_directory(path).map_err(OpenDirectoryError::io(path))?;
+                make_directory(path)?;
                 refuse_foreign(path)?;
             }
         }
@@ -125,7 +125,7 @@ impl DataDirectory {
         let cached = open_cached(&data_path).map_err(OpenDirectoryError::io(&data_path))?;
         let mut send_cached = false;
         if access == Access::Write {
-            sync_directory(path)?;
+            sync_names(path)?;
             send_cached = direct && direct_writes_spare_sent_pages(&data_path, &data);
         }
         // What was not proven to be written past the cache is not known to be read past it.
@@ -232,8 +232,36 @@ impl DataDirectory {
     }
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    if path.exists() && !path.is_dir() { Err(Errno::NOTDIR.into()) } else { std::fs::create_dir_all(path) }
+/// Makes a directory, and those above it that are missing, durably.
+fn make_directory(path: &Path) -> Result<(), OpenDirectoryError> {
+    if path.exists() && !path.is_dir() {
+        return Err(OpenDirectoryError::io(path)(Errno::NOTDIR.into()));
+    }
+    let changed = directories_to_change(path);
+    std::fs::create_dir_all(path).map_err(OpenDirectoryError::io(path))?;
+    changed.into_iter().try_for_each(sync_directory)
+}
+
+/// The directories that are to have a new one in them when the one at `path` is made with all above it.
+fn directories_to_change(path: &Path) -> Vec<&Path> {
+    let missing = path.ancestors().take_while(|directory| !directory.as_os_str().is_empty() && !directory.exists());
+    missing.map(directory_of).collect()
+}
+
+/// The directory that the name of a file lies in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names of the files of a directory durable. One that is empty was made just now, perhaps where a link leads.
+fn sync_names(path: &Path) -> Result<(), OpenDirectoryError> {
+    sync_directory(path)?;
+    for file in ["data", "journal"].map(|name| path.join(name)) {
+        if file.is_symlink() && length_of(&file)? == Some(0) {
+            sync_directory(directory_of(&file.canonicalize().map_err(OpenDirectoryError::io(&file))?))?;
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of a file; `None` where there is none.
@@ -441,6 +469,17 @@ mod tests {
             entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn every_directory_that_gets_another_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path();
+        let (store, above) = (here.join("a/b/store"), here.join("a"));
+        assert_eq!(directories_to_change(&store), [&*here.join("a/b"), &above, here]);
+        make_directory(&store).unwrap();
+        assert!(directories_to_change(&store).is_empty());
+        assert_eq!(directories_to_change(Path::new("not here/store")), [Path::new("not here"), Path::new(".")]);
     }
 
     #[test]

@@ -10,8 +10,8 @@ mod stamp;
 mod warm_up;
 mod write_out;
 
-pub(crate) use directory::PUT_BACK;
 pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
+pub(crate) use directory::{PUT_BACK, directory_of};
 pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};
 pub use set_aside::{set_aside, unshare};

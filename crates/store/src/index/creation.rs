@@ -4,6 +4,7 @@
 //! is damaged, and would have to be refused. So a new index is made under another name, and gets its own when it is durable.
 
 use super::{IndexError, locks};
+use crate::files::directory_of;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -41,10 +42,6 @@ fn end_of_links(path: &Path) -> Result<PathBuf, IndexError> {
             format!("{} is a link to {}: {error}", path.display(), target.display()),
         ))),
     }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
