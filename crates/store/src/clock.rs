@@ -14,7 +14,7 @@
 //! trickles holds its own extent and not everybody's. The controller loads the clocks first and the slots after.
 
 use crate::extent::{Extent, SizeClass};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence, zeros};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 /// Published by a worker that reads nothing: past every tag.
 const IDLE: u64 = u64::MAX;
-/// A slot that holds no extent.
-const UNPINNED: u64 = u64::MAX;
+/// A slot that holds no extent: memory that nobody has touched yet.
+const UNPINNED: u64 = 0;
 
 /// What controller and workers share.
 pub struct Clock {
@@ -40,20 +40,16 @@ struct WorkerClock {
     pins_used: AtomicUsize,
 }
 
-/// An extent in 64 bits: numbers have at most 51 bits.
+/// An extent in 64 bits, never [`UNPINNED`]: numbers have at most 51 bits.
 fn encode(extent: Extent) -> u64 {
-    extent.number() << 3 | u64::from(extent.class().number())
+    (extent.number() << 3 | u64::from(extent.class().number())) + 1
 }
 
 impl Clock {
     /// A clock for `workers` workers, each with slots for `pins` reads that last.
     #[must_use]
     pub fn new(workers: usize, pins: usize) -> Arc<Clock> {
-        let worker = || WorkerClock {
-            oldest: AtomicU64::new(IDLE),
-            pins: (0..pins).map(|_| AtomicU64::new(UNPINNED)).collect(),
-            pins_used: AtomicUsize::new(0),
-        };
+        let worker = || WorkerClock { oldest: AtomicU64::new(IDLE), pins: zeros(pins), pins_used: AtomicUsize::new(0) };
         Arc::new(Clock { now: AtomicU64::new(1), workers: (0..workers).map(|_| worker()).collect() })
     }
 
@@ -80,9 +76,7 @@ impl Clock {
 }
 
 fn decode(pin: u64) -> Option<Extent> {
-    if pin == UNPINNED {
-        return None;
-    }
+    let pin = pin.checked_sub(1)?;
     Extent::new(SizeClass::new((pin & 7) as u8)?, pin >> 3)
 }
 
@@ -325,6 +319,16 @@ mod tests {
         assert_eq!(clock.oldest_read(), 3);
         drop(youngest);
         assert_eq!(clock.oldest_read(), IDLE);
+    }
+
+    #[test]
+    fn a_slot_that_nobody_has_touched_holds_nothing() {
+        assert_eq!(decode(UNPINNED), None);
+        for number in [0, (1 << 50) - 1] {
+            let extent = Extent::new(SizeClass::SMALLEST, number);
+            assert_eq!(decode(encode(extent.unwrap())), extent);
+        }
+        assert_eq!(Clock::new(2, 3).pinned_extents().count(), 0);
     }
 
     #[test]

@@ -11,17 +11,31 @@ pub(crate) use arc_swap_for_loom::{ArcSwap, Guard};
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-/// `count` zeros.
+/// # Safety
+///
+/// All zeros is a value.
 #[cfg(not(loom))]
-pub(crate) fn zeros(count: usize) -> Box<[AtomicU32]> {
-    // SAFETY: all zeros is a value of AtomicU32. Memory that the system hands out zeroed is not touched before it is used.
-    unsafe { Box::<[AtomicU32]>::new_zeroed_slice(count).assume_init() }
+pub(crate) unsafe trait Zero {}
+
+// SAFETY: it is 0.
+#[cfg(not(loom))]
+unsafe impl Zero for AtomicU32 {}
+
+// SAFETY: it is 0.
+#[cfg(not(loom))]
+unsafe impl Zero for AtomicU64 {}
+
+/// `count` zeros. Memory that the system hands out zeroed is not touched before it is used.
+#[cfg(not(loom))]
+pub(crate) fn zeros<T: Zero>(count: usize) -> Box<[T]> {
+    // SAFETY: all zeros is a value of each.
+    unsafe { Box::<[T]>::new_zeroed_slice(count).assume_init() }
 }
 
 /// `count` zeros.
 #[cfg(loom)]
-pub(crate) fn zeros(count: usize) -> Box<[AtomicU32]> {
-    (0..count).map(|_| AtomicU32::new(0)).collect()
+pub(crate) fn zeros<T: Default>(count: usize) -> Box<[T]> {
+    (0..count).map(|_| T::default()).collect()
 }
 
 /// What names rely on of `arc_swap`, and no more: what a store makes visible is visible to a load that returns it. A load may
