@@ -1,10 +1,11 @@
-//! Extents taken out of service, because what was read from them was not what was written. They are never used again.
+//! Extents taken out of service, because what was read from them was not what was written, or nothing could be read when the store was
+//! opened. They are never used again.
 
 use crate::extent::Extent;
 use crate::hash::Hash;
 use std::time::SystemTime;
 
-/// An extent whose bytes do not hash to the name that led to them.
+/// An extent whose bytes do not hash to the name that led to them, or could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Quarantined {
     /// The extent.

@@ -21,25 +21,26 @@ async fn hash_of<F: BlockFile>(data: F, record: Record, buffers: BufferPool) -> 
     Ok(Hash::of(buffer.get(..record.length() as usize).unwrap_or_default()))
 }
 
-/// Calls `judge` with each of `blocks` and the hash of its bytes, or why they cannot be read.
-pub(crate) async fn hash_blocks<F: BlockFile, T>(
+/// Calls `judge` with each of `blocks` and the hash of its bytes, or why they cannot be read. Ends where that fails.
+pub(crate) async fn hash_blocks<F: BlockFile, T, E>(
     ring: &Ring,
     data: &F,
     buffers: &BufferPool,
     mut blocks: Vec<(T, Record)>,
-    mut judge: impl FnMut(T, Record, io::Result<Hash>),
-) {
+    mut judge: impl FnMut(T, Record, io::Result<Hash>) -> Result<(), E>,
+) -> Result<(), E> {
     blocks.sort_unstable_by_key(|(_, record)| record.extent().map(Extent::offset));
     let mut running: VecDeque<(T, Record, JoinHandle<io::Result<Hash>>)> = VecDeque::new();
     for (block, record) in blocks {
         if running.len() >= CONCURRENCY
             && let Some((block, record, reading)) = running.pop_front()
         {
-            judge(block, record, reading.await);
+            judge(block, record, reading.await)?;
         }
         running.push_back((block, record, ring.spawn(hash_of(data.clone(), record, buffers.clone()))));
     }
     for (block, record, reading) in running {
-        judge(block, record, reading.await);
+        judge(block, record, reading.await)?;
     }
+    Ok(())
 }

@@ -3,9 +3,9 @@
 //! The order, and why:
 //!
 //! 1. Follow the journal from where the last checkpoint ended and fold its records into final states.
-//! 2. Hash the blocks of surviving names past the last *durable up to*. One that does not match was never acknowledged (or is the
-//!    last frame's damage, which nothing can tell from a torn write): its name is *removed*. Never is an earlier record of the name
-//!    taken instead: its extent may be another block's by now.
+//! 2. Hash the blocks of surviving names past the last *durable up to*. One that does not match was never acknowledged (or was damaged
+//!    since, which nothing can tell from a torn write): its name is *removed*. So is that of one that cannot be read, and its extent is
+//!    taken out of service. Never is an earlier record of the name taken instead: its extent may be another block's by now.
 //! 3. Flush the data: what was read may have come from a volatile cache, and after step 4 nobody looks again. Flush the journal: its
 //!    last frame shows the next opening that this is still the same journal.
 //! 4. One durable checkpoint of the final states, which also raises the epoch: old frames are dead from here on.
@@ -159,7 +159,8 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
         (replay.chain.offset, replay.chain.crc) = (meta.journal_offset, meta.journal_crc);
     }
     crash_point("journal-replayed");
-    drop_unwritten(ring, data, &replay, macroblocks, &buffers).await?;
+    let unreadable = drop_unwritten(ring, data, &replay, &buffers).await?;
+    replay.quarantined.extend(unreadable);
     data.flush().await.map_err(io_error("flushing the data file"))?;
     journal.flush().await.map_err(io_error("flushing the journal"))?;
     crash_point("recovery-flushed");

@@ -3,6 +3,7 @@
 use super::disk::{Cut, Fault};
 use super::world::{Block, Open, World};
 use crate::StoreError;
+use crate::extent::Extent;
 use crate::session::Stored;
 use std::rc::Rc;
 
@@ -40,6 +41,11 @@ pub(super) async fn put_at_once(open: &Rc<Open>, blocks: &[Block]) -> Vec<Result
         results.push(put.await);
     }
     results
+}
+
+/// Where a block lies that is not empty.
+pub(super) async fn extent_of(open: &Open, block: &Block) -> Extent {
+    open.sessions[0].find(&block.hash).await.unwrap().unwrap().record().extent().unwrap()
 }
 
 /// What a look-up and a read of a block come to.

@@ -1,8 +1,9 @@
 //! Pages of the journal, and blocks, that cannot be read: nothing is lost but what they held, and nothing is guessed.
 
-use super::disk::{Kind, PlannedFault};
+use super::disk::{Cut, Fault, Kind, PlannedFault};
 use super::steps::{EIO, boot, outcome, put_all, put_at_once};
 use super::world::{Block, DATA, JOURNAL, World, small_settings};
+use crate::recovery::RecoveryError;
 use crate::settings::Settings;
 use std::rc::Rc;
 
@@ -128,15 +129,15 @@ fn with_a_last_frame(seed: u64) -> World {
     world
 }
 
-fn fail_reads(world: &World, count: usize) {
-    world.disk.plan_faults((0..count).map(|_| PlannedFault { file: DATA, kind: Kind::Read, after: 0, fault: EIO }));
+fn fail_reads(world: &World, count: usize, fault: Fault) {
+    world.disk.plan_faults((0..count).map(|_| PlannedFault { file: DATA, kind: Kind::Read, after: 0, fault }));
 }
 
 /// A torn write can be read: what cannot be read is damage, also in the last frame.
 #[test]
 fn an_unreadable_block_of_the_last_frame_is_a_fault() {
     let mut world = with_a_last_frame(35);
-    fail_reads(&world, 2);
+    fail_reads(&world, 2, EIO);
     let report = world.check().unwrap();
     assert_eq!((report.fault_count, report.unwritten), (2, 0), "{:?}", report.faults);
 }
@@ -144,9 +145,31 @@ fn an_unreadable_block_of_the_last_frame_is_a_fault() {
 #[test]
 fn a_block_that_cannot_be_read_at_first_is_read_again() {
     let mut world = with_a_last_frame(36);
-    fail_reads(&world, 2);
-    boot(&mut world, async |world, open| {
+    fail_reads(&world, 2, EIO);
+    both_are_there(&mut world);
+}
+
+fn both_are_there(world: &mut World) {
+    boot(world, async |world, open| {
+        assert_eq!(open.shared.health.read_only(), None);
         assert_eq!(outcome(&open, &world.blocks[1]).await, "there");
         assert_eq!(outcome(&open, &world.blocks[2]).await, "there");
     });
+}
+
+const SHORTAGES: [i32; 3] = [libc::EAGAIN, libc::ENOMEM, libc::ECANCELED];
+
+/// What the system is short of says nothing about the disk: the store is not opened, and nothing is decided.
+#[test]
+fn a_shortage_while_opening_costs_no_block() {
+    for code in SHORTAGES {
+        let mut world = with_a_last_frame(37);
+        fail_reads(&world, 3, Fault::Error(code));
+        let runtime = world.runtime();
+        let error = runtime.block_on(world.open(&runtime.ring())).err();
+        assert!(matches!(error, Some(RecoveryError::Io { .. })), "{error:?}");
+        drop(runtime);
+        world.restore(Cut::Crash);
+        both_are_there(&mut world);
+    }
 }
