@@ -216,8 +216,12 @@ impl<F: BlockFile> Controller<F> {
         }
     }
 
-    /// Everything up to `sequence` is durable with its data.
+    /// Everything up to `sequence` is durable with its data, unless another flush has failed meanwhile: of what that one lost, the system
+    /// says nothing to this one.
     fn became_durable(self: &Rc<Self>, state: &mut State, sequence: u64) {
+        if self.is_read_only() {
+            return;
+        }
         state.journal.set_durable(sequence);
         state.space.removals_are_durable(sequence, &self.shared.clock);
         self.start_checkpoint_if_durable(state);
