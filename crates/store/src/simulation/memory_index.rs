@@ -56,6 +56,11 @@ impl MemoryIndex {
         Arc::clone(&self.committed.lock().unwrap())
     }
 
+    /// Another index that holds what this one holds now.
+    pub(crate) fn copy(&self) -> MemoryIndex {
+        MemoryIndex { committed: Arc::new(Mutex::new(self.snapshot())), ..MemoryIndex::default() }
+    }
+
     /// Lets reservations fail for want of space, or work again.
     pub(crate) fn exhaust(&self, exhausted: bool) {
         self.exhausted.store(exhausted, Ordering::Relaxed);

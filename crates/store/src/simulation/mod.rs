@@ -12,6 +12,7 @@
 //! | `enumeration` | walks over all names |
 //! | `faults` | disks that fail and fill up |
 //! | `waiting` | what waits for a checkpoint, and what does not |
+//! | `long_frames` | frames of several pages, where the journal ends and begins again |
 //! | `announced_writes` | names that go ahead of their bytes |
 //! | `checks` | what a check reports, however it goes about it |
 //! | `damage` | bytes that change behind the store's back |
@@ -32,6 +33,7 @@ mod disk;
 mod enumeration;
 mod failing_index;
 mod faults;
+mod long_frames;
 mod memory_index;
 mod new_space;
 mod oracle;

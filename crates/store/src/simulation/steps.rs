@@ -43,6 +43,18 @@ pub(super) async fn put_at_once(open: &Rc<Open>, blocks: &[Block]) -> Vec<Result
     results
 }
 
+/// Removes blocks, all at once, by one worker.
+pub(super) async fn remove_at_once(open: &Rc<Open>, blocks: &[Block]) {
+    let remove = |block: &Block| {
+        let (open, hash) = (Rc::clone(open), block.hash);
+        open.ring.clone().spawn(async move { open.sessions[0].delete(&hash).await })
+    };
+    let removals: Vec<_> = blocks.iter().map(remove).collect();
+    for removal in removals {
+        assert!(removal.await.unwrap());
+    }
+}
+
 /// Where a block lies that is not empty.
 pub(super) async fn extent_of(open: &Open, block: &Block) -> Extent {
     open.sessions[0].find(&block.hash).await.unwrap().unwrap().record().extent().unwrap()

@@ -70,20 +70,24 @@ fn a_killed_process_loses_nothing() {
 
 /// Lets the power go, or the process die, at each event of a boot in turn, up to its end. Returns how often.
 pub(super) fn cut_at_every_event(prepare: impl Fn() -> Run, operations: usize, seed: u64) -> u64 {
-    for event in 1.. {
-        let mut run = prepare();
-        run.world.disk.cut_power_at(run.world.disk.events() + event);
-        if run.boot(Workload { operations, ..Workload::default() }, true) == Ended::InOrder {
-            return event - 1;
-        }
-        // Twice as often in pieces: there are many ways to do that.
-        let mut random = fastrand::Rng::with_seed(seed << 32 | event);
-        run.restore(*random.choice(&[Cut::LoseAll, Cut::Random, Cut::Random, Cut::Crash]).unwrap());
-        run.check();
-        assert_eq!(run.boot(Workload { operations: 20, ..Workload::default() }, true), Ended::InOrder);
-        run.check();
+    let workload = Workload { operations, ..Workload::default() };
+    (1..).take_while(|event| cut_at(*event, prepare(), workload, seed, |_| {})).count() as u64
+}
+
+/// Lets the power go, or the process die, at an event of a boot, and has `look` look at what is left; false where the boot ended before.
+pub(super) fn cut_at(event: u64, mut run: Run, workload: Workload, seed: u64, look: impl FnOnce(&World)) -> bool {
+    run.world.disk.cut_power_at(run.world.disk.events() + event);
+    if run.boot(workload, true) == Ended::InOrder {
+        return false;
     }
-    0
+    // Twice as often in pieces: there are many ways to do that.
+    let mut random = fastrand::Rng::with_seed(seed << 32 | event);
+    run.restore(*random.choice(&[Cut::LoseAll, Cut::Random, Cut::Random, Cut::Crash]).unwrap());
+    look(&run.world);
+    run.check();
+    assert_eq!(run.boot(Workload { operations: 20, ..Workload::default() }, true), Ended::InOrder);
+    run.check();
+    true
 }
 
 #[test]

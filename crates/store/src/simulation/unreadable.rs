@@ -1,7 +1,7 @@
 //! Pages of the journal, and blocks, that cannot be read: nothing is lost but what they held, and nothing is guessed.
 
 use super::disk::{Cut, Fault, Kind, PlannedFault};
-use super::steps::{EIO, boot, outcome, put_all, put_at_once};
+use super::steps::{EIO, boot, outcome, put_all, put_at_once, remove_at_once};
 use super::world::{Block, DATA, JOURNAL, World, small_settings};
 use crate::recovery::RecoveryError;
 use crate::settings::Settings;
@@ -30,7 +30,7 @@ fn is_whole(world: &mut World) {
     });
 }
 
-fn is_read_only(world: &mut World, why: &str) {
+pub(super) fn is_read_only(world: &mut World, why: &str) {
     for _ in 0..2 {
         boot(world, async |_, open| {
             let reason = open.shared.health.read_only().unwrap();
@@ -100,17 +100,7 @@ fn an_unreadable_page_inside_the_last_frame_opens_read_only() {
     let used = boot(&mut world, async |world, open| {
         let open = Rc::new(open);
         put_at_once(&open, &world.blocks).await;
-        let removals: Vec<_> = world
-            .blocks
-            .iter()
-            .map(|block| {
-                let (open, hash) = (Rc::clone(&open), block.hash);
-                open.ring.clone().spawn(async move { open.sessions[0].delete(&hash).await })
-            })
-            .collect();
-        for removal in removals {
-            assert!(removal.await.unwrap());
-        }
+        remove_at_once(&open, &world.blocks).await;
         open.shared.statistics.journal_bytes_used.get()
     });
     let last_page = world.journal_offset() + used - 4096;
