@@ -54,9 +54,9 @@ pub(super) fn find_damage<R: IndexReader>(
     if let Some(lost) = lost_with_journal(meta, replay).next() {
         return Ok(Some(format!("{lost}; the blocks stored before can be read")));
     }
-    for (hash, state, is_durable) in replay.latest() {
-        if is_durable
-            && let NameState::Occupied(record) = state
+    // Durable or not: growth is, before anything of it is handed out.
+    for (hash, state, _) in replay.latest() {
+        if let NameState::Occupied(record) = state
             && !lies_within(record, macroblocks)
         {
             return Ok(Some(format!(
@@ -121,6 +121,6 @@ fn find_damaged_pages<R: IndexReader>(
 }
 
 /// True where the file has all of a block.
-pub(super) fn lies_within(record: Record, macroblocks: u64) -> bool {
+fn lies_within(record: Record, macroblocks: u64) -> bool {
     record.extent().is_none_or(|extent| extent.end() <= macroblocks * MACROBLOCK_BYTES)
 }
