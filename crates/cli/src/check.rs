@@ -14,7 +14,7 @@ use std::process::ExitCode;
 /// Check a stopped store: do names, pages and files agree?
 ///
 /// Nothing is changed. The exit status is 0 where everything agrees, 1 where anything does not, and 2 where the store cannot be looked
-/// at, because there is none, it is in use, or a file is missing or may not be read. The file of `serve --config` is not read: name the directory with --data.
+/// at, because there is none, it is in use or of another version, a file is missing or may not be read, or memory is short. The file of `serve --config` is not read: name the directory with --data.
 #[derive(Args)]
 pub(crate) struct CheckArguments {
     /// Directory of the store
@@ -39,7 +39,7 @@ struct Json<'a> {
     bytes_stored: u64,
     bytes_allocated: u64,
     file_bytes: u64,
-    journal_names: usize,
+    journal_changes: usize,
     verified: u64,
     unwritten: u64,
     quarantined: Vec<String>,
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
     let report = match checked {
         Ok(report) => report,
         // Too much does not agree for a report.
-        Err(OpenError::Recovery(error)) if !error.is_of_the_system() => {
+        Err(OpenError::Recovery(error)) if !error.is_inconclusive() => {
             output::complain(format_args!("{}: {error}", arguments.data.display()));
             return Ok(ExitCode::FAILURE);
         }
@@ -101,7 +101,7 @@ fn json(report: &CheckReport) -> Json<'_> {
         bytes_stored: report.totals.bytes_stored(),
         bytes_allocated: report.totals.bytes_allocated(),
         file_bytes: report.file_bytes,
-        journal_names: report.journal_names,
+        journal_changes: report.journal_changes,
         verified: report.verified,
         unwritten: report.unwritten,
         quarantined: report.quarantined.iter().map(quarantined_line).collect(),
@@ -125,13 +125,13 @@ fn text(arguments: &CheckArguments, report: &CheckReport) -> String {
     ));
     if !report.clean {
         lines.push(format!(
-            "the store was not stopped in order: {} names are in its journal only",
-            report.journal_names
+            "the store was not stopped in order: {} changes are in its journal, and not in the index yet",
+            report.journal_changes
         ));
     }
     if report.unwritten > 0 {
         lines.push(format!(
-            "{} blocks are not completely written, or damaged in the last frame: opening removes them",
+            "{} blocks that were not known to be durable are not completely written, or damaged: opening removes them",
             report.unwritten
         ));
     }

@@ -329,6 +329,40 @@ fn an_index_of_long_ago_changes_nothing() {
     check(&path);
 }
 
+/// What a later version has written is not damaged: a check says that it cannot tell.
+#[test]
+fn a_journal_of_a_later_version() {
+    let directory = directory();
+    let store = make(&directory.path().join("killed"), 2, true);
+    let of_a_later_version = |path: &Path| {
+        let mut journal = std::fs::read(path.join("journal")).unwrap();
+        let first = first_live_frame(&journal);
+        let frame = &mut journal[first];
+        frame[8] = 9;
+        frame[68..72].fill(0);
+        let crc = crc32c(frame);
+        frame[68..72].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(path.join("journal"), &journal).unwrap();
+    };
+    let output = check_output(damaged(&store, of_a_later_version).path());
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    outcome_of(&store, of_a_later_version).is_refused("format version 9");
+}
+
+/// Of the frames of the last run, that with the lowest sequence number.
+fn first_live_frame(journal: &[u8]) -> Range<usize> {
+    let number = |at: usize| u64::from_le_bytes(journal[at..at + 8].try_into().unwrap());
+    let frames = (0..journal.len()).step_by(4096).filter(|at| journal[*at..].starts_with(b"BBFRAME\0"));
+    let first = frames.min_by_key(|at| (std::cmp::Reverse(number(at + 32)), number(at + 40))).unwrap();
+    let bytes = u32::from_le_bytes(journal[first + 12..first + 16].try_into().unwrap());
+    first..first + usize::try_from(bytes).unwrap()
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    let shift = |crc: u32, _| crc >> 1 ^ (0x82f6_3b78 * (crc & 1));
+    !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), shift))
+}
+
 /// The data file says whose it is, and how new, where the file system has room for that.
 #[test]
 fn files_of_different_copies_of_a_store() {

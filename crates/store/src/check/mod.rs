@@ -41,16 +41,16 @@ pub struct CheckReport {
     pub totals: Totals,
     /// Bytes of the data file.
     pub file_bytes: u64,
-    /// Names that are in the journal and not yet in the index.
-    pub journal_names: usize,
+    /// Changes of names that are in the journal and not yet in the index.
+    pub journal_changes: usize,
     /// False where the store was not stopped in order.
     pub clean: bool,
     /// Blocks whose bytes were read and hashed.
     pub verified: u64,
     /// Extents that are out of service.
     pub quarantined: Vec<Quarantined>,
-    /// Blocks that are not completely written, or were damaged in the last frame, which nothing can tell apart: opening the store
-    /// removes their names.
+    /// Blocks that are not whole, of those that the journal does not know to be durable: whether they were not completely written or are
+    /// damaged, nothing can tell, and opening the store removes their names.
     pub unwritten: u64,
     /// What does not agree, a line each; the first ones.
     pub faults: Vec<String>,
@@ -101,7 +101,7 @@ pub async fn check<F: BlockFile, I: Index>(
     let macroblocks = length / MACROBLOCK_BYTES;
     let mut report = CheckReport {
         file_bytes: macroblocks * MACROBLOCK_BYTES,
-        journal_names: replay.names.latest().count(),
+        journal_changes: replay.names.len(),
         clean: meta.clean,
         ..CheckReport::default()
     };

@@ -3,13 +3,13 @@
 
 use super::{CheckProgress, CheckReport, effective_blocks};
 use crate::extent::Extent;
-use crate::files::BlockFile;
+use crate::files::{BlockFile, is_shortage};
 use crate::hash::Hash;
 use crate::index::IndexReader;
 use crate::journal::replay::Replay;
 use crate::memory;
 use crate::record::Record;
-use crate::recovery::RecoveryError;
+use crate::recovery::{RecoveryError, io_error};
 use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
 use std::cmp::Ordering;
@@ -49,11 +49,15 @@ pub(super) async fn verify_blocks<F: BlockFile, R: IndexReader>(
         let is_last = candidates.len() < window_blocks;
         after = candidates.last().map(Candidate::place);
         let blocks = candidates.into_iter().map(|block| ((block.hash, block.is_durable), block.record)).collect();
-        hash_blocks(ring, data, &buffers, blocks, |(hash, is_durable), record, found| {
-            judge(report, hash, record, is_durable, found);
-            progress(CheckProgress::Verified(report.verified, total));
+        hash_blocks(ring, data, &buffers, blocks, |(hash, is_durable), record, found| match found {
+            Err(error) if is_shortage(&error) => Err(io_error("reading blocks")(error)),
+            found => {
+                judge(report, hash, record, is_durable, found);
+                progress(CheckProgress::Verified(report.verified, total));
+                Ok(())
+            }
         })
-        .await;
+        .await?;
         if is_last {
             return Ok(());
         }

@@ -93,14 +93,15 @@ pub enum RecoveryError {
 }
 
 impl RecoveryError {
-    /// True where the system keeps the store from being looked at, and nothing is known of what it holds.
+    /// True where the store cannot be looked at, be it for the system or because another version of this program has written it: nothing is
+    /// known of what it holds.
     #[must_use]
-    pub fn is_of_the_system(&self) -> bool {
+    pub fn is_inconclusive(&self) -> bool {
         matches!(
             self,
             RecoveryError::Io { .. }
-                | RecoveryError::Journal(ReplayError::Io(_))
-                | RecoveryError::Index(IndexError::System { .. } | IndexError::Full(_))
+                | RecoveryError::Journal(ReplayError::Io(_) | ReplayError::Unknown(_))
+                | RecoveryError::Index(IndexError::System { .. } | IndexError::Full(_) | IndexError::Version { .. })
         )
     }
 }

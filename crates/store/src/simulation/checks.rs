@@ -29,6 +29,7 @@ fn a_report_does_not_depend_on_how_many_blocks_are_gathered_at_a_time() {
         offsets.iter().rev().step_by(3).for_each(|offset| world.disk.corrupt(DATA, *offset, 0x40));
         let whole = world.check().unwrap();
         assert!(whole.fault_count > 2 && whole.unwritten == 1 && whole.verified == 19, "{whole:?}");
+        assert_eq!(whole.journal_changes, 20 + 9, "removals count, and so does a name that was stored again");
         for blocks in [1, 2, 7, 19, 20] {
             let report = world.check_in_windows(blocks).unwrap();
             assert_eq!(format!("{report:?}"), format!("{whole:?}"), "{blocks} at a time");

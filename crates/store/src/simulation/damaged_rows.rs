@@ -45,7 +45,7 @@ fn a_damaged_row_beside_a_name_of_the_journal_costs_check_its_block_alone() {
     world.index.damage(Row::Block(beside));
     let report = world.check().unwrap();
     assert!(names(&report, &beside.to_string()), "{:?}", report.faults);
-    assert_eq!((report.verified, report.unwritten, report.journal_names), (119, 0, 20));
+    assert_eq!((report.verified, report.unwritten, report.journal_changes), (119, 0, 20));
     boot(&mut world, async |world, open| {
         assert_eq!(open.shared.health.read_only(), None);
         assert_eq!(outcome(&open, &world.blocks[110]).await, "there");

@@ -1,6 +1,6 @@
 //! Pages of the journal, and blocks, that cannot be read: nothing is lost but what they held, and nothing is guessed.
 
-use super::disk::{Cut, Fault, Kind, PlannedFault};
+use super::disk::{Fault, Kind, PlannedFault};
 use super::steps::{EIO, boot, outcome, put_all, put_at_once, remove_at_once};
 use super::world::{Block, DATA, JOURNAL, World, small_settings};
 use crate::recovery::RecoveryError;
@@ -155,11 +155,19 @@ fn a_shortage_while_opening_costs_no_block() {
     for code in SHORTAGES {
         let mut world = with_a_last_frame(37);
         fail_reads(&world, 3, Fault::Error(code));
-        let runtime = world.runtime();
-        let error = runtime.block_on(world.open(&runtime.ring())).err();
+        let error = world.try_open();
         assert!(matches!(error, Some(RecoveryError::Io { .. })), "{error:?}");
-        drop(runtime);
-        world.restore(Cut::Crash);
         both_are_there(&mut world);
+    }
+}
+
+#[test]
+fn a_shortage_ends_a_check_and_is_no_fault() {
+    for code in SHORTAGES {
+        let mut world = with_a_last_frame(38);
+        fail_reads(&world, 1, Fault::Error(code));
+        let error = world.try_check(10).unwrap_err();
+        assert!(matches!(error, RecoveryError::Io { .. }) && error.is_inconclusive(), "{error:?}");
+        assert_eq!(world.check().unwrap().fault_count, 0);
     }
 }

@@ -168,10 +168,24 @@ impl World {
     /// The same, with so many blocks at a time.
     pub(crate) fn check_in_windows(&mut self, blocks: usize) -> Option<CheckReport> {
         self.index.reader().unwrap().meta().unwrap()?;
+        Some(self.try_check(blocks).unwrap())
+    }
+
+    /// The same of a store that may not be fit to be checked.
+    pub(crate) fn try_check(&mut self, blocks: usize) -> Result<CheckReport, RecoveryError> {
         let runtime = self.runtime();
         let ring = runtime.ring();
         let (data, journal) = (self.disk.file(DATA, &ring), self.disk.file(JOURNAL, &ring));
-        Some(runtime.block_on(check(&ring, &self.index, &data, &journal, None, Some(blocks), &mut |_| {})).unwrap())
+        runtime.block_on(check(&ring, &self.index, &data, &journal, None, Some(blocks), &mut |_| {}))
+    }
+
+    /// Opens the store on a ring of its own, to see why it cannot be opened.
+    pub(crate) fn try_open(&mut self) -> Option<RecoveryError> {
+        let runtime = self.runtime();
+        let error = runtime.block_on(self.open(&runtime.ring())).err();
+        drop(runtime);
+        self.restore(Cut::Crash);
+        error
     }
 }
 
