@@ -149,7 +149,10 @@ async fn next_in_chain<F: BlockFile>(
     let candidates = if chain.offset == 0 { vec![0] } else { vec![chain.offset, 0] };
     for offset in candidates {
         let Some(frame) = window.frame_at(offset).await? else { continue };
-        if continues(&frame.header, meta, chain) {
+        // Each frame moves the chain on by its records: only so it ends, whatever the file holds. None is written without any, but the
+        // first of a journal.
+        let is_empty = frame.records.as_ref().is_ok_and(Vec::is_empty);
+        if !is_empty && continues(&frame.header, meta, chain) {
             return Ok(Some((offset, frame)));
         }
     }

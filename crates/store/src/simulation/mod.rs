@@ -16,6 +16,7 @@
 //! | `announced_writes` | names that go ahead of their bytes |
 //! | `checks` | what a check reports, however it goes about it |
 //! | `damage` | bytes that change behind the store's back |
+//! | `forged_frames` | whole frames that this program would not have written |
 //! | `damaged_rows` | single rows of the index that are damaged |
 //! | `damaged_totals` | counts in the index that are wrong |
 //! | `unreadable` | pages of the journal and blocks that cannot be read |
@@ -33,6 +34,7 @@ mod disk;
 mod enumeration;
 mod failing_index;
 mod faults;
+mod forged_frames;
 mod long_frames;
 mod memory_index;
 mod new_space;
