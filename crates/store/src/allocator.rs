@@ -47,16 +47,14 @@ impl Allocator {
 
     /// Adds macroblocks at the end of the file, each two free extents of the largest class.
     pub fn grow(&mut self, macroblocks: u64) {
-        for number in self.extend(macroblocks) {
-            self.set(SizeClass::LARGEST).insert(number);
-        }
+        let numbers = self.extend(macroblocks);
+        self.set(SizeClass::LARGEST).insert_range(numbers);
     }
 
     /// The same, of space that nobody has written yet.
     pub fn grow_unwritten(&mut self, macroblocks: u64) {
-        for number in self.extend(macroblocks) {
-            self.unwritten.insert(number);
-        }
+        let numbers = self.extend(macroblocks);
+        self.unwritten.insert_range(numbers);
     }
 
     /// Moves the end of the file; returns the numbers of the new extents of the largest class.
@@ -352,6 +350,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn growing_at_once_is_growing_step_by_step(steps in proptest::collection::vec((0..1200u64, any::<bool>()), 1..6)) {
+            let (mut at_once, mut step_by_step) = (Allocator::new(), Allocator::new());
+            for (macroblocks, unwritten) in steps {
+                let grow: fn(&mut Allocator, u64) =
+                    if unwritten { Allocator::grow_unwritten } else { Allocator::grow };
+                grow(&mut at_once, macroblocks);
+                (0..macroblocks).for_each(|_| grow(&mut step_by_step, 1));
+                prop_assert_eq!(at_once.macroblocks(), step_by_step.macroblocks());
+                prop_assert_eq!(at_once.unwritten_bytes(), step_by_step.unwritten_bytes());
+                prop_assert_eq!(at_once.free_counts(), step_by_step.free_counts());
+                prop_assert!(at_once.free_extents().eq(step_by_step.free_extents()));
+            }
+        }
+
         #[test]
         fn agrees_with_one_flag_a_page(steps in proptest::collection::vec(step(), 1..80)) {
             let mut model = Model::default();

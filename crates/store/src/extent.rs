@@ -16,6 +16,13 @@ pub const SIZE_CLASSES: usize = 8;
 pub const MACROBLOCK_BYTES: u64 = 1 << 20;
 /// The largest data file has so many macroblocks, 4 PiB: the index numbers them in 32 bits.
 pub const MACROBLOCKS_MAX: u64 = 1 << 32;
+/// The macroblocks of a file of so many bytes. What lies beyond the largest data file does not exist, as a partial macroblock does not.
+#[must_use]
+pub const fn macroblocks_in(bytes: u64) -> u64 {
+    let macroblocks = bytes / MACROBLOCK_BYTES;
+    if macroblocks < MACROBLOCKS_MAX { macroblocks } else { MACROBLOCKS_MAX }
+}
+
 /// Pages of a macroblock.
 pub const MACROBLOCK_PAGES: u64 = MACROBLOCK_BYTES / PAGE_BYTES;
 /// Bytes of the largest block.
@@ -331,6 +338,12 @@ mod tests {
         assert_eq!(extent(7, 3).to_string(), "512k_3");
         assert_eq!(extent(3, 33).macroblock(), 1);
         assert_eq!(extent(3, 33).page_in_macroblock(), 8);
+    }
+
+    #[test]
+    fn a_file_has_whole_macroblocks_and_no_more_than_can_be_numbered() {
+        let of = [0, (1 << 20) - 1, 1 << 20, (5 << 20) + 1, 1 << 52, (1 << 52) + (1 << 20), 1 << 53, u64::MAX];
+        assert_eq!(of.map(macroblocks_in), [0, 0, 1, 5, 1 << 32, 1 << 32, 1 << 32, 1 << 32]);
     }
 
     #[test]

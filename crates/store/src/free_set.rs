@@ -7,6 +7,7 @@
 //! Invariants: no stored chunk is empty; `count` is the number of set bits.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 const CHUNK_BITS: u64 = 512;
 const WORDS: usize = 8;
@@ -44,6 +45,22 @@ impl FreeSet {
         *word |= mask;
         self.count += u64::from(added);
         added
+    }
+
+    /// Adds a range of numbers, whole chunks at once.
+    pub(crate) fn insert_range(&mut self, numbers: Range<u64>) {
+        let mut next = numbers.start;
+        while next < numbers.end {
+            if next.is_multiple_of(CHUNK_BITS) && numbers.end - next >= CHUNK_BITS {
+                let before = self.chunks.insert(next / CHUNK_BITS, [u64::MAX; WORDS]);
+                let there = before.iter().flatten().map(|word| u64::from(word.count_ones())).sum::<u64>();
+                self.count += CHUNK_BITS - there;
+                next += CHUNK_BITS;
+            } else {
+                self.insert(next);
+                next += 1;
+            }
+        }
     }
 
     /// Takes a number out; false where it was not there.
@@ -102,6 +119,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Insert(u64),
+        InsertRange(u64, u64),
         Remove(u64),
         TakeRun(u32),
     }
@@ -110,6 +128,7 @@ mod tests {
         let number = prop_oneof![0..40u64, 500..530u64, 0..5000u64, Just(1 << 40)];
         prop_oneof![
             3 => number.clone().prop_map(Step::Insert),
+            1 => (number.clone(), 0..1500u64).prop_map(|(first, count)| Step::InsertRange(first, count)),
             2 => number.prop_map(Step::Remove),
             1 => (1..40u32).prop_map(Step::TakeRun),
         ]
@@ -123,6 +142,10 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Insert(number) => prop_assert_eq!(set.insert(number), model.insert(number)),
+                    Step::InsertRange(first, count) => {
+                        set.insert_range(first..first + count);
+                        model.extend(first..first + count);
+                    }
                     Step::Remove(number) => prop_assert_eq!(set.remove(number), model.remove(&number)),
                     Step::TakeRun(limit) => {
                         let expected = model.first().map(|first| {

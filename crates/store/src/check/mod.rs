@@ -13,7 +13,7 @@ mod verify;
 
 pub(crate) use verify::window_blocks;
 
-use crate::extent::{Extent, MACROBLOCK_BYTES};
+use crate::extent::{Extent, MACROBLOCK_BYTES, macroblocks_in};
 use crate::files::{BlockFile, Stamp};
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, Totals};
@@ -98,7 +98,7 @@ pub async fn check<F: BlockFile, I: Index>(
     };
     let replay = replay(journal, &meta, &buffers).await?;
     let length = data.length().map_err(io_error("reading the data file"))?;
-    let macroblocks = length / MACROBLOCK_BYTES;
+    let macroblocks = macroblocks_in(length);
     let mut report = CheckReport {
         file_bytes: macroblocks * MACROBLOCK_BYTES,
         journal_changes: replay.names.len(),

@@ -30,7 +30,7 @@ pub(crate) use damage::{OLDER_THAN_DATA, is_older_than_data, lost_with_journal};
 use crate::allocator::Allocator;
 use crate::checkpoint::{CheckpointJob, checkpoint};
 use crate::crash_point::crash_point;
-use crate::extent::MACROBLOCK_BYTES;
+use crate::extent::macroblocks_in;
 use crate::files::{BlockFile, PUT_BACK, Stamp};
 use crate::index::{Index, IndexError, IndexReader, Meta};
 use crate::journal::replay::{Replay, ReplayError, replay};
@@ -140,7 +140,7 @@ pub(crate) async fn recover<F: BlockFile, I: Index>(
     let mut reader = index.reader()?;
     let mut meta = reader.meta()?.ok_or(IndexError::Damaged("table meta is empty".to_owned()))?;
     let data_bytes = data.length().map_err(io_error("reading the data file"))?;
-    let macroblocks = data_bytes / MACROBLOCK_BYTES;
+    let macroblocks = macroblocks_in(data_bytes);
     let older_than_data = is_older_than_data(&meta, stamp, data_bytes)?;
     let mut replay = replay(journal, &meta, &buffers).await?;
     if !meta.clean {

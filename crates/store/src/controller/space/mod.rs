@@ -18,7 +18,7 @@ use super::recall::Recall;
 use super::zeros::Zeros;
 use crate::allocator::Allocator;
 use crate::clock::{Clock, Held};
-use crate::extent::{Extent, ExtentRun, MACROBLOCK_BYTES, MACROBLOCKS_MAX, SIZE_CLASSES, SizeClass};
+use crate::extent::{Extent, ExtentRun, MACROBLOCKS_MAX, SIZE_CLASSES, SizeClass, macroblocks_in};
 use crate::free_set::FreeSet;
 use crate::messages::RequestId;
 use crate::session::POOLS_BYTES_MAX;
@@ -64,7 +64,7 @@ pub(crate) struct Space {
 
 /// How many macroblocks the data file may have, with a capacity or without.
 fn macroblocks_max(capacity_bytes: Option<u64>) -> u64 {
-    capacity_bytes.map_or(MACROBLOCKS_MAX, |capacity| (capacity / MACROBLOCK_BYTES).min(MACROBLOCKS_MAX))
+    capacity_bytes.map_or(MACROBLOCKS_MAX, macroblocks_in)
 }
 
 impl Space {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::extent::PAGE_BYTES;
+use crate::extent::{MACROBLOCK_BYTES, PAGE_BYTES};
 use std::time::Duration;
 
 fn starved(space: &mut Space, class: SizeClass) {
