@@ -72,6 +72,7 @@ fn a_failed_frame_or_flush_turns_the_store_read_only() {
     let cases = [
         (Durability::Sync, JOURNAL, Kind::Write, Cut::LoseAll),
         (Durability::Sync, JOURNAL, Kind::Write, Cut::Random),
+        (Durability::Sync, JOURNAL, Kind::Write, Cut::Crash),
         (Durability::Sync, DATA, Kind::Flush, Cut::Random),
         (Durability::Relaxed, JOURNAL, Kind::Write, Cut::Crash),
         (Durability::Relaxed, JOURNAL, Kind::Flush, Cut::Crash),

@@ -8,17 +8,19 @@ use std::rc::Rc;
 pub(super) const PAGE: usize = 4096;
 const SECTOR: usize = 512;
 
+type Pages = BTreeMap<u64, Box<[u8; PAGE]>>;
+
 /// What there is of a file.
 #[derive(Default)]
 pub(super) struct FileState {
     /// What reads see: pages that are not all zeros.
-    current: BTreeMap<u64, Box<[u8; PAGE]>>,
+    current: Pages,
     /// What is on the medium.
-    medium: BTreeMap<u64, Box<[u8; PAGE]>>,
+    medium: Pages,
     pub(super) length: u64,
     length_on_medium: u64,
     /// Completed and not on the medium, oldest first.
-    pub(super) volatile: Vec<Write>,
+    volatile: Vec<Write>,
     pub(super) in_flight: Vec<Write>,
     pub(super) reading: Vec<(u64, Range<u64>)>,
     pub(super) next_id: u64,
@@ -54,8 +56,27 @@ fn zero_page() -> Box<[u8; PAGE]> {
     Box::new([0; PAGE])
 }
 
+/// Puts a random part of a write into pages; returns where it ends.
+fn put_some(pages: &mut Pages, write: &Write, random: &mut fastrand::Rng) -> u64 {
+    let unit = if random.bool() { SECTOR } else { PAGE };
+    let chance = match random.u8(0..4) {
+        0 => 0.0,
+        1 => 1.0,
+        _ => random.f64(),
+    };
+    let mut end = 0;
+    for (piece, bytes) in write.bytes.chunks(unit).enumerate() {
+        if random.f64() < chance {
+            let offset = write.offset + (piece * unit) as u64;
+            put(pages, offset, bytes);
+            end = offset + bytes.len() as u64;
+        }
+    }
+    end
+}
+
 /// Puts bytes into pages; pages of zeros are not kept.
-fn put(pages: &mut BTreeMap<u64, Box<[u8; PAGE]>>, offset: u64, bytes: &[u8]) {
+fn put(pages: &mut Pages, offset: u64, bytes: &[u8]) {
     let mut at = 0;
     while at < bytes.len() {
         let position = offset + at as u64;
@@ -120,6 +141,12 @@ impl FileState {
         }
     }
 
+    /// A write has failed: how much of it has reached the disk is anybody's guess, as is how much of that stays.
+    pub(super) fn fail_write(&mut self, write: Write, random: &mut fastrand::Rng) {
+        self.length = self.length.max(put_some(&mut self.current, &write, random));
+        self.volatile.push(write);
+    }
+
     /// What is volatile within `range` can no longer reach the medium: something newer is there.
     fn supersede(&mut self, range: &Range<u64>) {
         for older in std::mem::take(&mut self.volatile) {
@@ -162,7 +189,7 @@ impl FileState {
             random.shuffle(&mut undecided);
             let mut end = self.length_on_medium;
             for write in undecided {
-                end = end.max(self.keep_some(&write, random));
+                end = end.max(put_some(&mut self.medium, &write, random));
             }
             // The length may be ahead of the bytes or behind them.
             let length = random.u64(self.length_on_medium..=end.max(self.length));
@@ -171,25 +198,6 @@ impl FileState {
         self.length = self.length_on_medium;
         self.forget_beyond_end();
         self.current = self.medium.clone();
-    }
-
-    /// Keeps a random part of a write; returns where it ends.
-    fn keep_some(&mut self, write: &Write, random: &mut fastrand::Rng) -> u64 {
-        let unit = if random.bool() { SECTOR } else { PAGE };
-        let chance = match random.u8(0..4) {
-            0 => 0.0,
-            1 => 1.0,
-            _ => random.f64(),
-        };
-        let mut end = 0;
-        for (piece, bytes) in write.bytes.chunks(unit).enumerate() {
-            if random.f64() < chance {
-                let offset = write.offset + (piece * unit) as u64;
-                put(&mut self.medium, offset, bytes);
-                end = offset + bytes.len() as u64;
-            }
-        }
-        end
     }
 
     /// Changes bits of a byte, wherever it is.

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A fault that strikes one operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// It fails; its bytes may be on the medium in part.
+    /// It fails; its bytes may be there in part, and may stay.
     Error(i32),
     /// It does only the first half, in whole pages.
     Short,

@@ -91,8 +91,7 @@ impl SimulatedFile {
             match fault {
                 Some(Fault::Error(code)) => {
                     if code != libc::ENOSPC {
-                        // How much of it has reached the disk is anybody's guess.
-                        file.volatile.push(Write { id, ..write });
+                        file.fail_write(Write { id, ..write }, &mut self.disk.inner.random.borrow_mut());
                     }
                     Err(io::Error::from_raw_os_error(code))
                 }
