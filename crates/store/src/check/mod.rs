@@ -109,7 +109,8 @@ pub async fn check<F: BlockFile, I: Index>(
         report.fault(OLDER_THAN_DATA.to_owned());
     }
     lost_with_journal(&meta, &replay).for_each(|lost| report.fault(lost));
-    for at in replay.unreadable.iter().filter(|at| Some(**at) != replay.unreadable_end) {
+    let named = [replay.unreadable_start, replay.unreadable_end];
+    for at in replay.unreadable.iter().filter(|at| !named.contains(&Some(**at))) {
         report.fault(format!("the journal cannot be read at byte {at}"));
     }
     let mut occupancy = Occupancy::new(macroblocks);

@@ -12,6 +12,7 @@ use crate::quarantine::Quarantined;
 use buddy_ring::BufferPool;
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A chain of frames, and where it ends.
@@ -46,6 +47,8 @@ pub(crate) struct Replay {
     pub(crate) detached: bool,
     /// There are frames of a later epoch than the index knows of: it is an older one, and what it knew since is lost.
     pub(crate) newer: bool,
+    /// Of a journal that is `detached`, and was not left in order: a page that cannot be read where that frame may lie.
+    pub(crate) unreadable_start: Option<u64>,
     /// Where the chain ends, a page that cannot be read: whether a frame followed, nothing tells.
     pub(crate) unreadable_end: Option<u64>,
     /// Offsets of all pages that were looked at and cannot be read.
@@ -109,7 +112,20 @@ pub(crate) async fn replay<F: BlockFile>(file: &F, meta: &Meta, buffers: &Buffer
     let Proofs { lost_up_to, newer } = proofs;
     let unreadable_end = if meta.clean { None } else { unreadable_end(&mut window, meta, &chain).await? };
     let (checkpointed, unreadable) = (meta.sequence, window.unreadable());
-    Ok(Replay { names, quarantined, chain, checkpointed, lost_up_to, detached, newer, unreadable_end, unreadable })
+    let is_of_last_frame = |at: &&u64| last_frame_lies_in(meta).contains(*at);
+    let unreadable_start = unreadable.iter().rfind(is_of_last_frame).copied().filter(|_| detached && !meta.clean);
+    Ok(Replay {
+        names,
+        quarantined,
+        chain,
+        checkpointed,
+        lost_up_to,
+        detached,
+        newer,
+        unreadable_start,
+        unreadable_end,
+        unreadable,
+    })
 }
 
 /// Follows the chain to its end. `take` is passed its records in their order, and says whether it could take them.
@@ -183,9 +199,8 @@ async fn unreadable_end<F: BlockFile>(
 /// True where the frame that `meta` continues still ends where the next one would begin. It is overwritten only after the journal has
 /// gone round, and then the chain is not empty. A new journal begins with a frame without records, so there always is one.
 async fn holds_last_frame<F: BlockFile>(window: &mut Window<'_, F>, meta: &Meta) -> Result<bool, ReplayError> {
-    // A frame that fills the journal to its end leaves the next one at 0.
-    let end = if meta.journal_offset == 0 { meta.journal_bytes } else { meta.journal_offset };
-    let mut offset = end.saturating_sub(FRAME_BYTES_MAX as u64);
+    let Range { start, end } = last_frame_lies_in(meta);
+    let mut offset = start;
     while offset < end {
         if let Some(frame) = window.frame_at(offset).await?
             && frame.crc == meta.journal_crc
@@ -196,6 +211,13 @@ async fn holds_last_frame<F: BlockFile>(window: &mut Window<'_, F>, meta: &Meta)
         offset += PAGE_BYTES;
     }
     Ok(false)
+}
+
+/// Where the frame that `meta` continues ends, and begins somewhere.
+fn last_frame_lies_in(meta: &Meta) -> Range<u64> {
+    // A frame that fills the journal to its end leaves the next one at 0.
+    let end = if meta.journal_offset == 0 { meta.journal_bytes } else { meta.journal_offset };
+    end.saturating_sub(FRAME_BYTES_MAX as u64)..end
 }
 
 /// True where a later epoch has gone on behind the end of the chain: an opening raises the epoch in the index before it writes a frame.

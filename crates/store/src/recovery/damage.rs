@@ -36,7 +36,13 @@ pub(crate) fn lost_with_journal(meta: &Meta, replay: &Replay) -> impl Iterator<I
     let newer =
         replay.newer.then(|| "the index is older than the journal: changes acknowledged since are lost".to_owned());
     let detached = (replay.detached && !meta.clean).then(|| {
-        "the journal is damaged or was replaced: acknowledged changes since the last checkpoint are lost".to_owned()
+        let what = match replay.unreadable_start {
+            Some(at) => {
+                format!("the journal cannot be read at byte {at}, where the frame may lie that the next one follows")
+            }
+            None => "the journal is damaged or was replaced".to_owned(),
+        };
+        format!("{what}: what was acknowledged since the last checkpoint may be lost")
     });
     let unreadable = replay.unreadable_end.map(|at| {
         format!("the journal cannot be read at byte {at}, where its last frame may lie: what was acknowledged last may be lost")

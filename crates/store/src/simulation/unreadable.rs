@@ -65,6 +65,27 @@ fn an_unreadable_page_of_a_dead_frame_costs_nothing() {
     is_whole(&mut world);
 }
 
+/// Of the frame that the chain continues, where that is empty: only by that frame it is known that nothing has followed. After an orderly
+/// stop nothing has.
+#[test]
+fn an_unreadable_page_before_an_empty_chain_opens_read_only_unless_the_store_was_stopped() {
+    for stopped in [true, false] {
+        let mut world = filled(39, true);
+        boot(&mut world, async |_, open| {
+            if stopped {
+                open.stop().await;
+            }
+        });
+        let at = world.journal_offset() - 4096;
+        world.disk.make_unreadable(JOURNAL, at);
+        if stopped {
+            is_whole(&mut world);
+        } else {
+            is_read_only(&mut world, &format!("the journal cannot be read at byte {at}, where the frame may lie"));
+        }
+    }
+}
+
 #[test]
 fn an_unreadable_frame_that_others_prove_opens_read_only() {
     let mut world = filled(32, false);

@@ -6,6 +6,7 @@ use crate::check::{CheckReport, check, window_blocks};
 use crate::checkpoint::{CheckpointDone, CheckpointJob, checkpoint};
 use crate::controller::{Checkpointer, Controller, Locator};
 use crate::extent::SIZE_CLASSES;
+use crate::files::BlockFile;
 use crate::hash::Hash;
 use crate::index::{Index, IndexError, IndexReader, Totals};
 use crate::record::Record;
@@ -127,9 +128,9 @@ impl World {
 
     /// Opens the store on `ring`. Never ends if the power goes meanwhile.
     pub(crate) async fn open(&self, ring: &Ring) -> Result<Open, RecoveryError> {
-        let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring));
+        let (data, journal) = (self.disk.file(DATA, ring), self.disk.file(JOURNAL, ring).uncached());
         create_if_new(&self.index, &data, &journal, self.journal_bytes, [7; 16], || Ok(())).await?;
-        let recovered = recover(ring, &self.index, &data, &journal, None, &self.settings).await?;
+        let recovered = recover(ring, &self.index, &data.uncached(), &journal, None, &self.settings).await?;
         self.disk.forget_cached();
         let checkpointer = SimulatedCheckpointer {
             ring: ring.clone(),
@@ -175,7 +176,7 @@ impl World {
     pub(crate) fn try_check(&mut self, blocks: usize) -> Result<CheckReport, RecoveryError> {
         let runtime = self.runtime();
         let ring = runtime.ring();
-        let (data, journal) = (self.disk.file(DATA, &ring), self.disk.file(JOURNAL, &ring));
+        let [data, journal] = [DATA, JOURNAL].map(|file| self.disk.file(file, &ring).uncached());
         runtime.block_on(check(&ring, &self.index, &data, &journal, None, Some(blocks), &mut |_| {}))
     }
 
