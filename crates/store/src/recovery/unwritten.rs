@@ -8,7 +8,7 @@ use crate::quarantine::Quarantined;
 use crate::verify::hash_blocks;
 use buddy_ring::{BufferPool, Ring};
 
-/// A block that cannot be read is read again: what is given up here is gone, and a disk may do better a moment later.
+/// A block that cannot be read is read again: its name is given up here for good, and a disk may do better a moment later.
 const READS_MAX: usize = 3;
 
 /// Turns names whose bytes are not there into removed ones, unless they are known to have been durable. Returns the extents that cannot
