@@ -16,7 +16,7 @@
 //! | `bench`, `bench_endings` | the load generator; where something ends |
 //! | `durability`, `crash_points` | the process dies, anywhere |
 //! | `file_systems`, `write_log_replay` | the power is cut |
-//! | `failing_disk`, `slow_disk`, `cold_reads`, `damaged_files` | disks that fail or take their time, the page cache, damage |
+//! | `failing_disk`, `slow_disk`, `cold_reads`, `damaged_files`, `damaged_rows` | disks that fail or take their time, the page cache, damage |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -31,6 +31,7 @@ mod conformance;
 mod contract;
 mod crash_points;
 mod damaged_files;
+mod damaged_rows;
 mod durability;
 mod failing_disk;
 mod file_systems;

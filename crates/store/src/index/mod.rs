@@ -15,11 +15,14 @@
 //! | `meta_pages` | what the file says of itself before libmdbx opens it |
 //! | `environment` | libmdbx behind safe types: the file |
 //! | `transaction` | libmdbx behind safe types: reading and changing |
+//! | `damaged_pages` | tests: what damage of the open file costs |
 //! | `kept_snapshot` | the index as it was before a change that cannot be written |
 
 mod checksum;
 mod codec;
 mod creation;
+#[cfg(test)]
+mod damaged_pages;
 mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
