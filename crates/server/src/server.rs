@@ -3,6 +3,7 @@
 use crate::access::Access;
 use crate::hand_over::HandOver;
 use crate::limits::{BIND_PATIENCE, BIND_PAUSE, HttpLimits};
+use crate::memory::map_large_allocations;
 use crate::phase::Phase;
 use crate::server_state::{Listening, ServerState};
 use crate::tls::{self, TlsError, TlsFiles};
@@ -107,6 +108,7 @@ impl Server {
         limits: &HttpLimits,
         access: Arc<Access>,
     ) -> Result<Server, ServeError> {
+        map_large_allocations();
         let tls = listeners.tls.as_ref().map(|(_, files)| files.clone());
         let tls_settings = tls.as_ref().map(tls::load).transpose()?;
         let bound = bind(listeners, limits)?;

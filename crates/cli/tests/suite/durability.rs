@@ -60,3 +60,23 @@ fn an_orderly_stop_and_start_keep_everything() {
     }
     server.stop();
 }
+
+/// A store that nobody writes to does not keep names in memory until the next burst comes, or the process dies.
+#[test]
+fn a_while_after_the_last_change_all_names_are_in_the_index() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let server = Server::start(&data, &["--journal-size", "64MiB"]);
+    let mut client = server.connect();
+    for seed in 0..1100 {
+        client.put_block(&bytes(seed, 100));
+    }
+    assert_eq!((server.stat("names_active"), server.stat("checkpoints")), (1100, 0));
+    server.wait_for_stat("names_active", |names| names == 0);
+    assert_eq!((server.wait_for_stat("checkpoints", |count| count > 0), server.stat("journal_bytes_used")), (1, 0));
+    server.kill();
+    let server = Server::start(&data, &[]);
+    assert_eq!((server.stat("blocks"), server.stat("names_active")), (1100, 0));
+    server.connect().get_block(&bytes(7, 100));
+    server.stop();
+}

@@ -165,6 +165,7 @@ struct Timers {
     deferred: bool,
     starved: bool,
     index_space: bool,
+    quiet: bool,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]

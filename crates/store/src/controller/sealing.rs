@@ -21,6 +21,11 @@ use std::time::Duration;
 /// A generation is sealed when its frames fill this part of the journal: one may be sealed while the active one grows to more than
 /// twice as much.
 const JOURNAL_SHARE: u64 = 4;
+/// When nothing was changed for this long, what the generation has goes into the index: its memory and its part of the journal are
+/// free then, and opening after a crash has nothing to do.
+const QUIET: Duration = Duration::from_secs(10);
+/// With fewer changes that is not worth writing the index's pages.
+const QUIET_CHANGES_MIN: usize = 1024;
 /// After the index had no space a checkpoint is tried again.
 const CHECKPOINT_RETRY: Duration = Duration::from_secs(1);
 
@@ -45,7 +50,7 @@ impl Sealed {
 }
 
 impl<F: BlockFile> Controller<F> {
-    /// Seals the active generation when it has reached its target of names or of journal bytes.
+    /// Seals the active generation when it has reached its target of names or of journal bytes, or when nobody changes anything.
     pub(super) fn seal_if_due(self: &Rc<Self>, state: &mut State) {
         if state.sealed.is_some() || state.journal.is_writing() || self.is_read_only() {
             return;
@@ -56,11 +61,23 @@ impl<F: BlockFile> Controller<F> {
             // Without a checkpoint those that wait would wait for ever.
             || !state.deferred.is_empty();
         let last = state.stopping == Stopping::LastCheckpoint && state.journal.is_idle() && state.deferred.is_empty();
-        let due = last || state.index_space_is_due || (full && active > 0);
+        let due = last || state.index_space_is_due || (full && active > 0) || self.is_quiet(state, active);
         if due {
             state.index_space_is_due = false;
             self.seal(state, last);
         }
+    }
+
+    /// True where there was no frame for a while but `changes` are worth a checkpoint. Where there was one it looks again later.
+    fn is_quiet(self: &Rc<Self>, state: &mut State, changes: usize) -> bool {
+        if changes < QUIET_CHANGES_MIN {
+            return false;
+        }
+        let quiet = self.ring.now().saturating_duration_since(state.frame_began) >= QUIET;
+        if !quiet {
+            self.settle_after(QUIET, state, |timers| &mut timers.quiet, |_| {});
+        }
+        quiet
     }
 
     fn seal(self: &Rc<Self>, state: &mut State, last: bool) {
