@@ -114,7 +114,7 @@ impl BufferPool {
                 surplus -= bytes;
             }
         }
-        inner.kept_bytes.set(inner.kept_bytes.get() - inner.chunks.give_back_whole(surplus));
+        inner.kept_bytes.set(inner.kept_bytes.get() - inner.chunks.give_back_idle(surplus));
         inner.idle_bytes.set(inner.kept_bytes.get());
         inner.kept_bytes.get() > 0
     }
@@ -393,6 +393,29 @@ mod tests {
         assert_eq!(pool.inner.kept_bytes.get(), 0);
     }
 
+    /// Slow clients of which each has a little of another chunk do not keep the rest of it.
+    #[test]
+    fn trimming_gives_back_what_lies_beside_a_piece() {
+        let pool = BufferPool::new(4 * CHUNK_BYTES);
+        let mut held: Vec<_> = (0..4).map(|_| pool.try_take(CHUNK_BYTES).unwrap().unwrap()).collect();
+        for buffer in &mut held {
+            buffer.shrink(UNIT_BYTES).unwrap();
+            buffer.fill(7);
+        }
+        assert!(pool.trim(), "it was needed since the last trim");
+        let again = pool.try_take(CHUNK_BYTES / 2).unwrap().unwrap();
+        assert!(!pool.trim(), "nothing else was needed since");
+        assert_eq!(pool.in_use_bytes(), 4 * UNIT_BYTES + CHUNK_BYTES / 2);
+        drop(again);
+        assert_eq!(pool.inner.kept_bytes.get(), CHUNK_BYTES / 2);
+        assert!(pool.trim() && !pool.trim());
+        assert_eq!(pool.inner.kept_bytes.get(), 0);
+        assert!(held.iter().all(|buffer| buffer.iter().all(|byte| *byte == 7)));
+        assert!(pool.try_take(CHUNK_BYTES).unwrap().is_some(), "there is room for another chunk");
+        held.clear();
+        assert_eq!((pool.in_use_bytes(), pool.trim()), (0, true));
+    }
+
     /// Buffers of all sizes are taken, shrunk and given back by chance.
     #[test]
     fn no_byte_is_two_buffers_and_the_limit_holds_whatever_comes() {
@@ -419,7 +442,7 @@ mod tests {
                     assert_eq!(buffer[0], *mark, "its beginning stays");
                     mark_ends(buffer, *mark);
                 }
-                _ if random.u8(..) == 0 => drop(pool.trim()),
+                _ if random.u8(..16) == 0 => drop(pool.trim()),
                 _ => {}
             }
             for (buffer, mark) in &held {

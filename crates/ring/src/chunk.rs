@@ -6,7 +6,7 @@
 //! Invariant: units of a chunk that are marked as taken belong to one piece, or have gone back to the system and to nobody. A chunk is
 //! unmapped when its last piece is gone and the list does not keep it.
 
-use memmap2::{Advice, MmapMut, UncheckedAdvice};
+use memmap2::{Advice, MmapMut, MmapRaw, UncheckedAdvice};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr::NonNull;
@@ -55,7 +55,19 @@ impl Chunks {
             if given >= bytes {
                 break;
             }
-            given += chunk.lose_free();
+            given += chunk.lose(!chunk.taken.get());
+        }
+        given
+    }
+
+    /// The same of chunks with pieces, too, but at most `bytes`, and of those only what no piece has had since the last call.
+    pub(crate) fn give_back_idle(&self, bytes: usize) -> usize {
+        let mut given = self.give_back_whole(bytes);
+        for chunk in self.chunks.borrow().iter() {
+            let idle = !chunk.used.replace(chunk.taken.get());
+            if given + bytes_of(idle) <= bytes {
+                given += chunk.lose(idle);
+            }
         }
         given
     }
@@ -75,25 +87,29 @@ struct Chunk {
     taken: Cell<u32>,
     /// Units whose memory went back to the system: they are not used again.
     lost: Cell<u32>,
-    map: MmapMut,
+    /// Units that are taken, or were at some time since memory was last given back for being idle.
+    used: Cell<u32>,
+    /// Without references to its memory: those are the pieces'.
+    map: MmapRaw,
 }
 
 impl Chunk {
     fn map() -> io::Result<Chunk> {
         // Twice as many addresses as memory: somewhere in it a chunk is aligned.
-        let mut map = MmapMut::map_anon(2 * CHUNK_BYTES)?;
+        let map = MmapRaw::from(MmapMut::map_anon(2 * CHUNK_BYTES)?);
         let offset = map.as_ptr().align_offset(CHUNK_BYTES);
         // Where the system has no huge pages it is cut into small ones, as any memory.
         let _ = map.advise_range(Advice::HugePage, offset, CHUNK_BYTES);
-        let start = map.get_mut(offset..).and_then(|chunk| NonNull::new(chunk.as_mut_ptr()));
-        let start = start.ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Chunk { start, taken: Cell::new(0), lost: Cell::new(0), map })
+        let start = NonNull::new(map.as_mut_ptr().wrapping_add(offset)).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Chunk { start, taken: Cell::new(0), lost: Cell::new(0), used: Cell::new(0), map })
     }
 
     fn take(chunk: &Rc<Chunk>, bytes: usize) -> Option<Piece> {
         let (taken, units) = (chunk.taken.get(), bytes.div_ceil(UNIT_BYTES));
         let first = (0..u32::BITS as usize).step_by(units).find(|first| taken & units_mask(*first, units) == 0)?;
-        chunk.taken.set(taken | units_mask(first, units));
+        let mask = units_mask(first, units);
+        chunk.taken.set(taken | mask);
+        chunk.used.set(chunk.used.get() | mask);
         Some(Piece { chunk: Rc::clone(chunk), first, units })
     }
 
@@ -103,14 +119,14 @@ impl Chunk {
 
     /// Bytes that no piece has and the system has not got back.
     fn kept_bytes(&self) -> usize {
-        self.taken.get().count_zeros() as usize * UNIT_BYTES
+        bytes_of(!self.taken.get())
     }
 
-    /// Gives what no piece has back to the system. Returns how many bytes.
-    fn lose_free(&self) -> usize {
-        let given = self.kept_bytes();
+    /// Gives these units back to the system, which no piece has. Returns how many bytes.
+    fn lose(&self, units: u32) -> usize {
+        debug_assert_eq!(units & self.taken.get(), 0, "a piece has it");
         let offset = self.start.as_ptr().addr() - self.map.as_ptr().addr();
-        for unit in (0..u32::BITS as usize).filter(|unit| self.taken.get() & units_mask(*unit, 1) == 0) {
+        for unit in (0..u32::BITS as usize).filter(|unit| units & units_mask(*unit, 1) != 0) {
             // SAFETY: no piece has this unit, and none will: nobody reads what becomes zero.
             let advised = unsafe {
                 self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset + unit * UNIT_BYTES, UNIT_BYTES)
@@ -118,10 +134,14 @@ impl Chunk {
             // It fails only for what is no mapping.
             debug_assert!(advised.is_ok());
         }
-        self.lost.set(self.lost.get() | !self.taken.get());
-        self.taken.set(u32::MAX);
-        given
+        self.lost.set(self.lost.get() | units);
+        self.taken.set(self.taken.get() | units);
+        bytes_of(units)
     }
+}
+
+fn bytes_of(units: u32) -> usize {
+    units.count_ones() as usize * UNIT_BYTES
 }
 
 /// The units `first..first + count` of a chunk, a bit each.

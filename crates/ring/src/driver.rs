@@ -8,7 +8,7 @@ use io_uring::{EnterFlags, IoUring, opcode, squeue, types};
 use slab::Slab;
 use std::io;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) type SlotKey = usize;
 
@@ -16,6 +16,9 @@ pub(crate) type SlotKey = usize;
 pub(crate) const WAKE: u64 = u64::MAX;
 /// `user_data` of a request to cancel: its own result says nothing that the cancelled operation's does not.
 const CANCEL: u64 = u64::MAX - 1;
+
+/// How often the kernel is asked to give up on what nobody waits for any more.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(100);
 
 enum Slot {
     InFlight(Option<Waker>),
@@ -170,24 +173,35 @@ impl Driver {
         std::mem::take(&mut self.graveyard)
     }
 
-    /// Asks the kernel to give up on everything that nobody waits for any more. False where there is nothing.
-    pub(crate) fn cancel_abandoned(&mut self) -> bool {
-        let is_abandoned = |(key, slot): (SlotKey, &Slot)| matches!(slot, Slot::Abandoned(_)).then_some(key);
-        let abandoned: Vec<_> = self.slots.iter().filter_map(is_abandoned).collect();
+    /// Asks the kernel to give up on everything that nobody waits for any more, and waits until it has, but not for long: what it has
+    /// begun it may have to end. False where there is nothing.
+    pub(crate) fn outlast_abandoned(&mut self) -> bool {
+        let abandoned: Vec<_> = self.abandoned().collect();
         for key in &abandoned {
             self.cancel(*key);
         }
+        let until = Instant::now() + CANCEL_INTERVAL;
+        while self.abandoned().next().is_some() {
+            // That a cancellation was taken up completes as well: only time says when to ask again.
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.enter_and_wait(Some(left));
+            self.reap();
+        }
         !abandoned.is_empty()
+    }
+
+    fn abandoned(&self) -> impl Iterator<Item = SlotKey> {
+        self.slots.iter().filter_map(|(key, slot)| matches!(slot, Slot::Abandoned(_)).then_some(key))
     }
 }
 
 impl Drop for Driver {
     /// Waits until the kernel is done with every buffer. Futures are gone by now: each holds the ring.
     fn drop(&mut self) {
-        while self.cancel_abandoned() {
-            self.enter_and_wait(Some(Duration::from_millis(100)));
-            self.reap();
-        }
+        while self.outlast_abandoned() {}
         for (payload, completion) in self.take_graveyard() {
             payload.discard(completion);
         }

@@ -230,9 +230,6 @@ enum Wait {
     AtMost(Duration),
 }
 
-/// An operation that nobody waits for any more is asked again to end after this time.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
-
 /// A duplicate of the ring's own descriptor, for messages from other rings.
 fn duplicate(uring: &io_uring::IoUring) -> std::io::Result<std::os::fd::OwnedFd> {
     // SAFETY: the descriptor is open for as long as `uring` is borrowed.
@@ -352,12 +349,8 @@ impl Inner {
 
     /// Waits until the kernel is done with everything that dropped futures have left behind.
     fn drain(&self) {
-        loop {
-            let is_done = self.driver.borrow_mut().as_mut().is_none_or(|driver| !driver.cancel_abandoned());
-            if is_done {
-                return;
-            }
-            self.enter(Wait::AtMost(DRAIN_INTERVAL));
+        while self.driver.borrow_mut().as_mut().is_some_and(Driver::outlast_abandoned) {
+            self.bury();
         }
     }
 

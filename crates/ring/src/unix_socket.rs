@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long the lock of a directory is waited for, and how often it is asked for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same by a server that stops, which may still have requests.
+const LOCK_TIMEOUT_AT_END: Duration = Duration::from_millis(100);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// The file of a socket. It is removed when listening ends, unless another has taken its place.
@@ -32,8 +34,14 @@ impl SocketFile {
         Ok(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
     }
 
-    /// Removes it, if it is still this one.
+    /// Removes it, if it is still this one. The directory is locked meanwhile: who starts to listen may have found that it is left over,
+    /// and be about to put another in its place.
     pub(crate) fn remove(&self) {
+        // Until the end of this function.
+        let Ok(directory) = File::open(directory_of(&self.path)) else { return };
+        if lock_patiently(&directory, &self.path, LOCK_TIMEOUT_AT_END).is_err() {
+            return;
+        }
         let is_this = |metadata: &Metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode);
         if std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| is_this(&metadata)) {
             // What cannot be removed is found to be left over by the next to start.
@@ -57,8 +65,13 @@ pub(crate) fn new() -> io::Result<OwnedFd> {
 pub(crate) fn check(path: &Path) -> Result<(), ListenError> {
     let failed = |error| bind_error(&Address::Unix(path.to_owned()), error);
     SockAddr::unix(path).map_err(failed)?;
-    rustix::fs::accessat(CWD, directory_of(path), Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
-        .map_err(|error| failed(error.into()))?;
+    rustix::fs::accessat(
+        CWD,
+        directory_of(path),
+        Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK,
+        AtFlags::EACCESS,
+    )
+    .map_err(|error| failed(error.into()))?;
     state_of(path).map(drop)
 }
 
@@ -80,8 +93,7 @@ pub(crate) fn is_same(path: &Path, other: &Path) -> bool {
 pub(crate) fn listen(socket: &OwnedFd, path: &Path, mode: u32, backlog: i32) -> Result<SocketFile, ListenError> {
     let failed = |error| bind_error(&Address::Unix(path.to_owned()), error);
     let directory = File::open(directory_of(path)).map_err(failed)?;
-    // Until the end of this function.
-    lock_patiently(&directory, path)?;
+    lock_patiently(&directory, path, LOCK_TIMEOUT)?;
     if state_of(path)? == FileState::LeftOver {
         std::fs::remove_file(path).map_err(failed)?;
     }
@@ -89,14 +101,17 @@ pub(crate) fn listen(socket: &OwnedFd, path: &Path, mode: u32, backlog: i32) -> 
     socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
     let file = SocketFile::of(path).map_err(failed)?;
     // Before it listens nobody can connect, whatever mode it was made with.
-    rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(|error| failed(error.into()))?;
-    socket.listen(backlog).map_err(failed)?;
+    let with_mode = rustix::fs::chmod(path, Mode::from_raw_mode(mode)).map_err(io::Error::from);
+    let listening = with_mode.and_then(|()| socket.listen(backlog));
+    // Where it failed, the file is removed now, which takes the lock again.
+    drop(directory);
+    listening.map_err(failed)?;
     Ok(file)
 }
 
 /// Another server that starts holds the lock for a moment; anybody who may read the directory can hold it for ever.
-fn lock_patiently(directory: &File, path: &Path) -> Result<(), ListenError> {
-    let give_up = Instant::now() + LOCK_TIMEOUT;
+fn lock_patiently(directory: &File, path: &Path, timeout: Duration) -> Result<(), ListenError> {
+    let give_up = Instant::now() + timeout;
     loop {
         match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
@@ -178,6 +193,31 @@ mod tests {
         std::fs::write(&file, "precious").unwrap();
         assert!(matches!(listen_at(&file, 5), Err(ListenError::NoSocket(_))));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    }
+
+    /// Who starts has found that nobody listens any more, and has not removed the file yet.
+    #[test]
+    fn what_somebody_may_be_about_to_replace_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let (listener, file) = listen_at(&path, 5).unwrap();
+        let starter = File::open(directory.path()).unwrap();
+        rustix::fs::flock(&starter, FlockOperation::LockExclusive).unwrap();
+        drop((listener, file));
+        assert!(path.exists());
+        drop(starter);
+        let (listener, file) = listen_at(&path, 5).unwrap();
+        drop((listener, file));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_not_listened_on_in_the_end_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let unbound = OwnedFd::from(Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap());
+        assert!(matches!(listen(&unbound, &path, 0o640, 5), Err(ListenError::Other { .. })));
+        assert!(!path.exists());
     }
 
     #[test]
