@@ -9,7 +9,7 @@
 //! of need, and their first write is an overwrite; but nobody waits for them on a disk that is slow to write them. Where the file system
 //! cannot set space aside, growth itself writes zeros.
 
-use super::{Controller, State};
+use super::{Controller, SHORTAGE_RETRY, State};
 use crate::crash_point::crash_point;
 use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Parts, is_no_space, is_shortage, is_unsupported, write_fully};
@@ -53,7 +53,7 @@ impl<F: BlockFile> Controller<F> {
                 let growth = controller.extend(start, macroblocks).await;
                 crash_point("growth-written");
                 // Nothing of it is handed out before the flush.
-                let flushed = if growth.macroblocks > 0 { controller.data.flush().await } else { Ok(()) };
+                let flushed = growth.macroblocks == 0 || controller.flush_data().await;
                 crash_point("growth-flushed");
                 controller.space_is_made(flushed, |state, now| {
                     if let Some(error) = &growth.error
@@ -77,6 +77,8 @@ impl<F: BlockFile> Controller<F> {
                 Ok(()) => return Growth { macroblocks: wanted, counts_as_written, error: refusal },
                 Err(error) if is_unsupported(&error) => return self.extend_with_zeros(start, macroblocks).await,
                 Err(error) if wanted > 1 && is_no_space(&error) => (wanted, refusal) = (wanted / 2, Some(error)),
+                // That says nothing of the disk.
+                Err(error) if is_shortage(&error) => self.ring.sleep(SHORTAGE_RETRY).await,
                 Err(error) => return Growth { macroblocks: 0, counts_as_written, error: Some(error) },
             }
         }
@@ -85,11 +87,18 @@ impl<F: BlockFile> Controller<F> {
     async fn extend_with_zeros(&self, start: u64, macroblocks: u64) -> Growth {
         let mut offset = start;
         let end = start + macroblocks * MACROBLOCK_BYTES;
-        let error = match self.zeros().await {
-            Ok(mut zeros) => self.fill(&mut offset, end, &mut zeros).await.err(),
-            Err(error) => Some(error),
+        let error = loop {
+            match self.fill_with_zeros(&mut offset, end).await {
+                Err(error) if is_shortage(&error) => self.ring.sleep(SHORTAGE_RETRY).await,
+                ended => break ended.err(),
+            }
         };
         Growth { macroblocks: (offset - start) / MACROBLOCK_BYTES, counts_as_written: true, error }
+    }
+
+    async fn fill_with_zeros(&self, offset: &mut u64, end: u64) -> io::Result<()> {
+        let mut zeros = self.zeros().await?;
+        self.fill(offset, end, &mut zeros).await
     }
 
     pub(super) fn begin_zeroing(self: &Rc<Self>, state: &mut State, extents: u32) {
@@ -99,7 +108,7 @@ impl<F: BlockFile> Controller<F> {
             .spawn(async move {
                 let zeroing = controller.write_zeros(extents).await;
                 crash_point("zeros-written");
-                let flushed = if zeroing.written.is_empty() { Ok(()) } else { controller.data.flush().await };
+                let flushed = zeroing.written.is_empty() || controller.flush_data().await;
                 crash_point("zeros-flushed");
                 controller.space_is_made(flushed, |state, now| {
                     for extent in &zeroing.suspect {
@@ -167,12 +176,11 @@ impl<F: BlockFile> Controller<F> {
     }
 
     /// Lets `take` have what was made, if it could be flushed.
-    fn space_is_made(self: &Rc<Self>, flushed: io::Result<()>, take: impl FnOnce(&mut State, Instant)) {
+    fn space_is_made(self: &Rc<Self>, flushed: bool, take: impl FnOnce(&mut State, Instant)) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        match flushed {
-            Ok(()) => take(state, self.ring.now()),
-            Err(error) => self.stop_writing(state, format!("a flush failed: {error}")),
+        if flushed {
+            take(state, self.ring.now());
         }
         self.settle(state);
     }

@@ -18,13 +18,15 @@
 //! | `ledger` | debug builds: who owns each page |
 //! | `requests` | applying one batch of requests |
 //! | `pacing` | when a frame begins |
-//! | `publishing` | writing a frame, publishing it, flushing |
+//! | `publishing` | writing a frame, publishing it |
+//! | `flushing` | flushes that can be believed |
 //! | `sealing` | sealing a generation and its checkpoint |
 //! | `ahead` | how much space is made at a time |
 //! | `relief` | what is done for requests that find no space |
 //! | `growth` | making space: the file grows, and zeros are written |
 
 mod ahead;
+mod flushing;
 mod frames;
 mod freeing;
 mod growth;
@@ -59,6 +61,7 @@ use crate::record::Record;
 use crate::settings::{Durability, GenerationSize, Settings};
 use crate::shared::Shared;
 use buddy_ring::{BufferPool, Ring};
+use flushing::{DataFlushes, FlushState};
 use futures_channel::oneshot;
 use in_flight::Change;
 pub(crate) use naming::PendingNames;
@@ -77,6 +80,9 @@ use writes::Writes;
 
 /// Buffers of the controller: a frame and what growth writes.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// How long after the system was short of something it is asked for that again.
+const SHORTAGE_RETRY: Duration = Duration::from_millis(100);
 
 /// Carries checkpoints out, one at a time, somewhere the controller does not wait.
 pub trait Checkpointer {
@@ -147,7 +153,8 @@ struct State {
     paced_until: Option<Instant>,
     /// Since then the next frame waits for blocks that are being written.
     gathering_since: Option<Instant>,
-    flush: publishing::FlushState,
+    flush: FlushState,
+    data_flushes: DataFlushes,
     timers: Timers,
     /// What nobody reads any more is being freed.
     freeing: bool,
@@ -214,7 +221,8 @@ impl<F: BlockFile> Controller<F> {
                 frame_began: ring.now(),
                 paced_until: None,
                 gathering_since: None,
-                flush: publishing::FlushState::default(),
+                flush: FlushState::default(),
+                data_flushes: DataFlushes::default(),
                 timers: Timers::default(),
                 freeing: false,
                 stopping: Stopping::default(),

@@ -5,7 +5,7 @@
 
 use super::frames::FrameToWrite;
 use super::in_flight::{Change, InFlight};
-use super::{Controller, State};
+use super::{Controller, SHORTAGE_RETRY, State};
 use crate::crash_point::crash_point;
 use crate::files::{BlockFile, is_no_space, is_shortage, write_fully};
 use crate::messages::{Refusal, Reply, WriteFailure};
@@ -18,22 +18,8 @@ use buddy_ring::Buffer;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How long after memory or space was wanted in vain it is asked for again.
-const SHORTAGE_RETRY: Duration = Duration::from_millis(100);
 /// How long a frame waits for space. All changes wait with it, and so does the end of the process.
 const SPACE_PATIENCE: Duration = Duration::from_secs(30);
-
-/// Flushes when writes are answered before they are durable.
-#[derive(Default)]
-pub(super) struct FlushState {
-    /// A flush is due at the end of the interval.
-    scheduled: bool,
-    running: bool,
-    /// Somebody cannot wait for the interval.
-    urgent: bool,
-    /// Last sequence number that is published.
-    published: u64,
-}
 
 impl<F: BlockFile> Controller<F> {
     pub(super) async fn write_frame(self: Rc<Self>, frame: FrameToWrite) {
@@ -51,14 +37,6 @@ impl<F: BlockFile> Controller<F> {
             Err(error) => self.stop_writing(state, format!("the journal could not be written: {error}")),
         }
         self.settle(state);
-    }
-
-    async fn flush_data(&self) -> std::io::Result<()> {
-        let began = self.ring.now();
-        let result = self.data.flush().await;
-        let time = self.ring.now().saturating_duration_since(began);
-        self.shared.statistics.flush_time.record(nanoseconds(time));
-        result
     }
 
     /// True where neither blocks nor the frame that names them are made durable by their writes: both files are flushed when
@@ -132,15 +110,13 @@ impl<F: BlockFile> Controller<F> {
     async fn flush_frame(self: Rc<Self>) {
         let controller = Rc::clone(&self);
         let data = self.ring.spawn(async move { controller.flush_data().await });
-        let journal = self.journal_file.flush().await;
-        let flushed = data.await.and(journal);
+        let journal = self.flush_journal().await;
+        let flushed = data.await && journal;
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        match flushed {
-            Ok(()) => self.publish_frame(state),
-            Err(error) => self.stop_writing(state, format!("a flush failed: {error}")),
+        if flushed {
+            self.publish_frame(&mut state);
         }
-        self.settle(state);
+        self.settle(&mut state);
     }
 
     fn publish_frame(self: &Rc<Self>, state: &mut State) {
@@ -216,9 +192,8 @@ impl<F: BlockFile> Controller<F> {
         }
     }
 
-    /// Everything up to `sequence` is durable with its data, unless another flush has failed meanwhile: of what that one lost, the system
-    /// says nothing to this one.
-    fn became_durable(self: &Rc<Self>, state: &mut State, sequence: u64) {
+    /// Everything up to `sequence` is durable with its data, unless a flush has failed meanwhile.
+    pub(super) fn became_durable(self: &Rc<Self>, state: &mut State, sequence: u64) {
         if self.is_read_only() {
             return;
         }
@@ -236,52 +211,5 @@ impl<F: BlockFile> Controller<F> {
                 state.ports.send(worker, Reply::Failed { id, refusal: Refusal::ReadOnly });
             }
         }
-    }
-
-    fn schedule_flush(self: &Rc<Self>, state: &mut State) {
-        if !std::mem::replace(&mut state.flush.scheduled, true) {
-            let controller = Rc::clone(self);
-            self.after(self.settings.sync_interval, move |state| {
-                state.flush.scheduled = false;
-                controller.flush_now(state);
-            });
-        }
-    }
-
-    /// Makes what is published durable, if it is not; once more where that is being done already.
-    pub(super) fn flush_now(self: &Rc<Self>, state: &mut State) {
-        if state.flush.published <= state.journal.durable_sequence() || self.is_read_only() {
-            return;
-        }
-        if std::mem::replace(&mut state.flush.running, true) {
-            state.flush.urgent = true;
-            return;
-        }
-        let controller = Rc::clone(self);
-        self.ring.spawn(async move { controller.flush().await }).detach();
-    }
-
-    async fn flush(self: Rc<Self>) {
-        // Every write up to here had completed before its name was published: the flushes begin after it. Data first: a name
-        // must not outlive its bytes.
-        let published = self.state.borrow().flush.published;
-        let result = match self.flush_data().await {
-            Ok(()) => {
-                crash_point("data-flushed");
-                self.journal_file.flush().await
-            }
-            error => error,
-        };
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        state.flush.running = false;
-        match result {
-            Ok(()) => self.became_durable(state, published),
-            Err(error) => self.stop_writing(state, format!("a flush failed: {error}")),
-        }
-        if std::mem::take(&mut state.flush.urgent) {
-            self.flush_now(state);
-        }
-        self.settle(state);
     }
 }

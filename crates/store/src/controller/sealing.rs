@@ -148,9 +148,9 @@ impl<F: BlockFile> Controller<F> {
                 }
                 self.checkpoint_succeeded(state, &done);
             }
-            Err(error @ IndexError::Full(_)) => {
+            Err(error) if error.may_pass() => {
                 tracing::warn!(%error, "a checkpoint failed and is tried again; meanwhile names stay in the journal");
-                state.index_has_space = false;
+                state.index_has_space &= !matches!(error, IndexError::Full(_));
                 self.after_retry(state);
             }
             Err(error) => self.stop_writing(state, format!("a checkpoint failed: {error}")),
@@ -165,7 +165,7 @@ impl<F: BlockFile> Controller<F> {
         debug_assert_eq!(done.totals, sealed.totals, "the index and the controller count the same");
         match &done.space_ahead {
             Ok(()) => {}
-            Err(error @ IndexError::Full(_)) => {
+            Err(error) if error.may_pass() => {
                 if state.index_has_space {
                     tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
                 }

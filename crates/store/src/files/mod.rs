@@ -102,6 +102,12 @@ pub fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::ECANCELED))
 }
 
+/// Whether the operation has not begun: the kernel had no thread to carry it out. Others of [`is_shortage`] may have ended a part of it.
+#[must_use]
+pub fn was_not_begun(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECANCELED)
+}
+
 /// Buffers to be written one behind the other, with how many bytes of each.
 pub type Parts = Vec<(Buffer, usize)>;
 

@@ -59,13 +59,10 @@ pub(super) fn error(action: &'static str, code: c_int) -> IndexError {
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     };
     match code {
-        // Memory is had again a moment later, as space may be.
-        ffi::MDBX_MAP_FULL
-        | ffi::MDBX_UNABLE_EXTEND_MAPSIZE
-        | libc::ENOSPC
-        | libc::EDQUOT
-        | libc::EFBIG
-        | libc::ENOMEM => IndexError::Full(reason),
+        ffi::MDBX_MAP_FULL | ffi::MDBX_UNABLE_EXTEND_MAPSIZE | libc::ENOSPC | libc::EDQUOT | libc::EFBIG => {
+            IndexError::Full(reason)
+        }
+        libc::ENOMEM => IndexError::Shortage(reason),
         ffi::MDBX_CORRUPTED
         | ffi::MDBX_PAGE_NOTFOUND
         | ffi::MDBX_INVALID
@@ -243,7 +240,9 @@ impl Environment {
     /// told again either.
     pub(super) fn check_change(&self, action: &'static str, code: c_int) -> Result<(), IndexError> {
         match check(action, code) {
-            Err(IndexError::Full(reason)) if self.has_failed() => Err(IndexError::System { action, reason }),
+            Err(IndexError::Full(reason) | IndexError::Shortage(reason)) if self.has_failed() => {
+                Err(IndexError::System { action, reason })
+            }
             outcome => outcome,
         }
     }
@@ -264,7 +263,7 @@ impl Environment {
         }
         match self.extend_to(bytes) {
             // A full disk is no reason not to open it.
-            Err(IndexError::Full(_)) => Ok(()),
+            Err(error) if error.may_pass() => Ok(()),
             outcome => outcome,
         }
     }
@@ -328,9 +327,10 @@ mod tests {
 
     #[test]
     fn memory_is_waited_for_as_space_is() {
-        for code in [libc::ENOMEM, libc::ENOSPC, libc::EDQUOT, ffi::MDBX_MAP_FULL] {
+        for code in [libc::ENOSPC, libc::EDQUOT, ffi::MDBX_MAP_FULL] {
             assert!(matches!(error("written", code), IndexError::Full(_)), "{code}");
         }
+        assert!(matches!(error("written", libc::ENOMEM), IndexError::Shortage(_)));
         assert!(matches!(error("written", libc::EIO), IndexError::System { .. }));
     }
 

@@ -134,9 +134,10 @@ impl MdbxIndex {
 
 /// Of what was no flush: what it lacked may be had a moment later.
 fn system_error(action: &'static str) -> impl Fn(io::Error) -> IndexError {
-    move |error| match is_no_space(&error) || is_shortage(&error) {
-        true => IndexError::Full(error.to_string()),
-        false => IndexError::System { action, reason: error.to_string() },
+    move |error| match error.to_string() {
+        reason if is_no_space(&error) => IndexError::Full(reason),
+        reason if is_shortage(&error) => IndexError::Shortage(reason),
+        reason => IndexError::System { action, reason },
     }
 }
 

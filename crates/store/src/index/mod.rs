@@ -64,9 +64,12 @@ pub enum IndexError {
     /// It holds something that this program never writes.
     #[error("the index is damaged: {0}")]
     Damaged(String),
-    /// It has reached its largest size, the disk is full, or there was no memory: a change may succeed later, and nothing of it has happened.
+    /// It has reached its largest size, or the disk is full: a change may succeed later, and nothing of it has happened.
     #[error("the index has no space: {0}")]
     Full(String),
+    /// The system was short of memory, or of something else that it may have a moment later: as [`IndexError::Full`].
+    #[error("the index could not be changed for now: {0}")]
+    Shortage(String),
     /// The files could not be opened, read or written.
     #[error("the index cannot be {action}: {reason}")]
     System {
@@ -75,6 +78,14 @@ pub enum IndexError {
         /// What libmdbx said.
         reason: String,
     },
+}
+
+impl IndexError {
+    /// True where nothing of the change has happened, and it may succeed later.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, IndexError::Full(_) | IndexError::Shortage(_))
+    }
 }
 
 /// What a checkpoint remembers beside names and pages.

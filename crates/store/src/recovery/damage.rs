@@ -5,8 +5,6 @@ use crate::extent::{MACROBLOCK_BYTES, PAGE_BYTES};
 use crate::files::Stamp;
 use crate::index::{IndexError, IndexReader, Meta};
 use crate::journal::replay::Replay;
-use crate::names::NameState;
-use crate::record::Record;
 
 /// What the stamp of the data file proves: the index is older than what was last written there.
 ///
@@ -61,14 +59,11 @@ pub(super) fn find_damage<R: IndexReader>(
         return Ok(Some(format!("{lost}; the blocks stored before can be read")));
     }
     // Durable or not: growth is, before anything of it is handed out.
-    for (hash, state, _) in replay.latest() {
-        if let NameState::Occupied(record) = state
-            && !lies_within(record, macroblocks)
-        {
-            return Ok(Some(format!(
-                "the data file was truncated to {macroblocks} MiB: block {hash} lies beyond its end"
-            )));
-        }
+    let stored = replay.latest().filter_map(|(hash, state, _)| Some((hash, state.record()?.extent()?)));
+    let quarantined = replay.quarantined.iter().map(|quarantined| (quarantined.hash, quarantined.extent));
+    let end = macroblocks * MACROBLOCK_BYTES;
+    if let Some((hash, _)) = stored.chain(quarantined).find(|(_, extent)| extent.end() > end) {
+        return Ok(Some(format!("the data file was truncated to {macroblocks} MiB: block {hash} lies beyond its end")));
     }
     if let Some(reason) = find_damaged_totals(reader, meta)? {
         return Ok(Some(reason));
@@ -124,9 +119,4 @@ fn find_damaged_pages<R: IndexReader>(
     let named_bytes = meta.totals.bytes_allocated().wrapping_add(quarantined_bytes);
     Ok((occupied_bytes != named_bytes)
         .then(|| damaged_index(format!("{occupied_bytes} bytes are marked occupied, and blocks take {named_bytes}"))))
-}
-
-/// True where the file has all of a block.
-fn lies_within(record: Record, macroblocks: u64) -> bool {
-    record.extent().is_none_or(|extent| extent.end() <= macroblocks * MACROBLOCK_BYTES)
 }

@@ -101,7 +101,12 @@ impl RecoveryError {
             self,
             RecoveryError::Io { .. }
                 | RecoveryError::Journal(ReplayError::Io(_) | ReplayError::Unknown(_))
-                | RecoveryError::Index(IndexError::System { .. } | IndexError::Full(_) | IndexError::Version { .. })
+                | RecoveryError::Index(
+                    IndexError::System { .. }
+                        | IndexError::Full(_)
+                        | IndexError::Shortage(_)
+                        | IndexError::Version { .. }
+                )
         )
     }
 }
@@ -230,7 +235,7 @@ fn commit<I: Index>(index: &I, meta: Meta, replay: &Replay, settings: &Settings)
     )?;
     let index_has_space = match done.space_ahead {
         Ok(()) => true,
-        Err(error @ IndexError::Full(_)) => {
+        Err(error) if error.may_pass() => {
             tracing::warn!(%error, "the index cannot be sure of its space: new blocks are refused until it can");
             false
         }

@@ -291,6 +291,25 @@ fn a_journal_that_the_index_cannot_take_opens_read_only() {
     }
 }
 
+/// The extent of a block that was taken out of service is beyond the end of a file that was cut short, and no checkpoint has noted either.
+#[test]
+fn a_data_file_that_ends_before_what_is_out_of_service_is_damage() {
+    let settings = Settings { verify_reads: VerifyReads::All, checkpoint_names: 1000, ..small_settings(1) };
+    let mut world = World::new(17, 0, settings);
+    world.blocks = (1..40).map(|number| Block::new(vec![number; 512 << 10])).collect();
+    boot(&mut world, async |world, open| {
+        open.put(0, &world.blocks[0]).await.unwrap();
+        let extent = extent_of(&open, &world.blocks[0]).await;
+        world.disk.corrupt(DATA, extent.offset(), 1);
+        assert!(open.get(0, &world.blocks[0]).await.is_err());
+    });
+    world.disk.truncate(DATA, 0);
+    boot(&mut world, async |_, open| {
+        let reason = open.shared.health.read_only().unwrap();
+        assert!(reason.contains("truncated"), "{reason}");
+    });
+}
+
 /// A store with a damaged block, and which one that is.
 fn damaged(seed: u64, verify_reads: VerifyReads) -> (World, usize) {
     let mut world = World::new(seed, 12, Settings { verify_reads, ..small_settings(2) });

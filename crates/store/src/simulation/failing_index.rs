@@ -1,9 +1,11 @@
 //! An index that cannot be written, for other reasons than space: that ends all writing, and is not tried again.
 
 use super::memory_index::Commits;
-use super::steps::{boot, outcome, put_all};
+use super::steps::{boot, outcome, put_all, put_at_once};
 use super::world::{World, small_settings};
 use crate::StoreError;
+use crate::settings::Settings;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Stores half of the blocks, lets the index fail, stores the others through a checkpoint: the store is read-only then, and stays so
@@ -84,12 +86,32 @@ fn a_change_of_the_index_that_happens_and_fails_loses_nothing() {
     );
 }
 
+/// Memory is asked for again, and who waits for a checkpoint waits for it.
+#[test]
+fn a_checkpoint_waits_for_memory() {
+    let mut world = World::new(44, 40, Settings { checkpoint_names: 4, ..small_settings(2) });
+    boot(&mut world, async |world, open| {
+        let open = Rc::new(open);
+        world.index.set_commits(Commits::LackMemory);
+        let puts = open.ring.spawn({
+            let (open, blocks) = (Rc::clone(&open), world.blocks.clone());
+            async move { put_at_once(&open, &blocks).await }
+        });
+        open.ring.sleep(Duration::from_secs(5)).await;
+        assert!(open.shared.statistics.names_sealed.get() > 0 && open.shared.statistics.requests_deferred.get() > 0);
+        world.index.set_commits(Commits::Happen);
+        assert!(puts.await.iter().all(Result::is_ok));
+        assert_eq!(open.shared.health.read_only(), None);
+    });
+}
+
 /// The same while a store is opened: it stays closed, and opens when the index works again.
 #[test]
 fn opening_through_a_change_of_the_index_that_happens_and_fails() {
     let mut world = World::new(45, 12, small_settings(2));
     boot(&mut world, async |world, open| put_all(world, &open).await);
-    let fail: [fn(&World, bool); 2] = [
+    let fail: [fn(&World, bool); 3] = [
+        |world, fails| world.index.set_commits(if fails { Commits::LackMemory } else { Commits::Happen }),
         |world, fails| world.index.set_commits(if fails { Commits::HappenAndFail } else { Commits::Happen }),
         |world, fails| world.index.set_reserving_fails(fails),
     ];

@@ -7,9 +7,8 @@ use super::workload::{Ended, Workload};
 use super::world::{Block, DATA, JOURNAL, Open, World, small_settings, totals_of};
 use crate::StoreError;
 use crate::extent::MACROBLOCK_BYTES;
-use crate::index::{Index, IndexReader};
 use crate::session::Stored;
-use crate::settings::{DataSync, Durability, NewSpace, Settings};
+use crate::settings::{DataSync, Durability, Settings};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -96,47 +95,6 @@ fn a_failed_frame_or_flush_turns_the_store_read_only() {
             run.check();
         }
     }
-}
-
-/// A flush for more space fails while another is under way for a checkpoint: the system reports the loss of data once, so the success of
-/// the other says nothing.
-#[test]
-fn a_flush_that_succeeds_beside_one_that_failed_makes_nothing_durable() {
-    let settings = Settings {
-        durability: Durability::Relaxed,
-        // The only flushes are those of growth, and the one that a sealed generation waits for.
-        sync_interval: Duration::from_secs(3600),
-        new_space: Some(NewSpace::Unwritten),
-        ..small_settings(1)
-    };
-    let mut world = World::new(23, 0, settings);
-    world.blocks = (0..24).map(|number| Block::new(vec![number; 512 << 10])).collect();
-    boot(&mut world, async |world, open| {
-        open.sessions[0].fill_pools().await;
-        open.ring.sleep(Duration::from_secs(1)).await;
-        let in_index = || world.index.reader().unwrap().meta().unwrap().unwrap().sequence;
-        let before = (open.shared.statistics.checkpoints.get(), in_index());
-        let slow = Fault::Slow(Duration::from_secs(1));
-        world.disk.plan_faults([slow, EIO].map(|fault| PlannedFault {
-            file: DATA,
-            kind: Kind::Flush,
-            after: 0,
-            fault,
-        }));
-        for number in 0..8u8 {
-            open.put(0, &Block::new(vec![number])).await.unwrap();
-        }
-        assert!(open.shared.statistics.names_sealed.get() > 0);
-        for block in &world.blocks {
-            if open.put(0, block).await.is_err() {
-                break;
-            }
-        }
-        let reason = open.shared.health.read_only().unwrap();
-        assert!(reason.contains("a flush failed"), "{reason}");
-        open.ring.sleep(Duration::from_secs(5)).await;
-        assert_eq!((open.shared.statistics.checkpoints.get(), in_index()), before);
-    });
 }
 
 /// The system is short of memory, of threads, or of space, while a frame is written: that says nothing about the disk, and ends nothing.

@@ -34,6 +34,8 @@ pub(crate) enum Commits {
     Happen,
     /// The change contradicts what is there, and nothing of it happens.
     Contradict,
+    /// The system has no memory for the change, and nothing of it happens.
+    LackMemory,
     /// The change happens, and an error is reported all the same, as by libmdbx where the last flush fails.
     HappenAndFail,
 }
@@ -283,6 +285,9 @@ impl IndexTransaction for MemoryTransaction {
         let commits = *self.index.commits.lock().unwrap();
         if commits == Commits::Contradict {
             return Err(IndexError::Damaged("simulated".to_owned()));
+        }
+        if commits == Commits::LackMemory {
+            return Err(IndexError::Shortage("simulated".to_owned()));
         }
         self.index.check_space()?;
         *self.index.committed.lock().unwrap() = Arc::new(self.tables);

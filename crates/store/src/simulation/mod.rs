@@ -32,6 +32,7 @@ mod damaged_rows;
 mod damaged_totals;
 mod disk;
 mod enumeration;
+mod failing_flushes;
 mod failing_index;
 mod faults;
 mod forged_frames;

@@ -200,6 +200,11 @@ impl FileState {
         self.current = self.medium.clone();
     }
 
+    /// What has completed and is not on the medium never gets there, and is seen until then.
+    pub(super) fn lose_volatile(&mut self) {
+        self.volatile.clear();
+    }
+
     /// Changes bits of a byte, wherever it is.
     pub(super) fn corrupt(&mut self, offset: u64, mask: u8) {
         let (page, at) = (offset / PAGE as u64, usize::try_from(offset % PAGE as u64).unwrap());

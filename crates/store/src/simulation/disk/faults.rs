@@ -14,6 +14,26 @@ pub(crate) enum Fault {
     Short,
     /// It takes so much longer.
     Slow(Duration),
+    /// It fails half of that time after it has begun, when a flush loses what is not on the medium, and says so when the rest has passed.
+    LateError(Duration, i32),
+}
+
+impl Fault {
+    /// How much longer the operation takes.
+    pub(super) fn delay(self) -> Duration {
+        match self {
+            Fault::Slow(longer) | Fault::LateError(longer, _) => longer,
+            Fault::Error(_) | Fault::Short => Duration::ZERO,
+        }
+    }
+
+    /// Its error.
+    pub(super) fn code(self) -> Option<i32> {
+        match self {
+            Fault::Error(code) | Fault::LateError(_, code) => Some(code),
+            Fault::Short | Fault::Slow(_) => None,
+        }
+    }
 }
 
 /// Which operations count for fault injection.

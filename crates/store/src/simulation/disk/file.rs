@@ -32,8 +32,8 @@ impl SimulatedFile {
     }
 
     async fn take_time(&self, fault: Option<Fault>) {
-        if let Some(Fault::Slow(longer)) = fault {
-            self.ring.sleep(longer).await;
+        if let Some(fault) = fault {
+            self.ring.sleep(fault.delay()).await;
         }
         self.disk.take_time(&self.ring).await;
     }
@@ -68,8 +68,8 @@ impl SimulatedFile {
         self.take_time(fault).await;
         let length = self.with(|file| file.length);
         let (grows_by, free) = (end.saturating_sub(length), self.disk.free_bytes());
-        let result = match fault {
-            Some(Fault::Error(code)) => Err(code),
+        let result = match fault.and_then(Fault::code) {
+            Some(code) => Err(code),
             _ if grows_by > free => Err(libc::ENOSPC),
             _ => Ok(grows_by),
         };
@@ -88,14 +88,14 @@ impl SimulatedFile {
             file.in_flight.retain(|other| other.id != write.id);
             let fault = if is_full { Some(Fault::Error(libc::ENOSPC)) } else { fault };
             let id = file.new_id();
-            match fault {
-                Some(Fault::Error(code)) => {
+            match fault.and_then(Fault::code) {
+                Some(code) => {
                     if code != libc::ENOSPC {
                         file.fail_write(Write { id, ..write }, &mut self.disk.inner.random.borrow_mut());
                     }
                     Err(io::Error::from_raw_os_error(code))
                 }
-                fault => {
+                None => {
                     let whole = write.bytes.len();
                     let half = (whole / 2).next_multiple_of(PAGE).min(whole);
                     let done = if fault == Some(Fault::Short) { half } else { whole };
@@ -156,9 +156,9 @@ impl BlockFile for SimulatedFile {
                 let result = file.with(|state| {
                     state.reading.retain(|(other, _)| *other != id);
                     let there = usize::try_from(state.length.saturating_sub(offset)).unwrap().min(range.len());
-                    match fault {
-                        Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),
-                        fault => {
+                    match fault.and_then(Fault::code) {
+                        Some(code) => Err(io::Error::from_raw_os_error(code)),
+                        None => {
                             let half = if file.is_uncached { there / 2 / SECTOR * SECTOR } else { there.div_ceil(2) };
                             let wanted = if fault == Some(Fault::Short) { half } else { there };
                             state.read(offset, &mut buffer[range.start..range.start + wanted]);
@@ -207,10 +207,16 @@ impl BlockFile for SimulatedFile {
             .spawn(async move {
                 let fault = file.disk.strike(file.number, Kind::Flush);
                 let (up_to, length) = file.with(|state| (state.next_id, state.length));
-                file.take_time(fault).await;
-                let result = match fault {
-                    Some(Fault::Error(code)) => Err(io::Error::from_raw_os_error(code)),
-                    _ => {
+                if let Some(Fault::LateError(longer, _)) = fault {
+                    file.ring.sleep(longer / 2).await;
+                    file.with(FileState::lose_volatile);
+                    file.ring.sleep(longer / 2).await;
+                } else {
+                    file.take_time(fault).await;
+                }
+                let result = match fault.and_then(Fault::code) {
+                    Some(code) => Err(io::Error::from_raw_os_error(code)),
+                    None => {
                         file.with(|state| state.complete_flush(up_to, length));
                         Ok(())
                     }
