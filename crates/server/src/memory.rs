@@ -2,7 +2,7 @@
 
 /// At this size an allocation is a mapping of its own: it comes zeroed, takes what is touched of it, and is gone when it is freed.
 #[cfg(target_env = "gnu")]
-const MAPPING_BYTES_MIN: libc::c_int = 128 << 10;
+const MAPPING_BYTES_MIN: libc::c_int = 1 << 20;
 
 /// Lets large allocations be mappings. By itself glibc raises its bound to the largest that was ever freed: tables of names that
 /// are no longer needed then stay with the process, and new ones are cleared in one go by the thread that everybody waits for.

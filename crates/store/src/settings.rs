@@ -197,11 +197,6 @@ impl Settings {
         bytes - bytes % crate::extent::MACROBLOCK_BYTES
     }
 
-    /// The largest generation.
-    pub(crate) fn generation_size_max(&self) -> GenerationSize {
-        GenerationSize { target: self.checkpoint_names }
-    }
-
     /// The generation for a store of `blocks` blocks: a small store does with small ones, so that little space has to be kept
     /// ready for them in the index.
     pub(crate) fn generation_size(&self, blocks: u64) -> GenerationSize {

@@ -5,7 +5,7 @@ use crate::health::Health;
 use crate::names::Names;
 use crate::quarantine::Quarantined;
 use crate::recent_reads::RecentReads;
-use crate::settings::Settings;
+use crate::settings::{GenerationSize, Settings};
 use crate::statistics::Statistics;
 use crate::worker_statistics::WorkerStatistics;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,11 +29,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a store with these settings.
+    /// For a store with these settings, of which the first generation of names is to be so large.
     #[must_use]
-    pub fn new(settings: &Settings) -> Arc<Shared> {
+    pub(crate) fn new(settings: &Settings, generation_size: GenerationSize) -> Arc<Shared> {
         Arc::new(Shared {
-            names: Names::new(settings.generation_size_max().changes_max()),
+            names: Names::new(generation_size.changes_max()),
             clock: Clock::new(settings.workers, settings.pins_max),
             health: Health::default(),
             recent_reads: RecentReads::new(settings.recent_reads),
@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn what_is_out_of_service_is_counted_as_it_comes() {
-        let shared = Shared::new(&Settings::default());
+        let settings = Settings::default();
+        let shared = Shared::new(&settings, settings.generation_size(0));
         let extent = |class, number| Quarantined::now(Extent::new(class, number).unwrap(), Hash::of(b"x"));
         shared.add_quarantined([extent(SizeClass::SMALLEST, 1), extent(SizeClass::LARGEST, 1)]);
         shared.add_quarantined([extent(SizeClass::SMALLEST, 2)]);

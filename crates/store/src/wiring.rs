@@ -50,7 +50,7 @@ pub(crate) fn wire<I: Index, C, L>(
     checkpointer: C,
     locator: Option<L>,
 ) -> Result<Wired<I::Reader, C, L>, IndexError> {
-    let shared = Shared::new(settings);
+    let shared = Shared::new(settings, recovered.generation_size);
     shared.statistics.set_index_sizes(index.sizes());
     shared.add_quarantined(recovered.quarantined.iter().copied());
     if let Some(damage) = &recovered.damage {

@@ -122,7 +122,7 @@ mod tests {
         pending.published(&hash, 8);
         assert!(pending.is_empty());
         assert_eq!(pending.judge_occupy(&names.load(), &hash, 0), OccupyVerdict::Exists(0));
-        let _ = names.seal();
+        let _ = names.seal(16);
         assert_eq!(pending.judge_occupy(&names.load(), &hash, 0), OccupyVerdict::Exists(0), "sealed");
         names.drop_sealed();
         assert_eq!(pending.judge_occupy(&names.load(), &hash, 0), OccupyVerdict::Retry, "it may be in the index now");

@@ -36,6 +36,8 @@ pub(super) struct Sealed {
     border: Border,
     /// What is stored once it is in the index.
     totals: Totals,
+    /// Of the generations from then on.
+    next_size: GenerationSize,
     /// The last one of an orderly stop.
     last: bool,
     started: bool,
@@ -82,11 +84,15 @@ impl<F: BlockFile> Controller<F> {
 
     fn seal(self: &Rc<Self>, state: &mut State, last: bool) {
         let border = state.journal.begin_generation();
-        let Some(generation) = self.shared.names.seal() else { return };
+        // The new one may become as large as it may be now, and as it may be when this checkpoint is made.
+        let next_size = self.settings.generation_size(state.totals.block_count());
+        let entries = state.generation_size.changes_max().max(next_size.changes_max());
+        let Some(generation) = self.shared.names.seal(entries) else { return };
         crash_point("generation-sealed");
         let quarantined = std::mem::take(&mut state.quarantined);
         let (totals, oldest_change_ms) = (state.totals, std::mem::take(&mut state.oldest_change_ms));
-        state.sealed = Some(Sealed { generation, quarantined, border, totals, last, started: false, oldest_change_ms });
+        state.sealed =
+            Some(Sealed { generation, quarantined, border, totals, next_size, last, started: false, oldest_change_ms });
         self.start_checkpoint_if_durable(state);
     }
 
@@ -102,7 +108,7 @@ impl<F: BlockFile> Controller<F> {
             return;
         }
         sealed.started = true;
-        let next_size = self.settings.generation_size(sealed.totals.block_count());
+        let next_size = sealed.next_size;
         let job = CheckpointJob {
             generation: Arc::clone(&sealed.generation),
             quarantined: sealed.quarantined.clone(),

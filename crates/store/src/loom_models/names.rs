@@ -28,7 +28,7 @@ impl World {
     }
 
     fn seal(&self) -> Arc<crate::names::Generation> {
-        self.names.seal().unwrap()
+        self.names.seal(2).unwrap()
     }
 
     fn commit_and_drop(&self, generation: &crate::names::Generation) {

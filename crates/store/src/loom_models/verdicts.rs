@@ -47,7 +47,7 @@ impl Controller {
                 assert!(self.names.load().active().insert(&name(1), state));
                 self.pending.published(&name(1), 1);
             }
-            Step::Seal => self.sealed = self.names.seal(),
+            Step::Seal => self.sealed = self.names.seal(2),
             Step::Commit => self.index.commit(self.sealed.as_ref().unwrap()),
             Step::Drop => self.names.drop_sealed(),
         }

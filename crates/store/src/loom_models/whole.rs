@@ -75,7 +75,7 @@ fn a_block_of_the_index_is_removed_and_its_extent_reused() {
     run(true, |world, held| {
         world.publish(NameState::Removed);
         held.push(world.clock.tag_removals(), extent(1));
-        let sealed = world.names.seal().unwrap();
+        let sealed = world.names.seal(2).unwrap();
         world.drain(held);
         world.index.commit(&sealed);
         world.names.drop_sealed();
@@ -85,7 +85,7 @@ fn a_block_of_the_index_is_removed_and_its_extent_reused() {
 #[test]
 fn a_block_is_sealed_removed_and_its_extent_reused() {
     run(false, |world, held| {
-        let sealed = world.names.seal().unwrap();
+        let sealed = world.names.seal(2).unwrap();
         world.publish(NameState::Removed);
         held.push(world.clock.tag_removals(), extent(1));
         world.drain(held);

@@ -53,15 +53,14 @@ impl Stages {
 /// The published names. The controller alone changes them.
 pub struct Names {
     stages: ArcSwap<Stages>,
-    generation_entries: usize,
 }
 
 impl Names {
-    /// No names; generations hold up to `generation_entries` changes each.
+    /// No names; the first generation holds up to `entries` changes.
     #[must_use]
-    pub fn new(generation_entries: usize) -> Names {
-        let active = Arc::new(Generation::new(generation_entries));
-        Names { stages: ArcSwap::from_pointee(Stages { active, sealed: None, dropped: 0 }), generation_entries }
+    pub fn new(entries: usize) -> Names {
+        let active = Arc::new(Generation::new(entries));
+        Names { stages: ArcSwap::from_pointee(Stages { active, sealed: None, dropped: 0 }) }
     }
 
     /// The present view. Wait-free.
@@ -99,15 +98,15 @@ impl Names {
         self.stages.store(Arc::new(Stages { active: names, sealed, dropped }));
     }
 
-    /// Makes the active generation the sealed one and installs an empty one. Does nothing while one is sealed.
-    pub fn seal(&self) -> Option<Arc<Generation>> {
+    /// Makes the active generation the sealed one and installs an empty one for up to `entries` changes. Does nothing while one is sealed.
+    pub fn seal(&self, entries: usize) -> Option<Arc<Generation>> {
         let stages = self.stages.load_full();
         if stages.sealed.is_some() {
             return None;
         }
         let sealed = Arc::clone(&stages.active);
         self.stages.store(Arc::new(Stages {
-            active: Arc::new(Generation::new(self.generation_entries)),
+            active: Arc::new(Generation::new(entries)),
             sealed: Some(Arc::clone(&sealed)),
             dropped: stages.dropped,
         }));
@@ -134,9 +133,9 @@ mod tests {
         let names = Names::new(16);
         let hash = Hash::of(b"x");
         names.load().active().insert(&hash, NameState::Occupied(Record::EMPTY));
-        let sealed = names.seal().unwrap();
+        let sealed = names.seal(16).unwrap();
         assert_eq!(names.load().get(&hash), Some(NameState::Occupied(Record::EMPTY)));
-        assert!(names.seal().is_none(), "one generation at a time");
+        assert!(names.seal(16).is_none(), "one generation at a time");
         names.load().active().insert(&hash, NameState::Removed);
         assert_eq!(names.load().get(&hash), Some(NameState::Removed), "hides the sealed and the index");
         assert_eq!(sealed.get(&hash), Some(NameState::Occupied(Record::EMPTY)));

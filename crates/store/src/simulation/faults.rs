@@ -1,7 +1,7 @@
 //! Disks that fail and fill up, and what else can keep a store from writing.
 
 use super::disk::{Cut, Fault, Kind, PlannedFault};
-use super::steps::{EIO, boot, outcome, put_all, put_at_once};
+use super::steps::{EIO, boot, outcome, put_all, put_at_once, remove_at_once};
 use super::tests::{run, seeds};
 use super::workload::{Ended, Workload};
 use super::world::{Block, DATA, JOURNAL, Open, World, small_settings, totals_of};
@@ -330,6 +330,35 @@ fn generations_are_sealed_at_their_target_under_load() {
         // A frame holds up to 200 changes here; one may be in flight when the target is reached.
         assert!(most < 256 + 2 * 200, "{most} names in a generation with a target of 256");
         assert!(open.shared.statistics.checkpoints.get() >= 15);
+    });
+}
+
+/// Most blocks are removed while a checkpoint is under way, after which generations will be smaller: until then they may still become as
+/// large as before.
+#[test]
+fn a_generation_holds_what_it_may_while_the_store_shrinks() {
+    let settings =
+        Settings { requests_max: 1024, checkpoint_names: 1 << 16, pool_targets: [64; 8], ..small_settings(2) };
+    let mut world = World::new(19, 0, settings);
+    world.journal_bytes = 64 << 20;
+    world.blocks = (0..27_000_u32).map(|number| Block::new(number.to_le_bytes().to_vec())).collect();
+    let stored = 21_000;
+    boot(&mut world, async |world, open| {
+        let open = Rc::new(open);
+        assert!(put_at_once(&open, &world.blocks[..stored]).await.iter().all(Result::is_ok));
+        Rc::into_inner(open).unwrap().stop().await;
+    });
+    world.checkpoint_pause = Duration::from_secs(60);
+    boot(&mut world, async |world, open| {
+        let open = Rc::new(open);
+        remove_at_once(&open, &world.blocks[..stored]).await;
+        assert!(open.shared.statistics.names_sealed.get() > 0);
+        let results = put_at_once(&open, &world.blocks[stored..]).await;
+        // More than a generation of a small store can hold, and as many as are admitted.
+        assert!(open.shared.statistics.names_active.get() > 20_000, "{}", open.shared.statistics.names_active.get());
+        for (result, block) in results.iter().zip(&world.blocks[stored..]) {
+            assert_eq!(outcome(&open, block).await, if result.is_ok() { "there" } else { "absent" });
+        }
     });
 }
 
