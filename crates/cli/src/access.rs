@@ -21,15 +21,15 @@ pub(crate) struct AccessConfig {
 }
 
 impl AccessConfig {
-    /// Refuses an address that others can reach where nothing keeps them from anything.
-    pub(crate) fn allow_listening(&self, address: &Address) -> Result<(), Failure> {
+    /// Refuses an address, given by `option`, that others can reach where nothing keeps them from anything.
+    pub(crate) fn allow_listening(&self, option: &str, address: &Address) -> Result<(), Failure> {
         // Who may use a Unix socket is said by its permissions.
         let is_reachable = matches!(address, Address::Tcp(address) if !is_loopback(address.ip()));
         if self.tokens.is_some() || self.insecure_listen || !is_reachable {
             return Ok(());
         }
         Err(Failure::new(format!(
-            "listen is {address}, which others can reach, and there are no tokens: name a file of them with --tokens (`buddy-blocks \
+            "{option} is {address}, which others can reach, and there are no tokens: name a file of them with --tokens (`buddy-blocks \
              token` draws one), or let anybody who can reach it use the store with --insecure-listen"
         )))
     }
@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn without_tokens_only_this_machine_is_listened_to() {
-        let allowed = |config: &AccessConfig, address: &str| config.allow_listening(&address.parse().unwrap());
+        let allowed =
+            |config: &AccessConfig, address: &str| config.allow_listening("listen", &address.parse().unwrap());
         for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "unix:/x"] {
             assert!(allowed(&config(false, false), address).is_ok(), "{address}");
         }

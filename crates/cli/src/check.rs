@@ -47,6 +47,14 @@ struct Json<'a> {
     faults: &'a [String],
 }
 
+/// What is printed where there is nothing to be counted.
+#[derive(Serialize)]
+struct NoReport {
+    ok: bool,
+    fault_count: u64,
+    faults: [String; 1],
+}
+
 /// Checks a store.
 pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
     let bar = progress_bar(arguments.json);
@@ -60,7 +68,11 @@ pub(crate) fn run(arguments: &CheckArguments) -> Outcome {
         Ok(report) => report,
         // Too much does not agree for a report.
         Err(OpenError::Recovery(error)) if !error.is_inconclusive() => {
-            output::complain(format_args!("{}: {error}", arguments.data.display()));
+            let fault = format!("{}: {error}", arguments.data.display());
+            output::complain(format_args!("{fault}"));
+            if arguments.json {
+                output::print_json(&NoReport { ok: false, fault_count: 1, faults: [fault] })?;
+            }
             return Ok(ExitCode::FAILURE);
         }
         Err(OpenError::Recovery(error)) => return Err(Failure::new(format!("{}: {error}", arguments.data.display()))),

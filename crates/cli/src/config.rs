@@ -58,7 +58,7 @@ pub(crate) fn parse_file(text: &str, path: &Path) -> Result<ServeOptions, Failur
 impl ServeOptions {
     pub(crate) fn into_config(self) -> Result<ServeConfig, Failure> {
         let (listeners, access) = (self.listeners()?, self.access());
-        listeners.addresses().try_for_each(|address| access.allow_listening(address))?;
+        open_to_anybody(&listeners).try_for_each(|(option, address)| access.allow_listening(option, address))?;
         refuse_repeated(&listeners)?;
         Ok(ServeConfig {
             listeners,
@@ -179,6 +179,12 @@ impl ServeOptions {
         let tls = (tls, TlsFiles { certificate, key, client_ca });
         Ok(Listeners { plain: plain.unwrap_or_default(), tls: Some(tls) })
     }
+}
+
+/// The addresses at which nobody has to show a certificate, each with the option that names it.
+fn open_to_anybody(listeners: &Listeners) -> impl Iterator<Item = (&'static str, &Address)> {
+    let tls = listeners.tls.iter().filter(|(_, files)| files.client_ca.is_none()).flat_map(|(addresses, _)| addresses);
+    listeners.plain.iter().map(|address| ("listen", address)).chain(tls.map(|address| ("listen-tls", address)))
 }
 
 /// The second of two sockets for the same address could not be had, but only once the store is open.
@@ -345,6 +351,17 @@ mod tests {
         assert!(refused(ServeOptions { cors_origin: origins, ..none() }).contains("cors-origin: \"b\" is not"));
         let others = Some("0.0.0.0:1".parse().unwrap());
         assert!(refused(ServeOptions { listen: others, ..none() }).contains("--insecure-listen"));
+        let through_tls = |client_ca: Option<&str>| ServeOptions {
+            listen_tls: Some("0.0.0.0:1".parse().unwrap()),
+            tls_certificate: Some(PathBuf::from("a")),
+            tls_key: Some(PathBuf::from("b")),
+            tls_client_ca: client_ca.map(PathBuf::from),
+            ..none()
+        };
+        assert!(refused(through_tls(None)).contains("listen-tls is 0.0.0.0:1, which others can reach"));
+        assert!(through_tls(Some("c")).into_config().is_ok(), "nobody without a certificate can do anything");
+        let plain = Some("0.0.0.0:2".parse().unwrap());
+        assert!(refused(ServeOptions { listen: plain, ..through_tls(Some("c")) }).contains("listen is 0.0.0.0:2"));
         assert!(toml::from_str::<ServeOptions>("anonymous = \"everything\"").is_err());
         assert!(parse_pool_targets("1,2").unwrap_err().contains("8 numbers"));
     }

@@ -123,8 +123,11 @@ impl Again {
         match self.files.get().map(Reload::certificate) {
             Some(Ok(true)) => tracing::info!("certificate and key were read again"),
             Some(Err(error)) => tracing::error!(%error, "certificate and key stay as they were"),
-            Some(Ok(false)) | None if !has_tokens => tracing::info!("there is nothing to be read again"),
-            Some(Ok(false)) | None => {}
+            Some(Ok(false)) if !has_tokens => tracing::info!("there is nothing to be read again"),
+            Some(Ok(false)) => {}
+            None => tracing::info!(
+                "the store is being opened: certificate and key, if any, are read again before it is served"
+            ),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long the lock of a directory is waited for, and how often it is asked for.
@@ -26,17 +27,27 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    removed: AtomicBool,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<SocketFile> {
         let metadata = std::fs::symlink_metadata(path)?;
-        Ok(SocketFile { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino() })
+        Ok(SocketFile {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            removed: AtomicBool::new(false),
+        })
     }
 
     /// Removes it, if it is still this one. The directory is locked meanwhile: who starts to listen may have found that it is left over,
     /// and be about to put another in its place.
     pub(crate) fn remove(&self) {
+        // All who listened come here when they stop; one of them is enough, and the others need not wait for the lock.
+        if self.removed.swap(true, Ordering::Relaxed) {
+            return;
+        }
         // Until the end of this function.
         let Ok(directory) = File::open(directory_of(&self.path)) else { return };
         if lock_patiently(&directory, &self.path, LOCK_TIMEOUT_AT_END).is_err() {

@@ -2,7 +2,7 @@
 
 use crate::asker::Asker;
 use crate::input::Input;
-use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX};
+use crate::limits::{DISCARD_BYTES_MAX, LINGER, LINGER_BYTES_MAX, LINGER_MAX};
 use crate::metrics::RequestKind;
 use crate::next_head::NextHead;
 use crate::pieces::Pieces;
@@ -97,6 +97,8 @@ async fn secure(worker: &Worker, socket: Socket, settings: &TlsSettings) -> Opti
         Ok(Some(Ok(()))) => Some(stream),
         Ok(Some(Err(error))) => {
             tracing::debug!(%error, "a client could not agree on TLS");
+            // Who was asked for a certificate may have sent its first request: closing at once would reset the connection.
+            let _ = worker.ring.timeout(LINGER, stream.see_off()).await;
             None
         }
         Ok(None) | Err(_) => None,
@@ -244,8 +246,13 @@ impl Connection {
     /// Ends a connection whose client may still be sending: closing at once would reset it, and what was sent might be lost.
     async fn linger(mut self) {
         self.finish().await;
+        let end = self.worker.ring.now() + LINGER_MAX;
         let mut discarded = 0;
-        while discarded < LINGER_BYTES_MAX {
+        while discarded < LINGER_BYTES_MAX && self.worker.ring.now() < end {
+            if !self.input.unused().is_empty() {
+                // It goes on sending.
+                self.deadline.set(LINGER);
+            }
             discarded += self.input.unused().len();
             self.input.use_up(self.input.unused().len());
             let receiving = self.input.receive(&self.worker.receive_buffers, &self.stream);

@@ -48,11 +48,11 @@ impl Connections {
 
     /// Ends those that wait for a request, lets the others finish the one they are at, and cuts off those that do not within `timeout`.
     pub(crate) async fn drain(&self, ring: &Ring, timeout: Duration) {
-        for (_, entry) in self.0.borrow().iter() {
-            if entry.idle {
-                entry.socket.finish_receiving();
-            }
-        }
+        // A head that has just arrived is not lost: what is interrupted is a receive that has nothing yet …
+        self.for_each_idle(Socket::interrupt);
+        ring.sleep(LOOK_INTERVAL).await;
+        // … and what still waits then may wait for something else.
+        self.for_each_idle(Socket::finish_receiving);
         self.wait_for_all(ring, timeout).await;
         let left = self.0.borrow().len();
         if left > 0 {
@@ -62,6 +62,10 @@ impl Connections {
             }
             self.wait_for_all(ring, CUT_OFF_GRACE).await;
         }
+    }
+
+    fn for_each_idle(&self, end: impl Fn(&Socket)) {
+        self.0.borrow().iter().filter(|(_, entry)| entry.idle).for_each(|(_, entry)| end(&entry.socket));
     }
 
     async fn wait_for_all(&self, ring: &Ring, timeout: Duration) {

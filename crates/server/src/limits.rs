@@ -69,9 +69,11 @@ impl Default for HttpLimits {
 pub(crate) const HEADERS_MAX: usize = 64;
 /// The body of a refused request is read and thrown away up to this size, to keep the connection; a larger one ends it.
 pub(crate) const DISCARD_BYTES_MAX: u64 = 64 * 1024;
-/// After a refusal that ends the connection, what the client still sends is thrown away for this long, so that the refusal
-/// reaches it.
+/// After a refusal that ends the connection, what the client still sends is thrown away, so that the refusal reaches it, until it has sent
+/// nothing for this long …
 pub(crate) const LINGER: Duration = Duration::from_secs(2);
+/// … and for this long in all.
+pub(crate) const LINGER_MAX: Duration = Duration::from_secs(10);
 /// Bytes thrown away then.
 pub(crate) const LINGER_BYTES_MAX: usize = 8 << 20;
 /// Bytes of the head of any reply.

@@ -117,8 +117,11 @@ impl Server {
         let (store, attachments) = Store::open(data, &settings)?;
         let state = ServerState::new(settings.workers, limits.connections_per_peer_max, access);
         let (workers, remotes) = start_workers(attachments, limits, settings.busy_poll, &state)?;
-        if let Some(settings) = tls_settings {
-            state.set_tls(settings);
+        if let (Some(settings), Some(files)) = (tls_settings, &tls) {
+            // Opening may have taken a while: who replaced the files meanwhile could not tell anybody.
+            let newer =
+                tls::load(files).inspect_err(|error| tracing::error!(%error, "certificate and key stay as they were"));
+            state.set_tls(newer.unwrap_or(settings));
         }
         let server = Server { store, state, workers, remotes, addresses, tls };
         match listen(bound, settings.workers, limits) {

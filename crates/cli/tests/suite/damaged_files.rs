@@ -107,6 +107,11 @@ pub(super) fn outcome_of(store: &Store, damage: impl Fn(&Path)) -> Outcome {
     assert!(matches!(checked.status.code(), Some(0..=2)), "check: {}: {complaint}", checked.status);
     assert!(!complaint.contains("panicked") && complaint.lines().count() <= 1, "{complaint}");
     assert!(snapshot(path) == before, "a check changes nothing");
+    if matches!(checked.status.code(), Some(0 | 1)) {
+        let report: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+        assert_eq!(report["ok"], checked.status.success(), "{report}");
+        assert_eq!(report["faults"].as_array().unwrap().is_empty(), checked.status.success(), "{report}");
+    }
     match Server::start_or_end(path, &OPTIONS) {
         Ok(server) => look_at(server, store),
         Err((status, log)) => {

@@ -455,3 +455,21 @@ fn a_client_that_asks_for_much_at_once_lets_others_have_their_turn() {
     (0..ASKED).for_each(|_| greedy.read_reply(false).unwrap().assert_block(&body));
     server.stop();
 }
+
+/// A client that writes all of its request before it reads is not cut off in the middle, however long it takes to send what was refused.
+#[test]
+fn who_goes_on_sending_what_was_refused_can_read_why() {
+    let (_directory, server) = patient_server(&[]);
+    let body = bytes(1, 400_000);
+    impatient(&server).put_block(&body);
+    let mut slow = server.connect();
+    let (path, length) = (name(&body), body.len());
+    let head = format!("PUT /{path} HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\nContent-Length: {length}\r\n\r\n");
+    slow.send(head.as_bytes());
+    for piece in body.chunks(10_000) {
+        slow.send(piece);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(slow.read_reply(false).unwrap().status, 412);
+    server.stop();
+}

@@ -150,6 +150,42 @@ fn a_certificate_is_read_again_without_dropping_connections() {
     server.stop();
 }
 
+/// While a store is opened, which may take a while, nobody can be told that the files are others now.
+#[test]
+fn a_certificate_that_was_replaced_while_the_store_opened_is_used() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let (old, new) = (Identity::new(), Identity::new());
+    let first = Server::start(&data, &[]);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| start_with_tls(&data, &old, &["--lock-timeout", "60s"]));
+        // It has read the files and waits for the store.
+        std::thread::sleep(Duration::from_secs(2));
+        new.write_to(directory.path());
+        first.stop();
+        let (server, address) = second.join().unwrap();
+        store_and_read(&mut connect(address, &new.client_config()), 1);
+        server.stop();
+    });
+}
+
+/// With TLS 1.3 a client has sent its first request before it hears that it needs a certificate. It hears so all the same.
+#[test]
+fn who_has_no_certificate_is_told_although_it_goes_on_sending() {
+    let directory = directory();
+    let identity = Identity::new();
+    let (authority, _) = identity.write_to(directory.path());
+    let authority = authority.display().to_string();
+    let (server, address) = start_with_tls(&directory.path().join("data"), &identity, &["--tls-client-ca", &authority]);
+    for _ in 0..20 {
+        let mut client = connect(address, &identity.client_config());
+        let refusal = exchange(&mut client, "PUT", "/", &bytes(1, 100_000)).unwrap_err().to_string();
+        assert!(refusal.contains("CertificateRequired"), "{refusal}");
+        assert_eq!(client.sock.read(&mut [0; 100]).unwrap(), 0);
+    }
+    server.stop();
+}
+
 #[test]
 fn what_is_wrong_with_tls_is_said_at_start() {
     let directory = directory();

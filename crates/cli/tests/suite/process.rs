@@ -1,8 +1,9 @@
 //! The program as its operator meets it: options, errors, signals, and who may use a store.
 
 use crate::support::{
-    BLOCK_BYTES_MAX, Server, bytes, check, check_output, directory, name, program, program_under, wait_for,
+    BLOCK_BYTES_MAX, Client, Server, bytes, check, check_output, directory, name, program, program_under, wait_for,
 };
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -194,6 +195,45 @@ fn foreign_and_lost_files_are_named_and_left_alone() {
     std::fs::write(data.join("journal"), &journal).unwrap();
     let server = Server::start(&data, &[]);
     assert_eq!(server.stat("blocks"), 1, "with its files back it opens");
+}
+
+/// Whoever was told to go on is answered, also where the server heard of the signal just then.
+#[test]
+fn who_was_told_to_continue_is_answered_by_a_server_that_stops() {
+    let directory = directory();
+    for round in 0..8 {
+        let mut server = Server::start(&directory.path().join("data"), &["--workers", "1"]);
+        let clients: Vec<_> = (0..64).map(|_| server.connect()).collect();
+        let clients: Vec<_> =
+            clients.into_iter().map(|client| std::thread::spawn(move || put_until_the_end(client))).collect();
+        std::thread::sleep(Duration::from_millis(100 + 7 * round));
+        server.signal("-TERM");
+        let answered: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        assert!(answered > 64, "{answered}");
+        assert!(server.wait().success());
+    }
+}
+
+/// Stores blocks, each after it was told to continue, until the server closes the connection. Returns how many.
+fn put_until_the_end(mut client: Client) -> u32 {
+    let mut answered = 0;
+    loop {
+        let body = fastrand::u64(..).to_le_bytes();
+        let head = "PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 8\r\n\r\n";
+        if client.stream.write_all(head.as_bytes()).is_err() {
+            return answered;
+        }
+        let Some(interim) = client.read_reply(true) else { return answered };
+        assert_eq!(interim.status, 100);
+        std::thread::sleep(Duration::from_millis(2));
+        client.stream.write_all(&body).unwrap();
+        let reply = client.read_reply(false).expect("it was told to continue");
+        assert!(matches!(reply.status, 200 | 201), "{}", reply.status);
+        answered += 1;
+        if reply.headers.get("connection").is_some_and(|connection| connection == "close") {
+            return answered;
+        }
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(crate) struct TlsStream {
     unanswered: Cell<bool>,
     /// Records were taken out of rustls, and it is not known that they were sent.
     records_lost: Cell<bool>,
+    /// Bytes that were encrypted and not sent yet, because others were to follow.
+    held_back: Cell<usize>,
 }
 
 /// Bytes from the wire that rustls has not taken yet.
@@ -68,6 +70,7 @@ impl TlsStream {
             border: Cell::default(),
             unanswered: Cell::new(false),
             records_lost: Cell::new(false),
+            held_back: Cell::new(0),
         })
     }
 
@@ -103,6 +106,19 @@ impl TlsStream {
                     0 => break,
                     taken => bytes += taken,
                 }
+            }
+        }
+    }
+
+    /// Lets the peer take what was said last, and throws away what it still sends, until it ends.
+    pub(crate) async fn see_off(&self) {
+        self.socket.finish_sending();
+        let mut bytes = vec![0; RECEIVE_BYTES];
+        loop {
+            let (received, returned) = self.socket.receive(bytes, 0..RECEIVE_BYTES).await;
+            bytes = returned;
+            if !matches!(received, Ok(1..)) {
+                return;
             }
         }
     }
@@ -235,8 +251,11 @@ impl TlsStream {
         let end = range.end.min(range.start.saturating_add(SEND_BYTES_MAX));
         let Some(part) = buffer.get(range.start..end) else { return (Err(ErrorKind::InvalidInput.into()), buffer) };
         let written = self.session.borrow_mut().writer().write(part);
-        if more && matches!(written, Ok(count) if count == range.len()) {
-            return (written, buffer);
+        if let Ok(count) = written {
+            self.held_back.set(self.held_back.get() + count);
+            if more && count == range.len() && self.held_back.get() < SEND_BYTES_MAX {
+                return (written, buffer);
+            }
         }
         match self.flush().await {
             Ok(()) => (written, buffer),
@@ -254,6 +273,7 @@ impl TlsStream {
     /// Sends every record that was made. Where that fails, is interrupted or is given up, it is the last time: the client would take what
     /// came behind the missing records for a forgery (RFC 8446 section 5.2).
     async fn flush(&self) -> io::Result<()> {
+        self.held_back.set(0);
         while self.session.borrow().wants_write() {
             if self.records_lost.replace(true) {
                 return Err(ErrorKind::BrokenPipe.into());

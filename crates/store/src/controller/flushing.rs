@@ -80,7 +80,10 @@ impl<F: BlockFile> Controller<F> {
     async fn flush_or_stop(self: &Rc<Self>, file: &F) -> bool {
         let flushed = self.flush_in_time(file).await;
         if let Err(error) = &flushed {
-            self.stop_writing(&mut self.state.borrow_mut(), format!("a flush failed: {error}"));
+            let mut state = self.state.borrow_mut();
+            self.stop_writing(&mut state, format!("a flush failed: {error}"));
+            // Who waited hears of it now, however long other flushes take.
+            self.settle(&mut state);
         }
         flushed.is_ok()
     }

@@ -7,11 +7,14 @@
 //! requests for extents do not stand in line behind them.
 
 use super::pools::Pools;
+use crate::StoreError;
 use crate::extent::SizeClass;
 use crate::messages::{RECALL_SLOTS, Reply, Request, RequestId, WriteFailure, WriteNumber};
-use buddy_ring::{Outcomes, Remote, Ring, WaitLine};
+use crate::settings::Settings;
+use buddy_ring::{Elapsed, Outcomes, Remote, Ring, WaitLine};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// One slot in so many is for requests that bring no name.
 const KEPT_FROM_NAMES: usize = 16;
@@ -25,6 +28,8 @@ pub(crate) struct Exchange {
     replies: Outcomes<Reply>,
     names: Slots,
     others: Slots,
+    /// How long clients wait in line.
+    patience: Duration,
     /// Something was sent in this turn.
     sent: Cell<bool>,
     /// Writes that were announced so far.
@@ -54,8 +59,9 @@ impl Exchange {
         ring: &Ring,
         requests: rtrb::Producer<Request>,
         controller: Remote,
-        requests_max: usize,
+        settings: &Settings,
     ) -> Rc<Exchange> {
+        let requests_max = settings.requests_max;
         Rc::new(Exchange {
             ring: ring.clone(),
             requests: RefCell::new(requests),
@@ -63,6 +69,7 @@ impl Exchange {
             replies: Outcomes::default(),
             names: Slots::new(requests_max - requests_max / KEPT_FROM_NAMES),
             others: Slots::new(requests_max),
+            patience: settings.busy_timeout,
             sent: Cell::new(false),
             announced: Cell::new(0),
         })
@@ -71,20 +78,38 @@ impl Exchange {
     /// Sends a request that brings no name and waits for its reply. Waits in line while too many are outstanding. The request is
     /// carried out even where the future is dropped after it was sent.
     pub(crate) async fn request(&self, make: impl FnOnce(RequestId) -> Request) -> Reply {
-        self.request_among(&self.others, make).await
+        if !self.may_send(&self.others) {
+            self.room(&self.others).await;
+        }
+        self.reply(self.send(make)).await
+    }
+
+    /// The same of what a client asks for, which does not wait in line for ever: then nothing was sent.
+    pub(super) async fn request_in_time(&self, make: impl FnOnce(RequestId) -> Request) -> Result<Reply, StoreError> {
+        self.request_in_time_among(&self.others, make).await
     }
 
     /// The same of an `Occupy`.
-    pub(super) async fn occupy(&self, make: impl FnOnce(RequestId) -> Request) -> Reply {
-        self.request_among(&self.names, make).await
+    pub(super) async fn occupy(&self, make: impl FnOnce(RequestId) -> Request) -> Result<Reply, StoreError> {
+        self.request_in_time_among(&self.names, make).await
     }
 
-    async fn request_among(&self, slots: &Slots, make: impl FnOnce(RequestId) -> Request) -> Reply {
+    async fn request_in_time_among(
+        &self,
+        slots: &Slots,
+        make: impl FnOnce(RequestId) -> Request,
+    ) -> Result<Reply, StoreError> {
         if !self.may_send(slots) {
-            slots.line.wait_for(|| self.has_room(slots).then_some(())).await;
+            // In a box, because it is rare, and every request would keep room for it.
+            let room = Box::pin(self.ring.timeout(self.patience, self.room(slots)));
+            room.await.map_err(|Elapsed| StoreError::Busy)?;
         }
-        let key = self.send(make);
-        self.reply(key).await
+        Ok(self.reply(self.send(make)).await)
+    }
+
+    /// Waits in line until one more may be outstanding.
+    async fn room(&self, slots: &Slots) {
+        slots.line.wait_for(|| self.has_room(slots).then_some(())).await;
     }
 
     /// Sends an `Occupy` ahead of its bytes, unless too many requests are outstanding.

@@ -139,7 +139,7 @@ struct LookUp {
 impl<F: BlockFile, R: IndexReader> Session<F, R> {
     /// Starts a session on `ring`.
     pub(crate) fn start(ring: &Ring, parts: SessionParts<F, R>) -> Rc<Session<F, R>> {
-        let exchange = Exchange::new(ring, parts.requests, parts.controller, parts.settings.requests_max);
+        let exchange = Exchange::new(ring, parts.requests, parts.controller, &parts.settings);
         let counted = parts.shared.workers.get(parts.worker).map(Arc::clone).unwrap_or_default();
         let pools = Pools::new(ring, &exchange, &parts.shared, &counted, &parts.settings);
         let per_frame = parts.settings.data_sync == Some(DataSync::PerFrame);
@@ -227,11 +227,13 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     async fn locate(&self, hash: &Hash) -> Result<(Option<Record>, u64), StoreError> {
         match self.settings.lookup {
             LookupPath::Worker => self.look_up_here(hash),
-            LookupPath::Controller => match self.exchange.request(|id| Request::Locate { id, hash: *hash }).await {
-                Reply::Located { record, seen, .. } => Ok((record, seen)),
-                Reply::Failed { refusal, .. } => Err(refusal.into()),
-                _ => Err(StoreError::Internal("an unexpected reply to Locate")),
-            },
+            LookupPath::Controller => {
+                match self.exchange.request_in_time(|id| Request::Locate { id, hash: *hash }).await? {
+                    Reply::Located { record, seen, .. } => Ok((record, seen)),
+                    Reply::Failed { refusal, .. } => Err(refusal.into()),
+                    _ => Err(StoreError::Internal("an unexpected reply to Locate")),
+                }
+            }
         }
     }
 
@@ -260,7 +262,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             self.refuse_if_read_only()?;
             let LookUp { found, seen } = look_up?;
             let Some(record) = found.map(|found| found.record()) else { return Ok(false) };
-            match self.exchange.request(|id| Request::Release { id, hash: *hash, record, seen }).await {
+            match self.exchange.request_in_time(|id| Request::Release { id, hash: *hash, record, seen }).await? {
                 Reply::Released { existed, .. } => return Ok(existed),
                 Reply::Retry { .. } => {}
                 Reply::Failed { refusal, .. } => return Err(refusal.into()),

@@ -131,7 +131,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         })
     }
 
-    async fn occupy(&self, Name { hash, record, seen }: Name) -> Reply {
+    async fn occupy(&self, Name { hash, record, seen }: Name) -> Result<Reply, StoreError> {
         self.exchange.occupy(|id| Request::Occupy { id, hash, record, seen, write: None }).await
     }
 
@@ -140,7 +140,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         loop {
             let reply = match reply.take() {
                 Some(reply) => reply,
-                None => self.occupy(name).await,
+                None => self.occupy(name).await?,
             };
             match reply {
                 Reply::Occupied { created: true, .. } => return Ok(Stored::Created),
