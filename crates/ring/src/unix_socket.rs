@@ -41,13 +41,16 @@ impl SocketFile {
         })
     }
 
+    /// Removes it when the first of those who listen stops: the others need not wait for the lock.
+    pub(crate) fn remove(&self) {
+        if !self.removed.swap(true, Ordering::Relaxed) {
+            self.remove_now();
+        }
+    }
+
     /// Removes it, if it is still this one. The directory is locked meanwhile: who starts to listen may have found that it is left over,
     /// and be about to put another in its place.
-    pub(crate) fn remove(&self) {
-        // All who listened come here when they stop; one of them is enough, and the others need not wait for the lock.
-        if self.removed.swap(true, Ordering::Relaxed) {
-            return;
-        }
+    fn remove_now(&self) {
         // Until the end of this function.
         let Ok(directory) = File::open(directory_of(&self.path)) else { return };
         if lock_patiently(&directory, &self.path, LOCK_TIMEOUT_AT_END).is_err() {
@@ -63,7 +66,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        self.remove();
+        self.remove_now();
     }
 }
 
