@@ -466,7 +466,7 @@ fn who_goes_on_sending_what_was_refused_can_read_why() {
     let (path, length) = (name(&body), body.len());
     let head = format!("PUT /{path} HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\nContent-Length: {length}\r\n\r\n");
     slow.send(head.as_bytes());
-    for piece in body.chunks(10_000) {
+    for piece in body.chunks(16_000) {
         slow.send(piece);
         std::thread::sleep(Duration::from_millis(100));
     }

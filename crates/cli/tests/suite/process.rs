@@ -203,19 +203,20 @@ fn who_was_told_to_continue_is_answered_by_a_server_that_stops() {
     let directory = directory();
     for round in 0..8 {
         let mut server = Server::start(&directory.path().join("data"), &["--workers", "1"]);
+        let before = server.stat("blocks");
         let clients: Vec<_> = (0..64).map(|_| server.connect()).collect();
         let clients: Vec<_> =
             clients.into_iter().map(|client| std::thread::spawn(move || put_until_the_end(client))).collect();
-        std::thread::sleep(Duration::from_millis(100 + 7 * round));
+        server.wait_for_stat("blocks", |blocks| blocks >= before + 200 + 13 * round);
         server.signal("-TERM");
-        let answered: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
-        assert!(answered > 64, "{answered}");
+        let answered: u64 = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        assert!(answered >= 200, "{answered}");
         assert!(server.wait().success());
     }
 }
 
 /// Stores blocks, each after it was told to continue, until the server closes the connection. Returns how many.
-fn put_until_the_end(mut client: Client) -> u32 {
+fn put_until_the_end(mut client: Client) -> u64 {
     let mut answered = 0;
     loop {
         let body = fastrand::u64(..).to_le_bytes();
