@@ -279,6 +279,24 @@ mod tests {
         assert_eq!(allocator.free_bytes(), 0);
     }
 
+    #[test]
+    fn an_extent_overlaps_what_is_free_around_it_and_within() {
+        let mut allocator = Allocator::new();
+        allocator.grow(1);
+        let pages = u32::try_from(MACROBLOCK_PAGES).unwrap();
+        assert_eq!(allocator.allocate(SizeClass::SMALLEST, pages, &mut Vec::new()), pages);
+        let overlaps = |allocator: &Allocator, page: u64| {
+            (0..8u8).map(|class| allocator.overlaps_free(extent(class, page >> class))).collect::<Vec<_>>()
+        };
+        assert_eq!(overlaps(&allocator, 5), [false; 8]);
+        allocator.release(extent(0, 5));
+        assert_eq!(overlaps(&allocator, 5), [true; 8]);
+        assert_eq!(overlaps(&allocator, 7), [false, false, true, true, true, true, true, true]);
+        assert_eq!(overlaps(&allocator, 5 + MACROBLOCK_PAGES / 2), [false; 8]);
+        allocator.release(extent(0, 4));
+        assert_eq!(overlaps(&allocator, 4), [true; 8], "they have become one");
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Grow,
