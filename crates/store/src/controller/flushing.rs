@@ -61,7 +61,7 @@ impl<F: BlockFile> Controller<F> {
     /// Makes durable what was written to the data file before. False where that cannot be believed: writing is stopped.
     pub(super) async fn flush_data(self: &Rc<Self>) -> bool {
         let (began, number) = (self.ring.now(), self.state.borrow_mut().data_flushes.begin());
-        let flushed = self.flush_or_stop(&self.data).await;
+        self.flush_or_stop(&self.data).await;
         let time = self.ring.now().saturating_duration_since(began);
         self.shared.statistics.flush_time.record(nanoseconds(time));
         let others = self.state.borrow_mut().data_flushes.end(number);
@@ -69,23 +69,22 @@ impl<F: BlockFile> Controller<F> {
             // It says nothing, it is dropped.
             let _ = other.await;
         }
-        flushed && !self.is_read_only()
+        !self.is_read_only()
     }
 
     /// The same of the journal. One flush of it at a time is under way.
     pub(super) async fn flush_journal(self: &Rc<Self>) -> bool {
-        self.flush_or_stop(&self.journal_file).await
+        self.flush_or_stop(&self.journal_file).await;
+        !self.is_read_only()
     }
 
-    async fn flush_or_stop(self: &Rc<Self>, file: &F) -> bool {
-        let flushed = self.flush_in_time(file).await;
-        if let Err(error) = &flushed {
+    async fn flush_or_stop(self: &Rc<Self>, file: &F) {
+        if let Err(error) = self.flush_in_time(file).await {
             let mut state = self.state.borrow_mut();
             self.stop_writing(&mut state, format!("a flush failed: {error}"));
             // Who waited hears of it now, however long other flushes take.
             self.settle(&mut state);
         }
-        flushed.is_ok()
     }
 
     /// A flush that the system has not begun, because it was short of a thread for it, has lost nothing: it begins a little later.
