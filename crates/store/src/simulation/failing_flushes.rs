@@ -1,4 +1,4 @@
-//! Flushes that fail, beside others that succeed, and those that the system has not even begun.
+//! Flushes that come late, that fail beside others that succeed, or that the system has not even begun.
 
 use super::disk::{Cut, Fault, Kind, PlannedFault};
 use super::steps::{EIO, boot, outcome, put_all};
@@ -8,6 +8,33 @@ use crate::settings::{DataSync, Durability, NewSpace, Settings};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// What is answered early is durable when the interval has passed, after each pause anew.
+#[test]
+fn what_is_answered_early_is_durable_after_the_interval() {
+    for count in 1..=4 {
+        let interval = Duration::from_secs(1);
+        let settings = Settings {
+            durability: Durability::Relaxed,
+            sync_interval: interval,
+            checkpoint_names: 1000,
+            ..small_settings(1)
+        };
+        let mut world = World::new(24, count, settings);
+        boot(&mut world, async |world, open| {
+            for block in &world.blocks {
+                open.put(0, block).await.unwrap();
+                open.ring.sleep(2 * interval).await;
+            }
+        });
+        world.restore(Cut::LoseAll);
+        boot(&mut world, async |world, open| {
+            for block in &world.blocks {
+                assert_eq!(outcome(&open, block).await, "there", "of {count}");
+            }
+        });
+    }
+}
 
 /// A flush for more space fails while another is under way for a checkpoint: the system reports the loss of data once, so the success of
 /// the other says nothing.
