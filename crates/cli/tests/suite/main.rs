@@ -12,7 +12,7 @@
 //! | `clients`, `listeners`, `access` | real clients; TCP, Unix sockets and TLS; tokens and rights |
 //! | `accepting`, `hostile`, `garbage`, `slow_bodies`, `slow_replies` | clients that are many, rude, wrong or slow, beside others |
 //! | `stress` | many clients at once, every byte verified |
-//! | `command_line`, `process`, `outlets`, `metrics`, `pressure` | what an operator meets: options, signals, logs, figures |
+//! | `command_line`, `process`, `stopping`, `outlets`, `metrics`, `pressure` | what an operator meets: options, signals, logs, figures |
 //! | `bench`, `bench_endings` | the load generator; where something ends |
 //! | `durability`, `crash_points` | the process dies, anywhere |
 //! | `file_systems`, `write_log_replay` | the power is cut |
@@ -45,6 +45,7 @@ mod process;
 mod slow_bodies;
 mod slow_disk;
 mod slow_replies;
+mod stopping;
 mod stress;
 mod support;
 mod write_log_replay;

@@ -4,12 +4,11 @@
 //! the success of a flush of the data file counts only when every other that was under way at its end has ended, too, and writing was not
 //! stopped. Each waits for those that end after it, so none wait for each other.
 
-use super::{Controller, SHORTAGE_RETRY, State};
+use super::{Controller, State};
 use crate::crash_point::crash_point;
 use crate::files::{BlockFile, was_not_begun};
 use crate::statistics::nanoseconds;
 use futures_channel::oneshot;
-use std::io;
 use std::rc::Rc;
 
 /// Flushes when writes are answered before they are durable.
@@ -79,27 +78,12 @@ impl<F: BlockFile> Controller<F> {
     }
 
     async fn flush_or_stop(self: &Rc<Self>, file: &F) {
-        if let Err(error) = self.flush_in_time(file).await {
+        // What the system has not begun has lost nothing.
+        if let Err(error) = self.patiently("a flush", was_not_begun, async || file.flush().await).await {
             let mut state = self.state.borrow_mut();
             self.stop_writing(&mut state, format!("a flush failed: {error}"));
             // Who waited hears of it now, however long other flushes take.
             self.settle(&mut state);
-        }
-    }
-
-    /// A flush that the system has not begun, because it was short of a thread for it, has lost nothing: it begins a little later.
-    async fn flush_in_time(&self, file: &F) -> io::Result<()> {
-        let mut waits = false;
-        loop {
-            match file.flush().await {
-                Err(error) if was_not_begun(&error) => {
-                    if !std::mem::replace(&mut waits, true) {
-                        tracing::warn!(%error, "a flush could not begin: writes wait for it");
-                    }
-                    self.ring.sleep(SHORTAGE_RETRY).await;
-                }
-                ended => return ended,
-            }
         }
     }
 

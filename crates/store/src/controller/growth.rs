@@ -9,7 +9,7 @@
 //! of need, and their first write is an overwrite; but nobody waits for them on a disk that is slow to write them. Where the file system
 //! cannot set space aside, growth itself writes zeros.
 
-use super::{Controller, SHORTAGE_RETRY, State};
+use super::{Controller, State};
 use crate::crash_point::crash_point;
 use crate::extent::{Extent, MACROBLOCK_BYTES};
 use crate::files::{BlockFile, Parts, is_no_space, is_shortage, is_unsupported, write_fully};
@@ -73,12 +73,12 @@ impl<F: BlockFile> Controller<F> {
         let (mut wanted, mut refusal) = (macroblocks, None);
         let counts_as_written = self.settings.new_space == Some(NewSpace::Unwritten);
         loop {
-            match self.data.preallocate(start, wanted * MACROBLOCK_BYTES).await {
+            // A shortage says nothing of the disk.
+            let preallocate = async || self.data.preallocate(start, wanted * MACROBLOCK_BYTES).await;
+            match self.patiently("growth", is_shortage, preallocate).await {
                 Ok(()) => return Growth { macroblocks: wanted, counts_as_written, error: refusal },
                 Err(error) if is_unsupported(&error) => return self.extend_with_zeros(start, macroblocks).await,
                 Err(error) if wanted > 1 && is_no_space(&error) => (wanted, refusal) = (wanted / 2, Some(error)),
-                // That says nothing of the disk.
-                Err(error) if is_shortage(&error) => self.ring.sleep(SHORTAGE_RETRY).await,
                 Err(error) => return Growth { macroblocks: 0, counts_as_written, error: Some(error) },
             }
         }
@@ -87,18 +87,12 @@ impl<F: BlockFile> Controller<F> {
     async fn extend_with_zeros(&self, start: u64, macroblocks: u64) -> Growth {
         let mut offset = start;
         let end = start + macroblocks * MACROBLOCK_BYTES;
-        let error = loop {
-            match self.fill_with_zeros(&mut offset, end).await {
-                Err(error) if is_shortage(&error) => self.ring.sleep(SHORTAGE_RETRY).await,
-                ended => break ended.err(),
-            }
+        let fill = async || {
+            let mut zeros = self.zeros().await?;
+            self.fill(&mut offset, end, &mut zeros).await
         };
+        let error = self.patiently("growth", is_shortage, fill).await.err();
         Growth { macroblocks: (offset - start) / MACROBLOCK_BYTES, counts_as_written: true, error }
-    }
-
-    async fn fill_with_zeros(&self, offset: &mut u64, end: u64) -> io::Result<()> {
-        let mut zeros = self.zeros().await?;
-        self.fill(offset, end, &mut zeros).await
     }
 
     pub(super) fn begin_zeroing(self: &Rc<Self>, state: &mut State, extents: u32) {

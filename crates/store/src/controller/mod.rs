@@ -20,6 +20,7 @@
 //! | `pacing` | when a frame begins |
 //! | `publishing` | writing a frame, publishing it |
 //! | `flushing` | flushes that can be believed |
+//! | `shortage` | waiting for what the system is short of |
 //! | `sealing` | sealing a generation and its checkpoint |
 //! | `ahead` | how much space is made at a time |
 //! | `relief` | what is done for requests that find no space |
@@ -41,6 +42,7 @@ mod relief;
 mod reports;
 mod requests;
 mod sealing;
+mod shortage;
 mod space;
 mod writes;
 mod zeros;
@@ -80,9 +82,6 @@ use writes::Writes;
 
 /// Buffers of the controller: a frame and what growth writes.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
-
-/// How long after the system was short of something it is asked for that again.
-const SHORTAGE_RETRY: Duration = Duration::from_millis(100);
 
 /// Carries checkpoints out, one at a time, somewhere the controller does not wait.
 pub trait Checkpointer {

@@ -5,7 +5,7 @@
 
 use super::frames::FrameToWrite;
 use super::in_flight::{Change, InFlight};
-use super::{Controller, SHORTAGE_RETRY, State};
+use super::{Controller, State};
 use crate::crash_point::crash_point;
 use crate::files::{BlockFile, is_no_space, is_shortage, write_fully};
 use crate::messages::{Refusal, Reply, WriteFailure};
@@ -14,7 +14,6 @@ use crate::quarantine::Quarantined;
 use crate::record::Record;
 use crate::settings::DataSync;
 use crate::statistics::{nanoseconds, now_ms};
-use buddy_ring::Buffer;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -49,44 +48,24 @@ impl<F: BlockFile> Controller<F> {
     /// published, and the next one waits. So they are where there is no space, which only a journal needs that shares what it has with a
     /// copy; but not for ever.
     async fn write_frame_itself(&self, frame: &FrameToWrite, durable: bool) -> std::io::Result<()> {
-        let mut buffer = self.take_frame_buffer(frame.bytes).await?;
+        let take_buffer = async || self.buffers.take(frame.bytes).await;
+        let mut buffer = self.patiently("a frame of the journal", is_shortage, take_buffer).await?;
         if let Some(target) = buffer.get_mut(..frame.bytes) {
             self.state.borrow_mut().journal.encode(frame, target);
         }
-        let mut parts = vec![(buffer, frame.bytes)];
-        let (began, mut waits) = (self.ring.now(), false);
-        loop {
+        let (mut parts, began) = (vec![(buffer, frame.bytes)], self.ring.now());
+        let write = async || {
             let result;
-            (result, parts) = write_fully(&self.journal_file, parts, frame.offset, durable).await;
-            match result {
-                Err(error) if self.may_pass(&error, began) => {
-                    if !std::mem::replace(&mut waits, true) {
-                        tracing::warn!(%error, "the journal could not be written for a moment: writes wait for it");
-                    }
-                    self.ring.sleep(SHORTAGE_RETRY).await;
-                }
-                written => return written,
-            }
-        }
+            (result, parts) = write_fully(&self.journal_file, std::mem::take(&mut parts), frame.offset, durable).await;
+            result
+        };
+        self.patiently("a frame of the journal", |error| self.may_pass(error, began), write).await
     }
 
     /// Whether what keeps a frame from being written, since `began`, may be over in a moment.
     fn may_pass(&self, error: &std::io::Error, began: Instant) -> bool {
         let waited = self.ring.now().saturating_duration_since(began);
         is_shortage(error) || (is_no_space(error) && waited < SPACE_PATIENCE)
-    }
-
-    /// Waits for memory as long as there is none: of the frame nothing has gone anywhere yet.
-    async fn take_frame_buffer(&self, bytes: usize) -> std::io::Result<Buffer> {
-        loop {
-            match self.buffers.take(bytes).await {
-                Err(error) if is_shortage(&error) => {
-                    tracing::warn!(%error, "there is no memory for the journal: writes wait for it");
-                    self.ring.sleep(SHORTAGE_RETRY).await;
-                }
-                taken => return taken,
-            }
-        }
     }
 
     /// Publishes the frame in flight when it and every block that it names are written; where that does not make them durable,
