@@ -1,10 +1,10 @@
-//! Hashing what several connections have received in the same turn: together, because that takes less time than one after the other.
-//! Nobody waits for anybody for long: what is there at the end of the turn is hashed. What is alone then gets one more turn, which the
-//! ring begins at once, without sleeping, and then is hashed, alone or not.
+//! Hashing what several connections have received: together, because that takes less time than one after the other. Nobody waits for
+//! anybody for long: as long as each turn of the loop brings more, and there is less than the processor is quickest with, the next turn
+//! is waited for, which the ring begins at once, without sleeping. Then all that is there is hashed.
 
 use buddy_ring::{Buffer, Outcomes, Ring};
 use buddy_store::Hasher;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -14,10 +14,13 @@ const BYTES_MIN: usize = 4 * 1024;
 /// Room for this many pieces is kept from turn to turn.
 const CAPACITY_KEPT: usize = 256;
 
-/// What is to be hashed at the end of the turn.
-#[derive(Default)]
+/// What is to be hashed at the end of a turn.
 pub(crate) struct HashQueue {
+    /// So many at once take the processor the least time.
+    together_max: usize,
     queued: RefCell<Vec<Queued>>,
+    /// How many were there at the end of the last turn, and waited for more.
+    waited: Cell<usize>,
     hashed: Outcomes<(Hasher, Buffer)>,
 }
 
@@ -26,14 +29,17 @@ struct Queued {
     buffer: Buffer,
     range: Range<usize>,
     key: usize,
-    /// It was alone at the end of a turn.
-    has_waited: bool,
 }
 
 impl HashQueue {
     /// A queue that is worked on at the end of every turn of `ring`.
     pub(crate) fn new(ring: &Ring) -> Rc<HashQueue> {
-        let queue = Rc::new(HashQueue::default());
+        HashQueue::gathering(ring, Hasher::together_max())
+    }
+
+    fn gathering(ring: &Ring, together_max: usize) -> Rc<HashQueue> {
+        let (queued, waited, hashed) = (RefCell::default(), Cell::default(), Outcomes::default());
+        let queue = Rc::new(HashQueue { together_max, queued, waited, hashed });
         let worked_on = Rc::clone(&queue);
         ring.on_turn_end(move || worked_on.run());
         queue
@@ -46,21 +52,19 @@ impl HashQueue {
             return (hasher, buffer);
         }
         let key = self.hashed.expect();
-        self.queued.borrow_mut().push(Queued { hasher, buffer, range, key, has_waited: false });
+        self.queued.borrow_mut().push(Queued { hasher, buffer, range, key });
         self.hashed.wait(key).await
     }
 
     fn run(&self) {
         let mut queued = self.queued.borrow_mut();
-        match &mut queued[..] {
-            [] => return,
-            [alone] if !alone.has_waited => {
-                alone.has_waited = true;
-                // Whoever is woken looks, and waits again: the ring does not sleep before that.
-                return self.hashed.wake(alone.key);
-            }
-            _ => {}
+        let waited = self.waited.replace(queued.len());
+        let Some(first) = queued.first() else { return };
+        if (waited + 1..self.together_max).contains(&queued.len()) {
+            // Whoever is woken looks, and waits again: the ring does not sleep before that.
+            return self.hashed.wake(first.key);
         }
+        self.waited.set(0);
         Hasher::update_together(queued.iter_mut().map(|piece| {
             let bytes = piece.buffer.get(piece.range.clone()).unwrap_or_default();
             (&mut piece.hasher, bytes)
@@ -84,7 +88,7 @@ mod tests {
     fn every_message_gets_its_own_hash() {
         let runtime = Runtime::simulated(1);
         let ring = runtime.ring();
-        let (queue, buffers) = (HashQueue::new(&ring), BufferPool::new(64 << 20));
+        let (queue, buffers) = (HashQueue::gathering(&ring, 16), BufferPool::new(64 << 20));
         let hashed: Rc<Cell<usize>> = Rc::default();
         for number in 0..40_usize {
             let (queue, buffers, hashed, ring) = (Rc::clone(&queue), buffers.clone(), Rc::clone(&hashed), ring.clone());
@@ -115,20 +119,62 @@ mod tests {
         assert_eq!(buffers.in_use_bytes(), 0, "what nobody waits for is given back");
     }
 
+    /// Has a piece come in each of these turns, from the second on, where at most `together_max` are gathered. Returns the turns in which
+    /// they were found to be hashed, which is the one after the end of which they were.
+    fn turns_hashed(together_max: usize, turns_come: &[usize]) -> Vec<usize> {
+        let runtime = Runtime::simulated(1);
+        let (ring, turn, gates) = (runtime.ring(), Rc::new(Cell::new(1)), Rc::<Outcomes<()>>::default());
+        let mut closed: Vec<_> = turns_come.iter().map(|come| (*come, gates.expect())).collect();
+        let (keys, counted, opened) = (closed.clone(), Rc::clone(&turn), Rc::clone(&gates));
+        ring.on_turn_end(move || {
+            counted.set(counted.get() + 1);
+            closed.extract_if(.., |(come, _)| *come == counted.get()).for_each(|(_, key)| {
+                opened.finish(key, ());
+            });
+        });
+        let (queue, buffers) = (HashQueue::gathering(&ring, together_max), BufferPool::new(1 << 20));
+        let piece = |(_, key)| {
+            let (queue, buffers, turn, gates) =
+                (Rc::clone(&queue), buffers.clone(), Rc::clone(&turn), Rc::clone(&gates));
+            ring.spawn(async move {
+                gates.wait(key).await;
+                let mut buffer = buffers.try_take(BYTES_MIN).unwrap().unwrap();
+                buffer.fill(7);
+                let (hasher, _) = queue.update(Hasher::new(), buffer, 0..BYTES_MIN).await;
+                assert_eq!(hasher.finish(), Hash::of(&[7; BYTES_MIN]));
+                turn.get()
+            })
+        };
+        let pieces: Vec<_> = keys.into_iter().map(piece).collect();
+        let all = async move {
+            let mut turns = Vec::new();
+            for piece in pieces {
+                turns.push(piece.await);
+            }
+            turns
+        };
+        runtime.run(all).unwrap()
+    }
+
     #[test]
     fn what_is_alone_waits_for_one_turn_and_no_longer() {
-        let runtime = Runtime::simulated(1);
-        let ring = runtime.ring();
-        let (queue, buffers, turns) = (HashQueue::new(&ring), BufferPool::new(1 << 20), Rc::new(Cell::new(0)));
-        let counted = Rc::clone(&turns);
-        ring.on_turn_end(move || counted.set(counted.get() + 1));
-        runtime.run(async move {
-            let mut buffer = buffers.try_take(BYTES_MIN).unwrap().unwrap();
-            buffer.fill(7);
-            let (hasher, _) = queue.update(Hasher::new(), buffer, 0..BYTES_MIN).await;
-            assert_eq!(hasher.finish(), Hash::of(&[7; BYTES_MIN]));
-        });
-        // The third is the one in which it was found to be hashed.
-        assert_eq!(turns.get(), 3);
+        assert_eq!(turns_hashed(16, &[2]), [4]);
+        assert_eq!(turns_hashed(2, &[2]), [4]);
+    }
+
+    #[test]
+    fn nothing_waits_where_one_at_a_time_is_as_quick() {
+        assert_eq!(turns_hashed(1, &[2]), [3]);
+    }
+
+    #[test]
+    fn what_comes_turn_by_turn_is_gathered_until_a_turn_brings_nothing() {
+        assert_eq!(turns_hashed(16, &[2, 3, 3, 4, 6]), [6, 6, 6, 6, 8]);
+    }
+
+    #[test]
+    fn as_many_as_the_processor_is_quickest_with_do_not_wait_for_more() {
+        assert_eq!(turns_hashed(3, &[2, 3, 3, 4]), [4, 4, 4, 6]);
+        assert_eq!(turns_hashed(2, &[2, 2, 3]), [3, 3, 5]);
     }
 }

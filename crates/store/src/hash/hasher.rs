@@ -1,16 +1,14 @@
 //! SHA-256 of bytes that arrive piece by piece (FIPS 180-4), and of several such at once.
 
 use super::Hash;
-use super::pair::{self, Block, State};
+use super::lanes::Message;
+use super::sha256::{Block, INITIAL, State};
+use super::together::{self, Ways};
 use sha2::block_api::compress256;
-use std::cmp::Reverse;
 
 const BLOCK_BYTES: usize = size_of::<Block>();
 /// The length of the message, in bits, ends it.
 const LENGTH_BYTES: usize = 8;
-/// FIPS 180-4 section 5.3.3.
-const INITIAL: State =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// Computes the hash of bytes that arrive piece by piece, with the processor's own instructions where it has them.
 #[derive(Clone)]
@@ -42,9 +40,16 @@ impl Hasher {
         self.keep(rest);
     }
 
-    /// Takes in the next bytes of several messages. Faster than one after the other on processors that are quicker at two at once.
+    /// Takes in the next bytes of several messages. Faster than one after the other on processors that are quicker at several at once.
     pub fn update_together<'a>(messages: impl IntoIterator<Item = (&'a mut Hasher, &'a [u8])>) {
-        update_in_pairs(messages, pair::compress);
+        update_together(messages, Ways::of_this_processor());
+    }
+
+    /// With so many messages [together](Hasher::update_together) each takes this processor the least time: 1 where they are taken in
+    /// one after the other.
+    #[must_use]
+    pub fn together_max() -> usize {
+        Ways::of_this_processor().together_max()
     }
 
     /// The hash of everything taken in.
@@ -102,34 +107,13 @@ impl Hasher {
     }
 }
 
-/// [`pair::compress`], or one that does as if this processor could not.
-type CompressPair = fn([&mut State; 2], [&[Block]; 2]) -> bool;
-
-fn update_in_pairs<'a>(messages: impl IntoIterator<Item = (&'a mut Hasher, &'a [u8])>, compress_pair: CompressPair) {
+fn update_together<'a>(messages: impl IntoIterator<Item = (&'a mut Hasher, &'a [u8])>, ways: Ways) {
     let begin = |(hasher, bytes): (&'a mut Hasher, &'a [u8])| {
         let (blocks, rest) = hasher.begin(bytes);
         hasher.keep(rest);
-        (&mut hasher.state, blocks)
+        Message { state: &mut hasher.state, blocks }
     };
-    let mut messages: Vec<_> = messages.into_iter().map(begin).collect();
-    // The longest first: what is left of the last one has nothing beside it.
-    messages.sort_unstable_by_key(|(_, blocks)| Reverse(blocks.len()));
-    let mut messages = messages.into_iter();
-    let Some(mut left) = messages.next() else { return };
-    for mut next in messages {
-        let together = left.1.len().min(next.1.len());
-        if !compress_pair([left.0, next.0], [left.1, next.1]) {
-            compress256(left.0, left.1.get(..together).unwrap_or_default());
-            compress256(next.0, next.1.get(..together).unwrap_or_default());
-        }
-        left.1 = left.1.get(together..).unwrap_or_default();
-        next.1 = next.1.get(together..).unwrap_or_default();
-        // The longer one goes on beside whatever comes after.
-        if left.1.is_empty() {
-            left = next;
-        }
-    }
-    compress256(left.0, left.1);
+    together::compress(messages.into_iter().map(begin).collect(), ways);
 }
 
 #[cfg(test)]
@@ -151,8 +135,13 @@ mod tests {
         }
     }
 
-    /// On any processor, and on one without the instructions for two at once.
-    const PROCESSORS: [CompressPair; 2] = [pair::compress, |_, _| false];
+    /// What processors do: this one, those that can do nothing or only one of both, and one in lanes from a few on.
+    const PROCESSORS: [Ways; 4] = [
+        Ways { pairs: false, lanes_min: usize::MAX },
+        Ways { pairs: true, lanes_min: usize::MAX },
+        Ways { pairs: false, lanes_min: 1 },
+        Ways { pairs: true, lanes_min: 7 },
+    ];
 
     fn message(first: u8, length: usize) -> Vec<u8> {
         (0..length).map(|at| first ^ at.wrapping_mul(7).to_le_bytes()[0] ^ (at >> 6).to_le_bytes()[0]).collect()
@@ -161,11 +150,11 @@ mod tests {
     /// Whole messages, of lengths that differ, by every number of them.
     #[test]
     fn any_number_is_hashed_together() {
-        for (count, compress_pair) in (1..=40_u8).flat_map(|count| PROCESSORS.map(|processor| (count, processor))) {
+        for (count, ways) in (1..=40_u8).flat_map(|count| PROCESSORS.map(|ways| (count, ways))) {
             let messages: Vec<Vec<u8>> =
                 (0..count).map(|number| message(number, usize::from(number) * 37 % 11 * BLOCK_BYTES + 60)).collect();
             let mut hashers = vec![Hasher::new(); messages.len()];
-            update_in_pairs(hashers.iter_mut().zip(messages.iter().map(Vec::as_slice)), compress_pair);
+            update_together(hashers.iter_mut().zip(messages.iter().map(Vec::as_slice)), ways);
             for (hasher, message) in hashers.into_iter().zip(&messages) {
                 assert_eq!(hasher.finish(), expected(message), "one of {count}, {} bytes", message.len());
             }
@@ -184,11 +173,11 @@ mod tests {
         /// Messages of any pieces, each round of pieces taken in together, come out as each by itself.
         #[test]
         fn together_or_alone_the_hash_is_the_same(messages in messages()) {
-            for compress_pair in PROCESSORS {
+            for ways in PROCESSORS {
                 let mut hashers = vec![Hasher::new(); messages.len()];
                 for round in 0..5 {
                     let pieces = hashers.iter_mut().zip(&messages).filter_map(|(hasher, pieces)| Some((hasher, &pieces.get(round)?[..])));
-                    update_in_pairs(pieces, compress_pair);
+                    update_together(pieces, ways);
                 }
                 for (hasher, pieces) in hashers.into_iter().zip(&messages) {
                     prop_assert_eq!(hasher.finish(), expected(&pieces.concat()));

@@ -1,7 +1,10 @@
 //! The name of a block: the SHA-256 of its bytes (FIPS 180-4).
 
 mod hasher;
+mod lanes;
 mod pair;
+mod sha256;
+mod together;
 
 pub use hasher::Hasher;
 use std::fmt;
