@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 
 from . import Failure, system
 
@@ -14,7 +15,9 @@ CONNECTIONS_MAX = 10_000
 def run(name, work):
     """Does `work`; returns the exit status: its own, 2 where it could not measure, 130 where it was interrupted."""
     for each in SIGNALS:
-        signal.signal(each, interrupted)
+        # What is ignored stays so: nohup means it.
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, interrupted)
     try:
         return work()
     except KeyboardInterrupt:
@@ -29,7 +32,28 @@ def interrupted(_number, _frame):
     """Leaves by the way of every `finally`; a second signal must not cut that short."""
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    if Whole.depth:
+        Whole.is_interrupted = True
+    else:
+        raise KeyboardInterrupt
+
+
+class Whole:
+    """A `with` at whose end an interruption comes that came within it. Interrupted is the main thread; others do not notice."""
+
+    depth, is_interrupted = 0, False
+
+    def __init__(self):
+        self.counts = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self):
+        Whole.depth += self.counts
+
+    def __exit__(self, *_):
+        Whole.depth -= self.counts
+        if self.counts and Whole.is_interrupted and Whole.depth == 0:
+            Whole.is_interrupted = False
+            raise KeyboardInterrupt
 
 
 def finish(work):

@@ -88,6 +88,7 @@ def random_reads(fio, path, size, depth, seconds):
 
 
 def run(fio, *arguments):
-    output = process.run([fio, "--name=disk", "--direct=1", "--thread", "--output-format=json", *arguments])
+    # Else each round would have the same places as the one before, which the host of a virtual disk may have in its memory.
+    output = process.run([fio, "--name=disk", "--direct=1", "--thread", "--randrepeat=0", "--output-format=json", *arguments])
     report, _ = json.JSONDecoder().raw_decode(output[output.index("{"):])  # after and before it there may be warnings
     return report["jobs"][0]

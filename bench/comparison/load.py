@@ -30,11 +30,11 @@ class Generator:
 
     def run(self, server, *arguments, every_second=lambda: None):
         output = process.run(self.command(server, *arguments), every_second, accepted=(0, 1))
-        try:
-            return json.loads(output)
-        except ValueError:
-            # It could not measure, and says why.
-            raise Failure(f"{server.name}: {(output.strip() or 'the generator said nothing').splitlines()[0]}") from None
+        report, said = report_and_rest(output)
+        if report is None or said:
+            # It could not measure, or not write the names, and says why.
+            raise Failure(f"{server.name}: {(said or 'the generator said nothing').splitlines()[0]}")
+        return report
 
     def command(self, server, *arguments):
         command = [self.binary, "bench", "--target", f"http://127.0.0.1:{server.port}", "--json", *map(str, arguments)]
@@ -77,6 +77,16 @@ class Generator:
         machine = counters.machine_shares(before, counters.machine_seconds())
         used = result["server"]
         return {**figures(result), **machine, **checkpoints, "errors": errors(result, used, server, operation, size, stored_before)}
+
+
+def report_and_rest(output):
+    """The report in what `buddy-blocks bench --json` prints, None where there is none; and what else it says."""
+    at = output.find("{")
+    try:
+        report, end = json.JSONDecoder().raw_decode(output[at:])
+    except ValueError:
+        return None, output.strip()
+    return report, (output[:at] + output[at + end:]).strip()
 
 
 @contextlib.contextmanager
@@ -163,6 +173,16 @@ def children_cpu_seconds():
     """Of children that have ended: what it grows by while a client is the only one that ends is the client's."""
     times = os.times()
     return times.children_user + times.children_system
+
+
+def unless_lost(server, measure):
+    """What `measure` finds. Where it comes to nothing because the server has ended: a round that has failed."""
+    try:
+        return measure()
+    except (Failure, OSError):
+        if server.process.poll() is None:
+            raise
+        return {"requests": 0, "requests_per_second": 0.0, "latency_us": {"p50": 0.0}, "cpu_us_per_request": None, "errors": {LOST: 1}}
 
 
 def failed(measurement):

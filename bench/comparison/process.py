@@ -15,8 +15,16 @@ KILLED_INTERVAL_S = 0.01
 def start(command_line, output, variables=None):
     """Starts `command_line`, with further environment variables. Those that would change the server's options are not handed on."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BUDDY_")} | (variables or {})
-    return subprocess.Popen(command_line, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
-                            start_new_session=True, text=True)
+    process = None
+    try:
+        with command.Whole():
+            process = subprocess.Popen(command_line, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment,
+                                       start_new_session=True, text=True)
+    except KeyboardInterrupt:
+        if process:
+            end(process)
+        raise
+    return process
 
 
 def stop(process):

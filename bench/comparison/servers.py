@@ -26,6 +26,7 @@ events {{ worker_connections {files}; }}
 http {{
     access_log off;
     sendfile on;
+    tcp_nopush on;
     keepalive_requests 1000000000;
     client_body_buffer_size 1m;
     client_max_body_size 1m;

@@ -24,6 +24,9 @@ PUT_REQUESTS_PER_SECOND_MAX = 200_000
 PUT_BYTES_PER_SECOND_MAX = 4 << 30
 LARGE_PUT_BYTES_MAX = 16 << 30  # in one measurement, without --large-puts
 
+FILES_DELETED = ("Files of nginx had to be deleted between measurements, after which some file systems are slow at new ones: what it stored "
+                 "a second from then on says little. A larger disk gives steadier figures")
+
 
 def find_tools(names, modules=()):
     """The paths of programs, some of PACKAGES, which root gets installed; and modules of Python, by their packages."""
@@ -102,9 +105,9 @@ def put_seconds(directory, size, reserve, seconds, large):
     if size > 4096 and not large and room > LARGE_PUT_BYTES_MAX:
         room, reason = LARGE_PUT_BYTES_MAX, "longer with --large-puts"
     allowed = room // put_bytes(size, 1)
-    inodes = os.statvfs(directory)
-    if inodes.f_files and inodes.f_favail // 2 // PUT_REQUESTS_PER_SECOND_MAX < allowed:
-        allowed, reason = inodes.f_favail // 2 // PUT_REQUESTS_PER_SECOND_MAX, f"{inodes.f_favail} free inodes for nginx"
+    files = free_files(directory)
+    if files // 2 // PUT_REQUESTS_PER_SECOND_MAX < allowed:
+        allowed, reason = files // 2 // PUT_REQUESTS_PER_SECOND_MAX, f"{files} free inodes for nginx"
     return min(seconds, allowed), reason
 
 
@@ -113,20 +116,30 @@ def put_bytes(size, seconds):
     return seconds * min(PUT_REQUESTS_PER_SECOND_MAX * max(size, 4096), PUT_BYTES_PER_SECOND_MAX)
 
 
-def make_room(directory, needed):
-    """Removes what earlier PUTs stored, in put-*, but only if there is no room else; returns a note about it. A file system goes on
-    working at a deletion after it has returned, and some are slow at new files for minutes: ext4 without a journal, where nginx would
-    be ten times slower."""
-    if free_bytes(directory) >= 2 * needed:
-        return []
-    for name in filter(lambda name: name.startswith("put-"), os.listdir(directory)):
-        shutil.rmtree(os.path.join(directory, name))
-    return ["Files of earlier rounds had to be deleted between measurements: a larger disk gives steadier figures"]
+def make_room(directory, needed, files=0):
+    """Removes what earlier PUTs stored, in put-*/SERVER, one after the other until there is room for so many bytes and files; returns
+    notes about it. A file system goes on working at a deletion after it has returned, and some are slow at new files for minutes: ext4
+    without a journal, where nginx, with a file for each block, is ten times slower. So what it stored stays as long as possible."""
+    stored = [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if name.startswith("put-")]
+    of_nginx = [path for path in stored if os.path.isdir(os.path.join(path, "nginx"))]
+    notes = []
+    for path in [path for path in stored if path not in of_nginx] + of_nginx:
+        if free_bytes(directory) >= needed and free_files(directory) >= files:
+            break
+        shutil.rmtree(path)
+        notes = [FILES_DELETED] if path in of_nginx else notes
+    return notes
 
 
 def free_bytes(directory):
     file_system = os.statvfs(directory)
     return file_system.f_bavail * file_system.f_frsize
+
+
+def free_files(directory):
+    """How many more there may be."""
+    file_system = os.statvfs(directory)
+    return file_system.f_favail if file_system.f_files else sys.maxsize
 
 
 def describe(tools, program, directory, command_line):

@@ -64,7 +64,10 @@ def measure_load(run, request, connections, workers):
     with run.ours(purpose, *more, workers=workers) as server:
         before = counters.thread_seconds(server.process.pid)
         with Look(load.WARM_UP_SECONDS + run.options.seconds / 2, server.stats) as look:
-            result = run.generator.measure(server, operation, size, run.options.seconds, names, connections=connections)
+            result = load.unless_lost(server, lambda: run.generator.measure(server, operation, size, run.options.seconds, names,
+                                                                            connections=connections))
+        if load.LOST in result["errors"]:
+            return result
         used = [seconds for name, seconds in counters.thread_seconds_since(server.process.pid, before) if name.startswith("worker-")]
     if purpose == "put":
         run.remove("put")

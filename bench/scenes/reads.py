@@ -2,7 +2,7 @@
 
 import os
 
-from comparison import counters
+from comparison import counters, load
 
 from .watch import Watch
 
@@ -22,8 +22,11 @@ def measure(run, server, size, names, seconds, **more):
     def probe():
         return {**counters.machine_seconds(), "read": sum(counters.transferred_bytes(pid)["read"] for pid in pids)}
 
-    with Watch(probe) as watch:
-        result = run.generator.measure(server, "GET", size, seconds, names, **more)
-    rates = watch.rates(seconds)
-    sent = result["requests_per_second"] * size
-    return {**result, "cold": rates["read"] / sent if sent else None, "idle": rates["idle"] / rates["all"], "stolen": rates["stolen"] / rates["all"]}
+    def watched():
+        with Watch(probe) as watch:
+            result = run.generator.measure(server, "GET", size, seconds, names, **more)
+        rates = watch.rates(seconds)
+        sent = result["requests_per_second"] * size
+        return {**result, "cold": rates["read"] / sent if sent else None, **{name: rates[name] / rates["all"] for name in ("idle", "stolen")}}
+
+    return load.unless_lost(server, watched)

@@ -32,7 +32,7 @@ OWNERS = (
 OTHERS = "others"
 # What for: the first of which a function is on the stack. What is sent over loopback is received on the same stack.
 STAGES = (
-    ("SHA-256", re.compile(r"sha2::|sha256|hash::(hasher|pair)")),
+    ("SHA-256", re.compile(r"sha2::|sha256|hash::(hasher|pair|lanes|together)")),
     ("sockets: send", re.compile(r"^(tcp_sendmsg|io_send|io_sendmsg)")),
     ("sockets: receive", re.compile(r"^(tcp_recvmsg|io_recv)")),
     ("page cache", re.compile(r"^(filemap_|splice_|do_splice|page_cache_|__x64_sys_(sendfile64|cachestat|preadv2?))")),
@@ -75,8 +75,10 @@ def measure_one(run, operation, size, names):
         result = run.generator.measure(server, operation, size, run.options.seconds, names if operation == "GET" else None)
     if operation == "PUT":
         run.remove(purpose)
-    spent = sorted_samples(run.tools["perf"], samples, os.path.basename(run.binary))
     requests = result["requests_per_second"] * seconds
+    if load.failed(result):
+        return {**result, "us": {}}
+    spent = sorted_samples(run.tools["perf"], samples, os.path.basename(run.binary))
     us = {owner: {stage: count * 1e6 / SAMPLES_PER_SECOND / requests for stage, count in stages.items()} for owner, stages in spent.items()}
     return {**result, "us": us}
 
@@ -85,8 +87,8 @@ class Recorder:
     """`perf record` of all processors, some seconds from now, within a `with`."""
 
     def __init__(self, perf, path, delay_s, seconds):
-        self.command = [perf, "record", "--quiet", "--all-cpus", "--call-graph", "fp", "--freq", str(SAMPLES_PER_SECOND),
-                        "--output", path, "--", "sleep", str(seconds)]
+        self.command = [perf, "record", "--quiet", "--all-cpus", "--event", "cpu-clock", "--call-graph", "fp",
+                        "--freq", str(SAMPLES_PER_SECOND), "--output", path, "--", "sleep", str(seconds)]
         self.failure, self.is_over = None, threading.Event()
         self.timer = threading.Timer(delay_s, self.record)
 

@@ -2,7 +2,7 @@
 
 import os
 
-from comparison import system
+from comparison import load, system
 from comparison.markdown import NONE, ms, number, percent, ratio, row, table
 from comparison.servers import Tls
 
@@ -30,7 +30,7 @@ def put_bytes(options, size):
 
 
 def room_bytes(options):
-    """Twice, because files of earlier rounds are only removed where there is less than that: see `system.make_room`."""
+    """Twice, so that files of nginx stay for a while: see `system.make_room`."""
     return 2 * max(put_bytes(options, size) for size in SIZES) + 2 * OVERHEAD_BYTES
 
 
@@ -63,12 +63,16 @@ def measure_one(run, wrk, tls, operation, size, name, purpose):
     """PUT goes into a new store; what is stored stays as long as there is room, see `system.make_room`."""
     names = run.path(f"{name}-{size}.names") if operation == "GET" else None
     if operation == "PUT":
-        for note in system.make_room(run.directory, put_bytes(run.options, size)):
+        files = PUTS_PER_SECOND_MAX[size] * (run.options.seconds + WARM_UP_S) if name == "nginx" else 0
+        for note in system.make_room(run.directory, put_bytes(run.options, size) + OVERHEAD_BYTES, files):
             run.note(note)
     os.sync()
     with server_of(run, name, "get" if operation == "GET" else purpose, tls) as server:
-        wrk.measure(server, operation, size, WARM_UP_S, names)
-        return wrk.measure(server, operation, size, run.options.seconds, names)
+        def measure():
+            wrk.measure(server, operation, size, WARM_UP_S, names)
+            return wrk.measure(server, operation, size, run.options.seconds, names)
+
+        return load.unless_lost(server, measure)
 
 
 def section(result):

@@ -12,7 +12,7 @@ from unittest import mock
 
 import support
 
-from comparison import Failure, command
+from comparison import Failure, command, system
 
 compare, scenarios = support.command("compare"), support.command("scenarios")
 
@@ -62,6 +62,26 @@ class Commands(unittest.TestCase):
     def test_the_directory_is_removed_when_nothing_could_be_measured(self):
         self.assertEqual(self.compare(lambda _: None, describe=mock.Mock(side_effect=Failure("no kernel"))), 2)
         self.assertEqual(os.listdir(self.data), [])
+
+    def test_signals_that_were_ignored_stay_so(self):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.assertEqual(command.run("x", lambda: signal.getsignal(signal.SIGHUP) != signal.SIG_IGN), 0)
+        self.assertEqual(signal.getsignal(signal.SIGTERM), command.interrupted)
+
+    def test_what_nginx_stored_is_removed_last(self):
+        def stored():
+            return sorted(os.listdir(self.data))
+
+        for number, server in enumerate(("nginx", "ours", "nginx", "redis")):
+            os.makedirs(os.path.join(self.data, f"put-{number}", server))
+        os.makedirs(os.path.join(self.data, "get-4096", "ours"))
+        for room, files, left, is_noted in ((lambda: 10, 0, ["get-4096", "put-0", "put-1", "put-2", "put-3"], False),
+                                            (lambda: 10 if "put-1" not in stored() else 9, 0, ["get-4096", "put-0", "put-2", "put-3"], False),
+                                            (lambda: 10 if "put-0" not in stored() else 9, 0, ["get-4096", "put-2"], True),
+                                            (lambda: 10, 6, ["get-4096"], True)):
+            with mock.patch.multiple(system, free_bytes=lambda _, room=room: room(), free_files=lambda _: 5):
+                notes = system.make_room(self.data, 10, files)
+            self.assertEqual((stored(), bool(notes)), (left, is_noted))
 
     def test_data_of_scenarios_is_removed_when_a_signal_comes_while_it_is_removed(self):
         def measure(*arguments):

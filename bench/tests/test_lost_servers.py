@@ -40,6 +40,25 @@ class LostServers(unittest.TestCase):
             self.assertIn(said, str(failure.exception))
             self.assertNotIn("more", str(failure.exception))
 
+    def test_what_the_generator_says_beside_a_report_is_the_failure(self):
+        with self.assertRaises(Failure) as failure:
+            self.generator('{\n "requests": 1\n}\nbuddy-blocks: names: No space left on device', 1).run(lost_server())
+        self.assertEqual(str(failure.exception), "ours: buddy-blocks: names: No space left on device")
+        self.assertEqual(self.generator('{\n "requests": 1\n}', 1).run(lost_server()), {"requests": 1})
+
+    def test_what_cannot_be_measured_because_the_server_has_ended_is_a_failed_round(self):
+        def measure():
+            raise Failure("redis-benchmark ended with 1")
+
+        server = lost_server()
+        server.process = SimpleNamespace(poll=lambda: 1)
+        lost = {**support.measurement(), **load.unless_lost(server, measure)}
+        self.assertTrue(load.failed(lost))
+        self.assertIn("lost process", report.progress(lost))
+        server.process = SimpleNamespace(poll=lambda: None)
+        self.assertRaises(Failure, load.unless_lost, server, measure)
+        self.assertEqual(load.unless_lost(server, lambda: 1), 1)
+
     def test_a_round_of_put_whose_server_is_gone_has_failed(self):
         for used in (support.LOST, support.result()["server"]):
             found = load.errors(support.result(server=used), used, lost_server(), "PUT", 4096, 0)
@@ -100,6 +119,21 @@ class Processes(unittest.TestCase):
         with self.assertRaises(ProcessLookupError):
             os.kill(child, 0)
         process.stop(leader)
+
+    def test_what_is_started_when_a_signal_comes_is_ended(self):
+        for each in command.SIGNALS:
+            self.addCleanup(signal.signal, each, signal.getsignal(each))
+        signal.signal(signal.SIGINT, command.interrupted)
+        started, popen = [], subprocess.Popen
+
+        def interrupted(*arguments, **named):
+            started.append(popen(*arguments, **named))
+            signal.raise_signal(signal.SIGINT)
+            return started[0]
+
+        with mock.patch.object(subprocess, "Popen", interrupted), self.assertRaises(KeyboardInterrupt):
+            process.start(["sleep", "1000"], subprocess.DEVNULL)
+        self.assertEqual(started[0].poll(), -signal.SIGTERM)
 
     def test_a_signal_does_not_keep_a_process_from_being_stopped(self):
         for each in command.SIGNALS:
