@@ -46,14 +46,15 @@ macro_rules! serve_options {
 }
 
 serve_options! {
-    /// Addresses to listen on, with commas between them: `127.0.0.1:10001`, `[::1]:10001`, `unix:/run/buddy.socket`
+    /// Addresses to listen on, with commas between them: `127.0.0.1:10001`, `[::1]:10001`, `unix:/run/buddy-blocks/buddy.sock`
     /// [default: 127.0.0.1:10001, where nothing is said of TLS]
     #[arg(long, env = "BUDDY_LISTEN", value_name = "ADDRESS,…")]
     listen: Addresses,
     /// Addresses to listen on for TLS (1.3 and 1.2), with commas between them
     #[arg(long, env = "BUDDY_LISTEN_TLS", value_name = "ADDRESS,…")]
     listen_tls: Addresses,
-    /// The server's certificate in PEM, followed by those between it and its root; read again on SIGHUP, as is the key
+    /// The server's certificate in PEM, followed by those between it and its root; read again on SIGHUP, as are the key
+    /// and `--tls-client-ca`, for connections to come; where one of the three is wrong all stay as they were
     #[arg(long, env = "BUDDY_TLS_CERTIFICATE", value_name = "FILE")]
     tls_certificate: PathBuf,
     /// The certificate's private key in PEM
@@ -86,7 +87,7 @@ serve_options! {
     #[arg(long, env = "BUDDY_WORKERS", value_name = "N")]
     workers: usize,
     /// When a write is answered: `sync`, when it is on stable storage; `relaxed`, when it is written (a power cut loses at
-    /// most the last sync interval) [default: sync]
+    /// most the last sync interval and what a flush takes) [default: sync]
     #[arg(long, env = "BUDDY_DURABILITY", value_name = "MODE")]
     durability: DurabilityOption,
     /// How blocks get to stable storage when durability is `sync`: by each `write`, or by a flush for each journal `frame`;

@@ -53,7 +53,7 @@ fn add_parts(text: &str) -> Option<Duration> {
     }
 }
 
-/// Addresses to listen on: `127.0.0.1:10001,unix:/run/buddy.socket`.
+/// Addresses to listen on: `127.0.0.1:10001,unix:/run/buddy-blocks/buddy.sock`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Addresses(pub(crate) Vec<Address>);
 

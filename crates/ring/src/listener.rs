@@ -61,7 +61,7 @@ impl fmt::Display for Address {
 /// A text that is no address.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "\"{0}\" is not an address (names are not looked up): write 127.0.0.1:10001, [::1]:10001 or unix:/run/buddy-blocks.socket"
+    "\"{0}\" is not an address (names are not looked up): write 127.0.0.1:10001, [::1]:10001 or unix:/run/buddy-blocks/buddy.sock"
 )]
 pub struct AddressError(String);
 

@@ -12,7 +12,7 @@ pub enum Durability {
     #[default]
     Sync,
     /// When they are written; flushed every [`Settings::sync_interval`]. A crash of the process loses nothing, a power cut
-    /// at most that.
+    /// at most that and what a flush takes.
     Relaxed,
 }
 
