@@ -99,9 +99,11 @@ impl Client {
     async fn attempt(&mut self, request: Request) -> Result<Answer, Failed> {
         self.worker.begin(self.index, request);
         let is_used = self.connection.as_ref().is_some_and(Connection::is_used);
+        let mut is_repeated = false;
         let outcome = match self.exchange(request).await {
             Err(trouble) if is_used && trouble.is_without_reply() => {
                 self.hang_up();
+                is_repeated = true;
                 match self.exchange(request).await {
                     Ok(Err((FailureKind::Status(404), _))) if matches!(request, Request::Delete(_)) => {
                         Ok(Ok(Answer::NONE))
@@ -112,17 +114,15 @@ impl Client {
             first => first,
         };
         self.worker.finish(self.index);
-        outcome.unwrap_or_else(|trouble| {
+        let outcome = outcome.unwrap_or_else(|trouble| {
             self.connection = None;
-            let kind = match &trouble {
-                Trouble::Connect(_) | Trouble::CongestionControl(_) => FailureKind::Connect,
-                Trouble::Closed | Trouble::CutOff => FailureKind::Closed,
-                Trouble::Lost(_) | Trouble::Broken(_) => FailureKind::Broken,
-                Trouble::TimedOut => FailureKind::TimedOut,
-                Trouble::Malformed(_) => FailureKind::Malformed,
-            };
-            Err((kind, Some(trouble.to_string())))
-        })
+            Err((kind_of(&trouble), Some(trouble.to_string())))
+        });
+        // Whatever became of it the second time, nobody knows about the first.
+        if outcome.as_ref().is_err_and(|(kind, _)| is_repeated || kind.leaves_open()) {
+            self.worker.doubt(request);
+        }
+        outcome
     }
 
     async fn exchange(&mut self, request: Request) -> Result<Result<Answer, Failed>, Trouble> {
@@ -147,6 +147,16 @@ impl Client {
     fn hang_up(&mut self) {
         self.connection = None;
         self.worker.tally.borrow_mut().reconnects += u64::from(self.is_measured);
+    }
+}
+
+fn kind_of(trouble: &Trouble) -> FailureKind {
+    match trouble {
+        Trouble::Connect(_) | Trouble::CongestionControl(_) => FailureKind::Connect,
+        Trouble::Closed | Trouble::CutOff => FailureKind::Closed,
+        Trouble::Lost(_) | Trouble::Broken(_) => FailureKind::Broken,
+        Trouble::TimedOut => FailureKind::TimedOut,
+        Trouble::Malformed(_) => FailureKind::Malformed,
     }
 }
 

@@ -88,7 +88,7 @@ impl Connection {
         congestion_control: Option<&str>,
     ) -> Result<Connection, Trouble> {
         let connecting = Socket::connect(ring, address, congestion_control);
-        let socket = ring.timeout(timeout, connecting).await.map_err(|_| Trouble::TimedOut)?;
+        let socket = ring.timeout(timeout, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let failed = |error: io::Error| match congestion_control {
             // Unknown, or not allowed: connecting itself says neither.
             Some(name) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {

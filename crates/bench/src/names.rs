@@ -61,7 +61,7 @@ pub fn read_names(path: &Path) -> Result<Vec<Name>, NamesError> {
     Ok(names)
 }
 
-/// A file that is to hold names, one a line, as [`read_names`] reads them. They are written to `FILE.partial` beside it, which takes its
+/// A file that is to hold names, one a line, as [`read_names`] reads them. They are written to a new file beside it, which takes its
 /// place when it is whole: what cannot be written costs nobody an older file. Dropped without names it leaves nothing behind.
 pub struct NamesFile {
     path: PathBuf,
@@ -80,11 +80,9 @@ impl NamesFile {
         let is_special = path.metadata().is_ok_and(|metadata| !metadata.is_file());
         // A link stays one, to another file.
         let path = if is_special { path.to_owned() } else { path.canonicalize().unwrap_or_else(|_| path.to_owned()) };
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        let partial = (!is_special).then(|| PathBuf::from(partial));
+        let partial = (!is_special).then(|| partial_path(&path));
         let written = partial.as_ref().unwrap_or(&path);
-        let file = File::options().write(true).create(!is_special).truncate(!is_special).open(written);
+        let file = File::options().write(true).create_new(!is_special).open(written);
         let file = file.map_err(|source| NamesError::File { path: written.clone(), source })?;
         Ok(NamesFile { path, partial, file })
     }
@@ -121,6 +119,13 @@ impl Drop for NamesFile {
             let _ = std::fs::remove_file(partial);
         }
     }
+}
+
+/// A file beside `path` that nobody else writes to: other runs may be saving to the same file.
+fn partial_path(path: &Path) -> PathBuf {
+    let mut partial = path.to_owned().into_os_string();
+    partial.push(format!(".{}-{:08x}.partial", std::process::id(), fastrand::u32(..)));
+    PathBuf::from(partial)
 }
 
 /// The names that one thread reads and deletes.

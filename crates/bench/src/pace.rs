@@ -69,10 +69,11 @@ impl Pace {
         self.schedule.end
     }
 
-    /// Requests that were due and that no connection was free for.
-    pub(crate) fn unsent(&self) -> u64 {
+    /// Requests that were due by `until` and that no connection was free for.
+    pub(crate) fn unsent(&self, until: Instant) -> u64 {
         let Some(rate) = &self.rate else { return 0 };
-        let time = self.schedule.end.saturating_duration_since(self.schedule.measure).saturating_sub(rate.offset);
+        let until = until.min(self.schedule.end);
+        let time = until.saturating_duration_since(self.schedule.measure).saturating_sub(rate.offset);
         let due = time.as_nanos().div_ceil(rate.interval.as_nanos().max(1));
         u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(rate.measured.get())
     }
@@ -107,7 +108,7 @@ mod tests {
         }
         assert_eq!(pace.next(schedule.start - MS), Some(schedule.start), "not before the start");
         assert_eq!(pace.next(schedule.end), None);
-        assert_eq!(pace.unsent(), 0);
+        assert_eq!(pace.unsent(schedule.end), 0);
     }
 
     #[test]
@@ -121,7 +122,7 @@ mod tests {
         due.sort();
         let expected: Vec<Instant> = (0..20).map(|number| schedule.measure + number * MS).collect();
         assert_eq!(due, expected, "counted from when they were due, not from when they were sent");
-        assert!(paces.iter().all(|pace| pace.unsent() == 0));
+        assert!(paces.iter().all(|pace| pace.unsent(schedule.end) == 0));
     }
 
     #[test]
@@ -130,7 +131,11 @@ mod tests {
         let pace = Pace::new(schedule, Some(1000.0), 0, 1);
         assert_eq!(pace.next(schedule.measure), Some(schedule.measure));
         assert_eq!(pace.next(schedule.end), None);
-        assert_eq!(pace.unsent(), 19);
+        assert_eq!(pace.unsent(schedule.end), 19);
+        assert_eq!(pace.unsent(schedule.end + MS), 19, "after the end nothing is due");
+        // Stopped before.
+        assert_eq!(pace.unsent(schedule.measure + 5 * MS), 4);
+        assert_eq!(pace.unsent(schedule.start), 0, "the warm-up's do not count");
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub struct Report {
     #[serde(flatten)]
     total: Figures,
     operations: BTreeMap<Operation, Figures>,
+    /// The warm-up's included.
     failed: u64,
+    failed_in_warm_up: u64,
     errors: Errors,
     reconnects: u64,
     unsent: u64,
@@ -130,7 +132,7 @@ impl Report {
         let seconds = window.measured.as_secs_f64();
         let total = Figures::new(&tally.total(), seconds);
         // What failed has cost something, too.
-        let answered = total.requests + tally.failed();
+        let answered = total.requests + tally.failed_in_measurement();
         let by_request = |cpu: f64| (answered > 0).then(|| cpu * 1e6 / answered as f64);
         let server = window.usage.server().map(|usage| Server {
             cpu_us_per_request: usage.cpu_seconds.and_then(by_request),
@@ -161,6 +163,7 @@ impl Report {
             total,
             operations: tally.operations.iter().map(|(kind, tally)| (*kind, Figures::new(tally, seconds))).collect(),
             failed: tally.failed(),
+            failed_in_warm_up: tally.failed_in_warm_up,
             errors: Errors::new(tally),
             reconnects: tally.reconnects,
             unsent: tally.unsent,
@@ -242,7 +245,9 @@ impl Report {
     fn write_errors(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.errors.status.iter().map(|(status, count)| format!("{count} × status {status}"));
         let kinds = self.errors.kinds.iter().map(|(kind, count)| format!("{count} × {kind}"));
-        let all: Vec<String> = status.chain(kinds).collect();
+        let warm_up = Some(self.failed_in_warm_up).filter(|count| *count > 0);
+        let warm_up = warm_up.map(|count| format!("{count} of them in the warm-up"));
+        let all: Vec<String> = status.chain(kinds).chain(warm_up).collect();
         match &self.errors.first {
             None => writeln!(out, "errors      none")?,
             Some(first) => writeln!(out, "errors      {}; the first: {first}", all.join(", "))?,

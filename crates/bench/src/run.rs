@@ -62,7 +62,8 @@ pub enum BenchError {
 pub struct Outcome {
     /// The figures, or why there are none.
     pub report: Result<Report, BenchError>,
-    /// Names of blocks that were given or stored, and not deleted. Those that were given are not among them where the load never began.
+    /// Names of blocks that were given, stored or perhaps stored, and not deleted. Those that were given are not among them where the load
+    /// never began.
     pub names: Vec<Name>,
 }
 
@@ -130,7 +131,7 @@ fn measure(
         // A thread that has died is found when it is joined.
         let _ = go.send(schedule);
     }
-    let usage = crew.watch(schedule, plan, observe);
+    let usage = crew.watch(schedule, &common, observe);
     let mut left = crew.join();
     names.extend(left.iter_mut().flatten().flat_map(|left| std::mem::take(&mut left.names)));
     let mut left: Vec<Left> = left.into_iter().collect::<Option<_>>().ok_or(BenchError::Thread)?;
@@ -214,8 +215,9 @@ impl Crew {
         interrupted
     }
 
-    /// Looks at processes until the load has ended.
-    fn watch(&self, schedule: Schedule, plan: &Plan, observe: &mut dyn FnMut(Progress)) -> Usage {
+    /// Looks at processes until the load has ended, or is to stop: replies that are waited for then are not measured.
+    fn watch(&self, schedule: Schedule, common: &Common, observe: &mut dyn FnMut(Progress)) -> Usage {
+        let is_over = || common.stop.load(Ordering::Relaxed) || self.threads.iter().all(JoinHandle::is_finished);
         let mut show = |now: Instant| {
             observe(Progress::Load {
                 elapsed: now.saturating_duration_since(schedule.start),
@@ -226,7 +228,7 @@ impl Crew {
         };
         let mut next_sample = schedule.start + SAMPLE_INTERVAL;
         let mut wait = |until: Instant, sample: &mut dyn FnMut()| {
-            while Instant::now() < until && !self.threads.iter().all(JoinHandle::is_finished) {
+            while Instant::now() < until && !is_over() {
                 let now = Instant::now();
                 if now >= next_sample {
                     next_sample += SAMPLE_INTERVAL;
@@ -237,7 +239,7 @@ impl Crew {
             }
         };
         wait(schedule.measure, &mut || {});
-        let mut usage = Usage::begin(&plan.pids);
+        let mut usage = Usage::begin(&common.plan.pids);
         wait(schedule.end, &mut || usage.sample_memory());
         usage.finish();
         usage
@@ -311,9 +313,11 @@ fn own_cpu_seconds() -> f64 {
 mod tests {
     use super::*;
     use crate::plan::tests::plan;
-    use crate::plan::{Operation, Workload};
+    use crate::plan::{Operation, Sizes, Workload};
+    use crate::template::Template;
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn a_seed_by_chance_is_a_number_everywhere() {
@@ -326,28 +330,80 @@ mod tests {
         assert_eq!(Usage::begin(&[pid, pid]).pids, [pid]);
     }
 
-    /// A host may have addresses at which nobody listens.
-    #[test]
-    fn the_address_that_answers_is_used() {
-        let deaf = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+
+    /// A server that gives each request, counted from 0 over all connections, its answer; `None` ends the connection.
+    fn server(answer: impl Fn(usize) -> Option<&'static [u8]> + Send + Sync + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut plan = plan(Workload::Only(Operation::Get));
-        plan.target.addresses = vec![deaf, listener.local_addr().unwrap()];
-        plan.names = vec![Name::hash_of(&[b"x"])];
-        plan.duration = Duration::from_millis(50);
+        let address = listener.local_addr().unwrap();
+        let (answer, requests) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
         std::thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
+                let (answer, requests) = (Arc::clone(&answer), Arc::clone(&requests));
                 std::thread::spawn(move || {
-                    // A request without a body comes in one piece.
+                    // A small request comes in one piece.
                     while stream.read(&mut [0; 1024]).is_ok_and(|length| length > 0) {
-                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                        let Some(reply) = answer(requests.fetch_add(1, Ordering::Relaxed)) else { break };
+                        let _ = stream.write_all(reply);
                     }
                 });
             }
         });
+        address
+    }
+
+    /// Small requests to a server, over one connection.
+    fn short_plan(operation: Operation, address: SocketAddr) -> Plan {
+        let mut plan = plan(Workload::Only(operation));
+        (plan.connections, plan.sizes, plan.duration) = (1, Sizes::Fixed(16), Duration::from_millis(50));
+        plan.target.addresses = vec![address];
+        plan.names = vec![Name::hash_of(&[])];
+        plan
+    }
+
+    /// A host may have addresses at which nobody listens.
+    #[test]
+    fn the_address_that_answers_is_used() {
+        let deaf = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut plan = short_plan(Operation::Get, deaf);
+        plan.target.addresses.push(server(|_| Some(OK)));
         assert!(run(plan.clone(), Arc::default(), &mut |_| {}).report.unwrap().is_success());
         plan.target.addresses = vec![deaf, deaf];
         let error = run(plan, Arc::default(), &mut |_| {}).report.unwrap_err().to_string();
         assert!(error.contains("Connection refused"), "{error}");
+    }
+
+    #[test]
+    fn what_fails_in_the_warm_up_is_counted_apart() {
+        const WRONG: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+        for (reply, group, kind) in [(BUSY, "status", "503"), (WRONG, "kinds", "wrong body")] {
+            let address = server(move |number| Some(if number < 2 { reply } else { OK }));
+            let mut plan = short_plan(Operation::Get, address);
+            (plan.warm_up, plan.verify) = (Duration::from_millis(200), true);
+            let report = run(plan, Arc::default(), &mut |_| {}).report.unwrap();
+            assert!(!report.is_success());
+            let json = serde_json::to_value(&report).unwrap();
+            assert_eq!([&json["failed"], &json["failed_in_warm_up"], &json["errors"][group][kind]], [2, 2, 2]);
+            assert!(json["errors"]["first"].as_str().unwrap().contains(kind), "{json:#}");
+            assert!(json["requests"].as_u64().unwrap() > 0);
+            let text = report.to_string();
+            assert!(text.contains(kind) && text.contains(", 2 of them in the warm-up; the first: GET /"), "{text}");
+        }
+    }
+
+    /// What was sent a second time was sent a first time.
+    #[test]
+    fn a_put_that_is_refused_when_it_is_repeated_keeps_its_name() {
+        let address = server(|number| match number {
+            0 => Some(OK),
+            1 => None,
+            _ => Some(BUSY),
+        });
+        let mut plan = short_plan(Operation::Put, address);
+        (plan.template, plan.keep_names, plan.names) = (Some(Template::plain()), true, Vec::new());
+        let outcome = run(plan, Arc::default(), &mut |_| {});
+        assert_eq!(outcome.names.len(), 2, "one that is stored, and one of which nobody knows");
+        assert!(!outcome.report.unwrap().is_success());
     }
 }

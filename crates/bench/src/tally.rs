@@ -1,7 +1,7 @@
 //! What happened: latencies, bytes, failures.
 //!
 //! Counted are the requests that were due in the measured time, whenever they ended: a slow one at the end is not lost. Failures have no
-//! latency.
+//! latency; those of the warm-up are counted, too: nobody should overlook them.
 
 use crate::plan::Operation;
 use hdrhistogram::Histogram;
@@ -30,6 +30,11 @@ pub(crate) enum FailureKind {
 }
 
 impl FailureKind {
+    /// Whether the server may have done what it was asked for: it has the request, or a part of it, and has not said no.
+    pub(crate) fn leaves_open(self) -> bool {
+        !matches!(self, FailureKind::Status(_) | FailureKind::Connect)
+    }
+
     /// As it stands in the report; `None` for a status.
     pub(crate) fn name(self) -> Option<&'static str> {
         match self {
@@ -72,6 +77,8 @@ impl OperationTally {
 pub(crate) struct Tally {
     pub(crate) operations: BTreeMap<Operation, OperationTally>,
     pub(crate) failures: BTreeMap<FailureKind, u64>,
+    /// How many of them were due before the measurement.
+    pub(crate) failed_in_warm_up: u64,
     pub(crate) first_failure: Option<String>,
     pub(crate) reconnects: u64,
     /// Blocks that were stored, the time before the measurement included.
@@ -97,6 +104,11 @@ impl Tally {
         self.failures.values().sum()
     }
 
+    /// Those of the measured time.
+    pub(crate) fn failed_in_measurement(&self) -> u64 {
+        self.failed() - self.failed_in_warm_up
+    }
+
     pub(crate) fn add(&mut self, other: Tally) {
         for (operation, tally) in &other.operations {
             self.operations.entry(*operation).or_insert_with(OperationTally::new).add(tally);
@@ -105,6 +117,7 @@ impl Tally {
             *self.failures.entry(kind).or_default() += count;
         }
         self.first_failure = self.first_failure.take().or(other.first_failure);
+        self.failed_in_warm_up += other.failed_in_warm_up;
         self.reconnects += other.reconnects;
         self.stored += other.stored;
         self.unsent += other.unsent;
@@ -128,7 +141,7 @@ mod tests {
         let mut first = Tally::default();
         first.success(Operation::Get, Duration::from_millis(1), 4096);
         first.failure(FailureKind::Status(404), || "the first".to_owned());
-        let mut second = Tally { reconnects: 2, stored: 5, ..Tally::default() };
+        let mut second = Tally { reconnects: 2, stored: 5, failed_in_warm_up: 1, ..Tally::default() };
         second.success(Operation::Get, Duration::from_millis(3), 4096);
         second.success(Operation::Put, Duration::from_secs(10_000), 1);
         second.failure(FailureKind::Status(404), || "the second".to_owned());
@@ -136,7 +149,7 @@ mod tests {
         first.add(second);
         let total = first.total();
         assert_eq!((total.latency_ns.len(), total.bytes, first.failed(), first.reconnects), (3, 8193, 3, 2));
-        assert_eq!(first.stored, 5);
+        assert_eq!((first.stored, first.failed_in_measurement()), (5, 2));
         assert_eq!(first.failures[&FailureKind::Status(404)], 2);
         assert_eq!(first.first_failure.as_deref(), Some("the first"));
         let get = &first.operations[&Operation::Get];

@@ -27,8 +27,8 @@ pub(crate) struct Stock {
     stride: u64,
     random: fastrand::Rng,
     pub(crate) names: NamePool,
-    /// Names that are not to be asked for again, and of what may still be there: deleting it has failed.
-    undeleted: Vec<Name>,
+    /// Names that are not to be asked for again, and of what may be there: deleting it has failed, or nobody knows whether it was stored.
+    doubtful: Vec<Name>,
 }
 
 /// What a good reply says.
@@ -58,14 +58,14 @@ impl Stock {
             stride: plan.threads as u64,
             random: fastrand::Rng::with_seed(plan.seed.wrapping_add(thread as u64)),
             names: NamePool::new(names),
-            undeleted: Vec::new(),
+            doubtful: Vec::new(),
         }
     }
 
     /// Names of all that may be there.
     pub(crate) fn take_names(&mut self) -> Vec<Name> {
         let mut names = std::mem::take(&mut self.names).into_names();
-        names.append(&mut self.undeleted);
+        names.append(&mut self.doubtful);
         names
     }
 
@@ -167,10 +167,22 @@ impl Stock {
         }
     }
 
-    /// To be called for a request from [`Stock::next`] of which nobody waited for the end: what it was to delete may be there.
-    pub(crate) fn abandon(&mut self, request: Request) {
-        if let Request::Delete(name) = request {
-            self.undeleted.push(name);
+    /// To be called for a request from [`Stock::next`] of which nobody waited for the end: what it was to delete, or to store, may be
+    /// there.
+    pub(crate) fn abandon(&mut self, request: Request, noise: &Noise) {
+        match request {
+            Request::Delete(name) => self.doubtful.push(name),
+            _ => self.doubt(request, noise),
+        }
+    }
+
+    /// To be called for a request that has failed, though the server may have done it: what PUT was to store may be there.
+    pub(crate) fn doubt(&mut self, request: Request, noise: &Noise) {
+        if self.keeps_names
+            && let Request::Put(body, name) = request
+        {
+            // The server would have named it by its body, which is hashed only here: it happens seldom.
+            self.doubtful.push(name.unwrap_or_else(|| noise.hash(body)));
         }
     }
 
@@ -186,7 +198,7 @@ impl Stock {
             Request::Head(_) => Operation::Head,
             Request::Delete(name) => {
                 if outcome.is_err_and(|kind| kind != FailureKind::Status(404)) {
-                    self.undeleted.push(name);
+                    self.doubtful.push(name);
                 }
                 Operation::Delete
             }
@@ -239,6 +251,25 @@ mod tests {
         assert!(counts[Operation::Put as usize].abs_diff(2500) < 300, "{counts:?}");
         assert!(counts[Operation::Delete as usize].abs_diff(500) < 100, "{counts:?}");
         assert_eq!(stock.names.len(), 10 + counts[Operation::Put as usize] - counts[Operation::Delete as usize]);
+    }
+
+    #[test]
+    fn what_may_be_there_is_named_and_not_asked_for() {
+        let noise = Noise::new().unwrap();
+        for (template, keep_names) in [(None, true), (Some("/{name}".parse().unwrap()), true), (None, false)] {
+            let mut stock = stock(Workload::Only(Operation::Put), |plan| {
+                (plan.template, plan.keep_names) = (template.clone(), keep_names);
+            });
+            let requests = [stock.put(&noise), stock.put(&noise)];
+            stock.doubt(requests[0], &noise);
+            stock.abandon(requests[1], &noise);
+            assert_eq!(stock.names.len(), 10);
+            let stored = requests.map(|request| match request {
+                Request::Put(body, name) => name.unwrap_or(noise.hash(body)),
+                _ => panic!("not a PUT"),
+            });
+            assert_eq!(stock.take_names()[10..], if keep_names { &stored[..] } else { &[] }[..]);
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) struct Live {
 pub(crate) struct Left {
     pub(crate) tally: Tally,
     pub(crate) names: Vec<Name>,
-    /// When its last connection had its last reply, or stopped waiting until more is due.
+    /// When its last connection had its last reply, or stopped waiting until more is due; or when it was told to stop.
     pub(crate) ended: Instant,
 }
 
@@ -86,6 +86,8 @@ pub(crate) struct Worker {
     asked: RefCell<Vec<Option<Request>>>,
     ran_out_of_names: Cell<bool>,
     ended: Cell<Instant>,
+    /// When it was first seen that it is to stop.
+    stopped: Cell<Option<Instant>>,
 }
 
 /// A part of `count` for thread `index` of `threads`; all parts together are `count`.
@@ -129,8 +131,8 @@ impl Worksheet {
         let mut left = worker.leave();
         left.tally.idle_closed = idle.iter().filter(|connection| connection.is_over()).count();
         // Where no names were left no connection was missing.
-        let is_cut_short = worker.is_stopped() || worker.ran_out_of_names.get();
-        left.tally.unsent = if is_cut_short { 0 } else { pace.unsent() };
+        let until = worker.stopped.get().unwrap_or(pace.end());
+        left.tally.unsent = if worker.ran_out_of_names.get() { 0 } else { pace.unsent(until) };
         Some(left)
     }
 
@@ -148,6 +150,7 @@ impl Worksheet {
             asked: RefCell::new(vec![None; share(plan.connections, self.index, plan.threads)]),
             ran_out_of_names: Cell::new(false),
             ended: Cell::new(ring.now()),
+            stopped: Cell::new(None),
             ring,
         })
     }
@@ -235,20 +238,16 @@ impl Worker {
     /// What comes of tasks. When it is told to stop those that wait until something is due end at once; those that wait for a reply have
     /// [`STOP_PATIENCE`], and go on no more after it: nothing comes of them, and the end of the runtime is theirs.
     async fn outcomes<T>(&self, tasks: Vec<JoinHandle<T>>) -> Vec<T> {
-        let (mut outcomes, mut stopped) = (Vec::new(), None);
+        let mut outcomes = Vec::new();
         for mut task in tasks {
             loop {
-                let is_patient = stopped.is_none_or(|stopped: Instant| stopped.elapsed() < STOP_PATIENCE);
+                let is_patient = self.stopped.get().is_none_or(|stopped| stopped.elapsed() < STOP_PATIENCE);
                 let interval = if is_patient { STOP_LOOK_INTERVAL } else { Duration::ZERO };
                 match self.ring.timeout(interval, &mut task).await {
                     Ok(outcome) => outcomes.push(outcome),
                     Err(_) if is_patient => {
                         if self.is_stopped() {
                             self.waiting.wake_first();
-                            stopped.get_or_insert_with(|| {
-                                self.note_end();
-                                Instant::now()
-                            });
                         }
                         continue;
                     }
@@ -260,8 +259,13 @@ impl Worker {
         outcomes
     }
 
+    /// Whether it is to stop. What is measured ends when that is first seen, however long replies are waited for then.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.common.stop.load(Ordering::Relaxed) || self.common.given_up.load(Ordering::Relaxed)
+        let is_stopped = self.common.stop.load(Ordering::Relaxed) || self.common.given_up.load(Ordering::Relaxed);
+        if is_stopped && self.stopped.get().is_none() {
+            self.stopped.set(Some(Instant::now()));
+        }
+        is_stopped
     }
 
     /// Without this block there is nothing to measure: nobody stores any more.
@@ -285,9 +289,10 @@ impl Worker {
     /// What is left of it when nothing is sent any more.
     fn leave(&self) -> Left {
         for request in self.asked.take().into_iter().flatten() {
-            self.stock.borrow_mut().abandon(request);
+            self.stock.borrow_mut().abandon(request, &self.noise);
         }
-        Left { tally: self.tally.take(), names: self.stock.borrow_mut().take_names(), ended: self.ended.get() }
+        let ended = self.stopped.get().unwrap_or(self.ended.get());
+        Left { tally: self.tally.take(), names: self.stock.borrow_mut().take_names(), ended }
     }
 
     pub(crate) fn next_request(&self) -> Option<Request> {
@@ -309,6 +314,11 @@ impl Worker {
         self.set_asked(index, None);
     }
 
+    /// It has failed, though the server may have done it.
+    pub(crate) fn doubt(&self, request: Request) {
+        self.stock.borrow_mut().doubt(request, &self.noise);
+    }
+
     fn set_asked(&self, index: usize, request: Option<Request>) {
         if let Some(asked) = self.asked.borrow_mut().get_mut(index) {
             *asked = request;
@@ -320,7 +330,7 @@ impl Worker {
         self.ended.set(self.ring.now());
     }
 
-    /// The end of a request of the load. `latency` is there where it counts.
+    /// The end of a request of the load. `latency` is there where it is measured: in the warm-up only failures count.
     pub(crate) fn record(
         &self,
         request: Request,
@@ -334,10 +344,13 @@ impl Worker {
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         let mut tally = self.tally.borrow_mut();
         tally.stored += u64::from(operation == Operation::Put && outcome.is_ok());
-        let Some(latency) = latency else { return };
-        match outcome {
-            Ok(answer) => tally.success(operation, latency, answer.bytes),
-            Err(failed) => tally.failure(failed.0, || self.describe(request, &failed)),
+        match (outcome, latency) {
+            (Ok(answer), Some(latency)) => tally.success(operation, latency, answer.bytes),
+            (Ok(_), None) => {}
+            (Err(failed), latency) => {
+                tally.failure(failed.0, || self.describe(request, &failed));
+                tally.failed_in_warm_up += u64::from(latency.is_none());
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::support::load::{Fake, Manners, bench, complaint, good, interrupted, interrupted_when, report, saved};
 use crate::support::{Server, directory, name, program, program_under};
+use buddy_bench::{Name, NamesFile};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -46,6 +47,29 @@ fn names_that_cannot_be_saved_cost_nobody_the_names_of_before() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("File too large"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), name(b"x"));
     assert_eq!(files(directory.path()), ["given", "names"], "nothing half done is left behind");
+}
+
+/// What lies beside the file is not ours, whatever it is called, and two runs do not write into one file.
+#[test]
+fn names_are_written_to_a_file_that_was_not_there() {
+    let directory = directory();
+    let [file, partial, precious] = ["names", "names.partial", "precious"].map(|name| directory.path().join(name));
+    std::fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::symlink(&precious, &partial).unwrap();
+    let server = Fake::start(Manners::Good);
+    good(&bench(server.address, &["--path", "/{name}", "--save-names", file.to_str().unwrap()]));
+    assert_eq!(saved(&file), server.stored());
+    assert_eq!(std::fs::read_to_string(&partial).unwrap(), "precious");
+    assert_eq!(files(directory.path()), ["names", "names.partial", "precious"]);
+
+    let [first, second] = [b"first", b"other"].map(|text| name(text));
+    let runs = [&first, &second].map(|name| (name, NamesFile::create(&file).unwrap()));
+    for (name, run) in runs {
+        run.write(&[Name::from_hex(name.as_bytes()).unwrap()]).unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{name}\n"));
+    }
+    drop(NamesFile::create(&file).unwrap());
+    assert_eq!(files(directory.path()), ["names", "names.partial", "precious"]);
 }
 
 #[test]
@@ -113,6 +137,28 @@ fn a_reply_that_ends_early_is_not_called_none() {
     assert!(report["errors"]["first"].as_str().unwrap().contains("in the middle of its answer"), "{report:#}");
 }
 
+/// As at a normal end: a reply that is late counts, the time that it takes does not.
+#[test]
+fn the_measured_time_ends_with_the_interruption() {
+    let server = Fake::start(Manners::Slow);
+    let arguments = ["--path", "/{name}", "--seconds", "1h", "--warm-up", "0", "--connections", "2"];
+    let report = good(&interrupted(&server, &arguments));
+    let seconds = report["seconds"].as_f64().unwrap();
+    let latency = report["latency_us"]["max"].as_f64().unwrap() / 1e6;
+    assert!(seconds < 0.9 * latency, "{seconds} s, although it was stopped before the reply came after {latency} s");
+    assert_eq!(report["requests"].as_u64(), Some(server.stored().len() as u64), "{report:#}");
+}
+
+#[test]
+fn what_was_due_before_an_interruption_is_unsent() {
+    let server = Fake::start(Manners::Slow);
+    let arguments = ["--path", "/{name}", "--seconds", "1h", "--warm-up", "0", "--connections", "1", "--rate", "100"];
+    let report = good(&interrupted_when(server.address, &arguments, || server.stored().len() == 2));
+    let number = |name: &str| report[name].as_f64().unwrap();
+    assert!(number("unsent") > 0.0, "{report:#}");
+    assert_eq!(number("requests") + number("unsent"), (number("seconds") * 100.0).ceil(), "{report:#}");
+}
+
 /// A server that says nothing does not keep anybody waiting who has had enough.
 #[test]
 fn an_interruption_does_not_wait_for_replies() {
@@ -137,6 +183,16 @@ fn an_interruption_does_not_wait_for_replies() {
     assert!(complaint(&interrupted_when(address, &patient, has_come)).contains("stopped before anything was measured"));
 }
 
+/// A connection that is not made in time was not made.
+#[test]
+fn connecting_in_vain_is_not_waiting_for_an_answer() {
+    let deaf = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    deaf.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    deaf.listen(1).unwrap();
+    let address = deaf.local_addr().unwrap().as_socket().unwrap();
+    assert!(complaint(&bench(address, &["--timeout", "200ms"])).contains("could not connect: timed out"));
+}
+
 /// Whether it was deleted nobody knows.
 #[test]
 fn a_delete_that_was_interrupted_keeps_its_name() {
@@ -150,6 +206,49 @@ fn a_delete_that_was_interrupted_keeps_its_name() {
     });
     assert_eq!(report(&output)["failed"], 0);
     assert!(saved(&file) == server.stored() && server.stored().len() == 20);
+}
+
+/// Whether it was stored nobody knows; where it was it can be removed.
+#[test]
+fn a_put_that_was_not_answered_keeps_its_name() {
+    let directory = directory();
+    let file = directory.path().join("names");
+    let path = file.to_str().unwrap();
+    for manners in [Manners::BreaksOff, Manners::CutsOff, Manners::Babbles, Manners::Silent] {
+        let server = Fake::start(manners);
+        let timeout = if manners == Manners::Silent { "100ms" } else { "60s" };
+        let arguments = ["--path", "/{name}", "--timeout", timeout, "--warm-up", "0", "--save-names", path];
+        let report = report(&bench(server.address, &arguments));
+        let names = saved(&file);
+        assert!(!server.stored().is_empty() && names.is_superset(&server.stored()));
+        assert_eq!(report["failed"].as_u64(), Some(names.len() as u64), "{report:#}");
+        // Of those that are stored first, too.
+        let server = Fake::start(manners);
+        complaint(&bench(server.address, &[&arguments[..], &["--op", "get"]].concat()));
+        assert!(!server.stored().is_empty() && saved(&file).is_superset(&server.stored()));
+    }
+    // A refusal is an answer.
+    let server = Fake::start(Manners::Refuses);
+    bench(server.address, &["--path", "/{name}", "--save-names", path]);
+    assert!(saved(&file).is_empty());
+}
+
+#[test]
+fn a_put_that_was_interrupted_keeps_its_name() {
+    let directory = directory();
+    let file = directory.path().join("names");
+    let arguments = ["--seconds", "1h", "--timeout", "1h", "--warm-up", "0", "--save-names", file.to_str().unwrap()];
+    for (connections, template) in [(4, &["--path", "/{name}"][..]), (1, &[])] {
+        let server = Fake::start(Manners::Silent);
+        let more = ["--connections", &connections.to_string()];
+        interrupted_when(server.address, &[&arguments[..], &more, template].concat(), || {
+            server.waiting.load(Ordering::Relaxed) == connections
+        });
+        // The server would have named it by its body.
+        let hashes = server.blocks.lock().unwrap().values().map(|body| name(body)).collect();
+        assert_eq!(saved(&file), if template.is_empty() { hashes } else { server.stored() });
+        assert_eq!(saved(&file).len(), connections);
+    }
 }
 
 #[test]
