@@ -88,7 +88,7 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         target.copy_from_slice(source);
     }
     connection.input.use_up(filled);
-    (hasher, buffer) = connection.worker.hash_queue.update(hasher, buffer, 0..filled).await;
+    (hasher, buffer) = connection.worker.session.hash_queue().update(hasher, buffer, 0..filled).await;
     let claim = Claim::new(connection, Room::Elastic, &buffer);
     while filled < bytes {
         claim.moved(filled);
@@ -104,7 +104,7 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         buffer = returned;
         match received {
             Ok(received) if received > 0 => {
-                let hashing = connection.worker.hash_queue.update(hasher, buffer, filled..filled + received);
+                let hashing = connection.worker.session.hash_queue().update(hasher, buffer, filled..filled + received);
                 (hasher, buffer) = hashing.await;
                 filled += received;
             }

@@ -15,7 +15,6 @@
 //! | `next_head`, `sending` | its next head, and its replies on their way |
 //! | `body`, `pieces` | receiving a block, and any other body |
 //! | `upload_memory`, `holders` | memory for bodies, and who gives way to whom |
-//! | `hash_queue` | hashing what several connections have received |
 //! | `name_reader` | names in a body; pure |
 //! | [`access`] | who may do what |
 //! | `routes` | what each method does with each target |
@@ -58,7 +57,6 @@ pub mod fields;
 pub mod fuzzing;
 mod get;
 mod hand_over;
-mod hash_queue;
 mod holders;
 mod input;
 pub mod limits;

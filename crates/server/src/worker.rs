@@ -9,7 +9,6 @@ use crate::connections::Connections;
 use crate::date::Date;
 use crate::failure_log::FailureLog;
 use crate::hand_over::{HandOver, Inbox};
-use crate::hash_queue::HashQueue;
 use crate::limits::{HttpLimits, REPLY_MEMORY_SHARE};
 use crate::memory::return_free_memory;
 use crate::metrics::WorkerMetrics;
@@ -57,7 +56,6 @@ pub(crate) struct Worker {
     pub(crate) receive_buffers: ReceiveBuffers,
     pub(crate) page_cache: PageCache,
     pub(crate) pipes: Pipes,
-    pub(crate) hash_queue: Rc<HashQueue>,
     pub(crate) state: Arc<ServerState>,
     pub(crate) phase: Rc<PhaseWatch>,
     /// What this worker counts.
@@ -135,7 +133,6 @@ impl Worker {
             receive_buffers,
             page_cache: PageCache::default(),
             pipes: Pipes::default(),
-            hash_queue: HashQueue::new(ring),
             phase: PhaseWatch::start(ring, &state),
             metrics: state.metrics_of(number),
             audit: AuditLog::default(),

@@ -75,7 +75,7 @@ mod fuzz_corpus;
 
 pub use error::StoreError;
 pub use extent::BLOCK_BYTES_MAX;
-pub use hash::{Hash, Hasher};
+pub use hash::{Hash, HashQueue, Hasher};
 pub use session::{DamagedRows, Found, Listed, Listing, Session, Stored};
 pub use settings::Settings;
 pub use store::{Attachment, OpenError, RealSession, Store, check_store};

@@ -4,7 +4,7 @@
 use super::{CheckProgress, CheckReport, effective_blocks};
 use crate::extent::Extent;
 use crate::files::{BlockFile, is_shortage};
-use crate::hash::Hash;
+use crate::hash::{Hash, HashQueue};
 use crate::index::IndexReader;
 use crate::journal::replay::Replay;
 use crate::memory;
@@ -37,7 +37,7 @@ pub(super) async fn verify_blocks<F: BlockFile, R: IndexReader>(
     report: &mut CheckReport,
     progress: &mut dyn FnMut(CheckProgress),
 ) -> Result<(), RecoveryError> {
-    let buffers = BufferPool::new(super::BUFFER_BYTES_MAX);
+    let (buffers, queue) = (BufferPool::new(super::BUFFER_BYTES_MAX), HashQueue::on(ring));
     let total = report.totals.block_count();
     let mut after = None;
     loop {
@@ -49,7 +49,7 @@ pub(super) async fn verify_blocks<F: BlockFile, R: IndexReader>(
         let is_last = candidates.len() < window_blocks;
         after = candidates.last().map(Candidate::place);
         let blocks = candidates.into_iter().map(|block| ((block.hash, block.is_durable), block.record)).collect();
-        hash_blocks(ring, data, &buffers, blocks, |(hash, is_durable), record, found| match found {
+        hash_blocks(ring, data, &buffers, &queue, blocks, |(hash, is_durable), record, found| match found {
             Err(error) if is_shortage(&error) => Err(io_error("reading blocks")(error)),
             found => {
                 judge(report, hash, record, is_durable, found);

@@ -3,10 +3,12 @@
 mod hasher;
 mod lanes;
 mod pair;
+mod queue;
 mod sha256;
 mod together;
 
 pub use hasher::Hasher;
+pub use queue::HashQueue;
 use std::fmt;
 use std::str::FromStr;
 

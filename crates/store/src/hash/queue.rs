@@ -1,9 +1,9 @@
-//! Hashing what several connections have received: together, because that takes less time than one after the other. Nobody waits for
+//! Hashing what several have received or read: together, because that takes less time than one after the other. Nobody waits for
 //! anybody for long: as long as each turn of the loop brings more, and there is less than the processor is quickest with, the next turn
 //! is waited for, which the ring begins at once, without sleeping. Then all that is there is hashed.
 
+use super::{Hash, Hasher};
 use buddy_ring::{Buffer, Outcomes, Ring};
-use buddy_store::Hasher;
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ const BYTES_MIN: usize = 4 * 1024;
 const CAPACITY_KEPT: usize = 256;
 
 /// What is to be hashed at the end of a turn.
-pub(crate) struct HashQueue {
+pub struct HashQueue {
     /// So many at once take the processor the least time.
     together_max: usize,
     queued: RefCell<Vec<Queued>>,
@@ -33,20 +33,36 @@ struct Queued {
 
 impl HashQueue {
     /// A queue that is worked on at the end of every turn of `ring`.
-    pub(crate) fn new(ring: &Ring) -> Rc<HashQueue> {
-        HashQueue::gathering(ring, Hasher::together_max())
-    }
-
-    fn gathering(ring: &Ring, together_max: usize) -> Rc<HashQueue> {
-        let (queued, waited, hashed) = (RefCell::default(), Cell::default(), Outcomes::default());
-        let queue = Rc::new(HashQueue { together_max, queued, waited, hashed });
-        let worked_on = Rc::clone(&queue);
-        ring.on_turn_end(move || worked_on.run());
+    pub(crate) fn on(ring: &Ring) -> Rc<HashQueue> {
+        let queue = HashQueue::new(Hasher::together_max());
+        queue.attach(ring);
         queue
     }
 
+    /// A queue that is worked on when it is [attached](HashQueue::attach).
+    pub(crate) fn new(together_max: usize) -> Rc<HashQueue> {
+        Rc::new(HashQueue {
+            together_max,
+            queued: RefCell::default(),
+            waited: Cell::default(),
+            hashed: Outcomes::default(),
+        })
+    }
+
+    /// From now on it is worked on at the end of every turn of `ring`, after what others have asked for there.
+    pub(crate) fn attach(self: &Rc<HashQueue>, ring: &Ring) {
+        let worked_on = Rc::clone(self);
+        ring.on_turn_end(move || worked_on.run());
+    }
+
+    /// The hash of `range` of `buffer`.
+    pub async fn hash(&self, buffer: Buffer, range: Range<usize>) -> (Hash, Buffer) {
+        let (hasher, buffer) = self.update(Hasher::new(), buffer, range).await;
+        (hasher.finish(), buffer)
+    }
+
     /// Has `hasher` take in `range` of `buffer`.
-    pub(crate) async fn update(&self, mut hasher: Hasher, buffer: Buffer, range: Range<usize>) -> (Hasher, Buffer) {
+    pub async fn update(&self, mut hasher: Hasher, buffer: Buffer, range: Range<usize>) -> (Hasher, Buffer) {
         if range.len() < BYTES_MIN {
             hasher.update(buffer.get(range).unwrap_or_default());
             return (hasher, buffer);
@@ -80,15 +96,14 @@ impl HashQueue {
 mod tests {
     use super::*;
     use buddy_ring::{BufferPool, Runtime};
-    use buddy_store::Hash;
-    use std::cell::Cell;
 
     /// Pieces of many messages, some below the limit, some whose connection is gone before they were hashed.
     #[test]
     fn every_message_gets_its_own_hash() {
         let runtime = Runtime::simulated(1);
         let ring = runtime.ring();
-        let (queue, buffers) = (HashQueue::gathering(&ring, 16), BufferPool::new(64 << 20));
+        let (queue, buffers) = (HashQueue::new(16), BufferPool::new(64 << 20));
+        queue.attach(&ring);
         let hashed: Rc<Cell<usize>> = Rc::default();
         for number in 0..40_usize {
             let (queue, buffers, hashed, ring) = (Rc::clone(&queue), buffers.clone(), Rc::clone(&hashed), ring.clone());
@@ -132,7 +147,8 @@ mod tests {
                 opened.finish(key, ());
             });
         });
-        let (queue, buffers) = (HashQueue::gathering(&ring, together_max), BufferPool::new(1 << 20));
+        let (queue, buffers) = (HashQueue::new(together_max), BufferPool::new(1 << 20));
+        queue.attach(&ring);
         let piece = |(_, key)| {
             let (queue, buffers, turn, gates) =
                 (Rc::clone(&queue), buffers.clone(), Rc::clone(&turn), Rc::clone(&gates));

@@ -2,6 +2,7 @@
 
 use super::{RecoveryError, io_error};
 use crate::files::{BlockFile, is_shortage};
+use crate::hash::HashQueue;
 use crate::journal::replay::Replay;
 use crate::names::NameState;
 use crate::quarantine::Quarantined;
@@ -26,10 +27,10 @@ pub(super) async fn drop_unwritten<F: BlockFile>(
     let mut undecided: Vec<_> = undecided.collect();
     // Absent, until they have proved to be whole.
     undecided.iter().try_for_each(|(hash, _)| replay.settle(hash, NameState::Removed))?;
-    let mut unreadable = Vec::new();
+    let (mut unreadable, queue) = (Vec::new(), HashQueue::on(ring));
     for reads_left in (0..READS_MAX).rev() {
         let mut unread = Vec::new();
-        hash_blocks(ring, data, buffers, undecided, |hash, record, found| -> Result<(), RecoveryError> {
+        hash_blocks(ring, data, buffers, &queue, undecided, |hash, record, found| -> Result<(), RecoveryError> {
             match found {
                 Ok(found) if found == hash => replay.settle(&hash, NameState::Occupied(record))?,
                 Ok(_) => {

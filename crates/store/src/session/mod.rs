@@ -27,7 +27,7 @@ pub use put::Stored;
 use crate::clock::{ReadGuard, Reads};
 use crate::error::StoreError;
 use crate::files::BlockFile;
-use crate::hash::Hash;
+use crate::hash::{Hash, HashQueue, Hasher};
 use crate::index::IndexReader;
 use crate::messages::{Reply, Request};
 use crate::record::Record;
@@ -84,6 +84,8 @@ pub struct Session<F, R> {
     /// Blocks that were marked as read: see [`Session::note_read`].
     reads_noted: Cell<u32>,
     closed: Cell<bool>,
+    /// Of what is received, and of what is read and verified.
+    hash_queue: Rc<HashQueue>,
 }
 
 /// A block that was found. While this lives, its extent is not reused.
@@ -163,6 +165,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             misses_expected: Cell::new(0),
             reads_noted: Cell::new(0),
             closed: Cell::new(false),
+            hash_queue: HashQueue::new(Hasher::together_max()),
         });
         let mut replies = parts.replies;
         ring.on_turn_start({
@@ -179,6 +182,8 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 session.reader.borrow_mut().rest();
             }
         });
+        // Behind what others wait for.
+        session.hash_queue.attach(ring);
         session
     }
 
@@ -198,6 +203,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Hashes what is received on this ring together with what is read on it and verified.
+    #[must_use]
+    pub fn hash_queue(&self) -> &HashQueue {
+        &self.hash_queue
     }
 
     /// The settings of the store.

@@ -1,7 +1,7 @@
 //! Reading blocks: from the page cache without waiting, past it, or through it, and once more where the bytes are not those that
 //! were stored.
 
-use super::verify::{hashes_to, scattered};
+use super::verify::scattered;
 use super::{Found, Session};
 use crate::clock::ReadGuard;
 use crate::error::StoreError;
@@ -88,7 +88,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         if let Err(source) = result {
             return (Err(self.read_failed(source)), buffer);
         }
-        if !verify || hashes_to(&hash, &buffer, range.clone()) {
+        if !verify {
+            return (Ok(()), buffer);
+        }
+        let is_good;
+        (is_good, buffer) = self.hashes_to(&hash, buffer, range.clone()).await;
+        if is_good {
             return (Ok(()), buffer);
         }
         // The copy in memory may be what is wrong, and may be kept there by others: the disk has the last word.
@@ -101,7 +106,9 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         if let Err(source) = result {
             return (Err(self.read_failed(source)), buffer);
         }
-        if hashes_to(&hash, &buffer, range) {
+        let is_good;
+        (is_good, buffer) = self.hashes_to(&hash, buffer, range).await;
+        if is_good {
             tracing::warn!(%hash, "a block was wrong in the page cache and right on the disk");
             return (Ok(()), buffer);
         }

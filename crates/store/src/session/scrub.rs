@@ -3,7 +3,6 @@
 //! It follows the names of the index in their order, so it sees every block that is there throughout a pass; names that are newer than
 //! the index wait for the next. It gives way to requests, but not for ever.
 
-use super::verify::hashes_to;
 use super::{DamagedRows, Found, LookUp, Session};
 use crate::extent::{BLOCK_BYTES_MAX, Extent, PAGE_BYTES};
 use crate::files::{BlockFile, read_fully};
@@ -115,7 +114,9 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 return Scrubbed { verdict: Verdict::Gone, bytes };
             }
             self.shared.statistics.scrubbed_bytes.add(u64::from(record.length()));
-            if hashes_to(hash, &buffer, 0..record.length() as usize) {
+            let is_good;
+            (is_good, buffer) = self.hashes_to(hash, buffer, 0..record.length() as usize).await;
+            if is_good {
                 return Scrubbed { verdict: Verdict::Sound, bytes };
             }
         }

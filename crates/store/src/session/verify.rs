@@ -39,6 +39,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         scattered(count) % (2 * SAMPLE - 1)
     }
 
+    /// Whether these bytes of a buffer are those that `hash` names.
+    pub(super) async fn hashes_to(&self, hash: &Hash, buffer: Buffer, range: Range<usize>) -> (bool, Buffer) {
+        let (found, buffer) = self.hash_queue.hash(buffer, range).await;
+        (found == *hash, buffer)
+    }
+
     /// Removes the name of a damaged block, so that it can be stored again, and sees to it that its extent is not used again.
     /// Its extent is held until then: the same name might have been stored there anew, sound.
     pub(super) async fn take_out_of_service(&self, hash: Hash, record: Record, seen: u64, guard: ReadGuard) {
@@ -55,9 +61,4 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
 /// Multiples of the golden ratio, 16 bits: all numbers in turn, in an order that has nothing to do with what is counted.
 pub(super) fn scattered(count: u32) -> u32 {
     count.wrapping_mul(0x9E37_79B9) >> 16
-}
-
-/// True where these bytes of a buffer are those that `hash` names.
-pub(super) fn hashes_to(hash: &Hash, buffer: &Buffer, range: Range<usize>) -> bool {
-    Hash::of(buffer.get(range).unwrap_or_default()) == *hash
 }
