@@ -13,6 +13,8 @@ READY_TIMEOUT_S = 60
 READY_INTERVAL_S = 0.005
 SETTLE_TIMEOUT_S = 15
 SETTLE_INTERVAL_S = 0.5
+# nginx with `tcp_nopush` sends head and file together: of 4 KiB it answers a third more GETs, of 64 KiB as many, of 512 KiB half as many.
+NOPUSH_BYTES_MAX = 64 << 10
 OVERHEAD_BYTES = 512 << 20  # journal, index and blank extents of a new store, at most
 
 NGINX_CONFIGURATION = """
@@ -26,7 +28,7 @@ events {{ worker_connections {files}; }}
 http {{
     access_log off;
     sendfile on;
-    tcp_nopush on;
+    tcp_nopush {nopush};
     keepalive_requests 1000000000;
     client_body_buffer_size 1m;
     client_max_body_size 1m;
@@ -68,8 +70,8 @@ def ours(binary, home, workers, congestion_control, *more, tls=None):
     return HttpServer("ours", command, home, port, "/-/ready", children=0, tls_port=tls_port)
 
 
-def nginx(program, home, workers, connections, tls=None):
-    """It has no setting for the congestion control: it uses the system's, which ours is told to use, too."""
+def nginx(program, home, workers, connections, size, tls=None):
+    """Set up for blocks of one size. It has no setting for the congestion control: it uses the system's, which ours is told to use, too."""
     port, tls_port = free_port(), free_port() if tls else None
     listen_tls = NGINX_LISTEN_TLS.format(port=tls_port, certificate=tls.certificate, key=tls.key) if tls else ""
     for number in range(256):
@@ -79,6 +81,7 @@ def nginx(program, home, workers, connections, tls=None):
     configuration = os.path.join(home, "nginx.conf")
     with open(configuration, "w", encoding="utf-8") as file:
         file.write(NGINX_CONFIGURATION.format(user=user, workers=workers, home=home, port=port, listen_tls=listen_tls,
+                                                nopush="on" if size <= NOPUSH_BYTES_MAX else "off",
                                                 files=2 * connections + 512))
     return HttpServer("nginx", [program, "-c", configuration, "-p", home], home, port, "/", children=workers, tls_port=tls_port)
 

@@ -58,7 +58,7 @@ def measure(run):
                 run.remove(f"fresh-{earlier}")
         for name in SERVERS:
             run.say(f"storing {blocks:,} blocks of {size:,} bytes in {name}")
-            with server_of(run, name, purpose) as server:
+            with server_of(run, name, purpose, size) as server:
                 run.generator.fill(server, size, blocks, run.path(f"{name}.names"))
         for number_of_round in range(1, run.options.rounds + 1):
             for name in in_turns(SERVERS, number_of_round):
@@ -68,13 +68,13 @@ def measure(run):
     return {"measurements": measurements, "connections": run.options.connections}
 
 
-def server_of(run, name, purpose):
-    return run.ours(purpose) if name == "ours" else run.nginx(purpose)
+def server_of(run, name, purpose, size):
+    return run.ours(purpose) if name == "ours" else run.nginx(purpose, size)
 
 
 def measure_get(run, name, size, purpose):
     os.sync()
-    with server_of(run, name, purpose) as server:
+    with server_of(run, name, purpose, size) as server:
         if name == "ours":
             reads.drop_cache(run.data_file(purpose))
         return reads.measure(run, server, size, run.path(f"{name}.names"), run.options.fresh_seconds, warm_up=0)

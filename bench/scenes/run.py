@@ -37,10 +37,11 @@ class Run:
             more = ("--capacity", max(present + system.free_bytes(self.directory) - RESERVE_BYTES, 1 << 20), *more)
         return servers.ours(self.binary, home, workers or self.options.workers, self.congestion_control, *more, tls=tls)
 
-    def nginx(self, purpose, tls=None):
+    def nginx(self, purpose, size, tls=None):
+        """nginx over the data of this purpose, for blocks of one size."""
         home = self.path(purpose, "nginx")
         os.makedirs(home, exist_ok=True)
-        return servers.nginx(self.tools["nginx"], home, self.options.workers, self.options.connections, tls=tls)
+        return servers.nginx(self.tools["nginx"], home, self.options.workers, self.options.connections, size, tls=tls)
 
     def data_file(self, purpose):
         return self.path(purpose, "ours", "data", "data")

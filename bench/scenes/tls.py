@@ -40,9 +40,9 @@ def measure(run):
     wrk.make_certificate(tls.certificate, tls.key)
     agreed = {}
     for name in SERVERS:
-        with server_of(run, name, "get", tls) as server:
-            agreed[name] = wrk.agreed(server)
-            for size in SIZES:
+        for size in SIZES:
+            with server_of(run, name, "get", size, tls) as server:
+                agreed[name] = wrk.agreed(server)
                 run.generator.store_blocks(server, size, run.path(f"{name}-{size}.names"))
     measurements = []
     for number_of_round in range(1, run.options.rounds + 1):
@@ -55,8 +55,8 @@ def measure(run):
     return {"measurements": measurements, "agreed": agreed, "connections": run.options.connections}
 
 
-def server_of(run, name, purpose, tls):
-    return run.ours(purpose, tls=tls) if name == "ours" else run.nginx(purpose, tls=tls)
+def server_of(run, name, purpose, size, tls):
+    return run.ours(purpose, tls=tls) if name == "ours" else run.nginx(purpose, size, tls=tls)
 
 
 def measure_one(run, wrk, tls, operation, size, name, purpose):
@@ -67,7 +67,7 @@ def measure_one(run, wrk, tls, operation, size, name, purpose):
         for note in system.make_room(run.directory, put_bytes(run.options, size) + OVERHEAD_BYTES, files):
             run.note(note)
     os.sync()
-    with server_of(run, name, "get" if operation == "GET" else purpose, tls) as server:
+    with server_of(run, name, "get" if operation == "GET" else purpose, size, tls) as server:
         def measure():
             wrk.measure(server, operation, size, WARM_UP_S, names)
             return wrk.measure(server, operation, size, run.options.seconds, names)

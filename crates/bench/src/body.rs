@@ -1,21 +1,16 @@
 //! Bodies: unique, incompressible, made for nothing, and made again from their number.
 //!
 //! A body is a stamp (the run's seed and the body's number) and a cut of one random buffer, the *noise*, which is the same in every
-//! run. A small body is copied behind the request's head; the noise of a large one goes to the socket from a file in
-//! memory, uncopied.
+//! run. A small body is copied behind the request's head; the noise of a large one goes to the socket from where it is.
 
 use crate::name::Name;
-use rustix::fs::{MemfdFlags, memfd_create};
-use std::fs::File;
-use std::io::{self, Write};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// Largest body: the largest block.
 pub const BODY_BYTES_MAX: usize = 524_288;
 /// Smallest body: a stamp. Smaller ones could not all be different.
 pub const BODY_BYTES_MIN: usize = 16;
-/// Bodies of up to this size are copied. Above, `sendfile` costs less.
+/// Bodies of up to this size are copied, and go out in one send with the head.
 pub(crate) const COPIED_BYTES_MAX: usize = 32 * 1024;
 
 /// Cuts begin at multiples of this, in the first [`WINDOW_BYTES`] of the noise.
@@ -54,31 +49,19 @@ impl Body {
 /// The random bytes that all bodies are cut from.
 pub(crate) struct Noise {
     bytes: Vec<u8>,
-    file: File,
 }
 
 impl Noise {
     /// Makes the noise, the same every time.
-    ///
-    /// # Errors
-    ///
-    /// The system's: no memory.
-    pub(crate) fn new() -> io::Result<Noise> {
+    pub(crate) fn new() -> Noise {
         let mut bytes = vec![0; usize::try_from(WINDOW_BYTES).unwrap_or(0) + BODY_BYTES_MAX];
         fastrand::Rng::with_seed(NOISE_SEED).fill(&mut bytes);
-        let mut file = File::from(memfd_create("noise", MemfdFlags::CLOEXEC)?);
-        file.write_all(&bytes)?;
-        Ok(Noise { bytes, file })
+        Noise { bytes }
     }
 
     /// What follows the stamp of `body`.
     pub(crate) fn of(&self, body: Body) -> &[u8] {
         self.bytes.get(body.cut()).unwrap_or_default()
-    }
-
-    /// A file that holds the noise.
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 
     /// The SHA-256 of `body`.
@@ -95,12 +78,11 @@ impl Noise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt;
 
     #[test]
     fn bodies_differ_and_are_made_again_from_their_number() {
-        let noise = Noise::new().unwrap();
-        let again = Noise::new().unwrap();
+        let noise = Noise::new();
+        let again = Noise::new();
         let mut names = std::collections::HashSet::new();
         for number in 0..2000 {
             let body = Body::new(1, number, BODY_BYTES_MIN + usize::try_from(number).unwrap()).unwrap();
@@ -112,14 +94,5 @@ mod tests {
             assert!(names.insert(noise.hash(body)));
         }
         assert!(Body::new(1, 1, BODY_BYTES_MIN - 1).is_none() && Body::new(1, 1, BODY_BYTES_MAX + 1).is_none());
-    }
-
-    #[test]
-    fn the_file_holds_the_noise_of_the_largest_body() {
-        let noise = Noise::new().unwrap();
-        let body = Body::new(1, 1023, BODY_BYTES_MAX).unwrap();
-        let mut bytes = vec![0; body.cut().len()];
-        noise.file.read_exact_at(&mut bytes, body.cut().start as u64).unwrap();
-        assert!(bytes == noise.of(body) && bytes.len() == BODY_BYTES_MAX - BODY_BYTES_MIN);
     }
 }

@@ -133,7 +133,7 @@ impl Client {
         };
         let tail = worker.writer.write(request, &worker.noise, &mut connection.output);
         let wanted = worker.stock.borrow().wanted(request);
-        let reply = connection.exchange(tail, &worker.noise, wanted).await?;
+        let reply = connection.exchange(tail, wanted).await?;
         let body = connection.body(&reply);
         let judged = worker.stock.borrow().judge(request, reply.head, body, &worker.noise);
         let judged = judged.map_err(|kind| (kind, first_line(body)));

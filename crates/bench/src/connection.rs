@@ -2,9 +2,7 @@
 //!
 //! The request is handed to the kernel together with the wait for the reply, so a small exchange enters the kernel once.
 
-use crate::body::Noise;
 use crate::reply::{self, ReplyHead};
-use crate::request::Tail;
 use buddy_ring::{Deadline, Ring, SendAmount, Socket};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -112,18 +110,13 @@ impl Connection {
     }
 
     /// Sends what is in `output`, and the tail, and receives the reply.
-    pub(crate) async fn exchange(
-        &mut self,
-        tail: Option<Tail>,
-        noise: &Noise,
-        wanted: ReplyBody,
-    ) -> Result<Reply, Trouble> {
+    pub(crate) async fn exchange(&mut self, tail: Option<&[u8]>, wanted: ReplyBody) -> Result<Reply, Trouble> {
         let Connection { socket, output, input, deadline, timeout, is_used } = self;
         deadline.set(*timeout);
         let exchange = async {
             let mut reply = match tail {
                 None => exchange_small(socket, output, input, wanted).await?,
-                Some(tail) => exchange_large(socket, output, tail, noise, input, wanted).await?,
+                Some(tail) => exchange_large(socket, output, tail, input, wanted).await?,
             };
             reply.body = receive_body(socket, input, &reply, wanted).await?;
             Ok(reply)
@@ -171,16 +164,15 @@ async fn exchange_small(
     Ok(reply)
 }
 
-/// A request whose body's end is sent from the noise's file.
+/// A request whose body's end is sent from where it lies.
 async fn exchange_large(
     socket: &Socket,
     output: &mut Vec<u8>,
-    tail: Tail,
-    noise: &Noise,
+    tail: &[u8],
     input: &mut Vec<u8>,
     wanted: ReplyBody,
 ) -> Result<Reply, Trouble> {
-    let sent = send_large(socket, output, tail, noise).await;
+    let sent = send_large(socket, output, tail).await;
     match (sent, receive_head(socket, input, wanted).await) {
         (Ok(()), received) => received,
         // Refused before all of it was sent.
@@ -193,7 +185,7 @@ async fn exchange_large(
     }
 }
 
-async fn send_large(socket: &Socket, output: &mut Vec<u8>, tail: Tail, noise: &Noise) -> io::Result<()> {
+async fn send_large(socket: &Socket, output: &mut Vec<u8>, mut tail: &[u8]) -> io::Result<()> {
     let head = std::mem::take(output);
     let length = head.len();
     let (sent, head) = socket.send(head, 0..length, SendAmount::All, true).await;
@@ -201,12 +193,9 @@ async fn send_large(socket: &Socket, output: &mut Vec<u8>, tail: Tail, noise: &N
     if sent? < length {
         return Err(io::ErrorKind::ConnectionReset.into());
     }
-    let mut offset = tail.offset;
-    let end = tail.offset + tail.length as u64;
-    while offset < end {
-        let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-        match socket.send_file(noise.file(), &mut offset, left) {
-            Ok(_) => {}
+    while !tail.is_empty() {
+        match socket.try_send(tail, false) {
+            Ok(sent) => tail = tail.get(sent..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
             Err(error) => return Err(error),
         }

@@ -36,13 +36,6 @@ pub(crate) struct RequestWriter {
     after_path: String,
 }
 
-/// What of a request is not in the bytes before: a part of the noise.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Tail {
-    pub(crate) offset: u64,
-    pub(crate) length: usize,
-}
-
 impl RequestWriter {
     pub(crate) fn new(target: &Target, template: Template, token: Option<&Token>) -> RequestWriter {
         let mut after_path = format!(" HTTP/1.1\r\nHost: {}\r\n", target.host);
@@ -62,7 +55,7 @@ impl RequestWriter {
     }
 
     /// Writes `request` to `out`, but for the tail of a large body.
-    pub(crate) fn write(&self, request: Request, noise: &Noise, out: &mut Vec<u8>) -> Option<Tail> {
+    pub(crate) fn write<'a>(&self, request: Request, noise: &'a Noise, out: &mut Vec<u8>) -> Option<&'a [u8]> {
         out.clear();
         let (method, name) = request.parts();
         out.extend_from_slice(method.as_bytes());
@@ -80,8 +73,7 @@ impl RequestWriter {
             out.extend_from_slice(noise.of(body));
             return None;
         }
-        let cut = body.cut();
-        Some(Tail { offset: cut.start as u64, length: cut.len() })
+        Some(noise.of(body))
     }
 
     /// Method and path, for people.
@@ -108,19 +100,19 @@ impl Request {
 mod tests {
     use super::*;
 
-    fn written(url: &str, template: &str, request: Request) -> (String, Option<Tail>) {
+    fn written(url: &str, template: &str, request: Request) -> (String, bool) {
         let writer = RequestWriter::new(&Target::resolve(url).unwrap(), template.parse().unwrap(), None);
         let mut out = b"left over".to_vec();
-        let tail = writer.write(request, &Noise::new().unwrap(), &mut out);
-        (String::from_utf8_lossy(&out).into_owned(), tail)
+        let has_tail = writer.write(request, &Noise::new(), &mut out).is_some();
+        (String::from_utf8_lossy(&out).into_owned(), has_tail)
     }
 
     #[test]
     fn requests_have_what_a_server_needs() {
         let name = Name::hash_of(&[b"hello"]);
-        let (text, tail) = written("http://127.0.0.1:8080/base/", "/{shard:2}/{name}", Request::Get(name));
+        let (text, has_tail) = written("http://127.0.0.1:8080/base/", "/{shard:2}/{name}", Request::Get(name));
         assert_eq!(text, format!("GET /base/2c/{name} HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n"));
-        assert_eq!(tail, None);
+        assert!(!has_tail);
         let (text, _) = written("http://127.0.0.1:8080", "/{name}", Request::Delete(name));
         assert!(text.starts_with(&format!("DELETE /{name} ")));
     }
@@ -128,7 +120,7 @@ mod tests {
     #[test]
     fn small_bodies_are_copied_and_large_ones_have_a_tail() {
         let body = Body::new(1, 2, 4096).unwrap();
-        let noise = Noise::new().unwrap();
+        let noise = Noise::new();
         let writer = RequestWriter::new(&Target::resolve("http://127.0.0.1").unwrap(), Template::plain(), None);
         let mut out = Vec::new();
         assert_eq!(writer.write(Request::Put(body, None), &noise, &mut out), None);
@@ -137,7 +129,7 @@ mod tests {
         let body = Body::new(1, 2, COPIED_BYTES_MAX + 1).unwrap();
         let tail = writer.write(Request::Put(body, None), &noise, &mut out).unwrap();
         assert!(out.ends_with(&body.stamp()));
-        assert_eq!((tail.offset, tail.length), (128, COPIED_BYTES_MAX + 1 - 16));
+        assert_eq!(tail, noise.of(body));
         assert_eq!(writer.describe(Request::Put(body, None)), "PUT /");
     }
 }

@@ -105,7 +105,7 @@ fn measure(
         body_seed: plan.body_seed(),
         plan,
         address: OnceLock::new(),
-        noise: Arc::new(Noise::new()?),
+        noise: Arc::new(Noise::new()),
         stop,
         given_up: AtomicBool::new(false),
     });

@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_mixed_load_has_its_shares_and_deletes_nothing_twice() {
-        let noise = Noise::new().unwrap();
+        let noise = Noise::new();
         let shares = "70/25/5".parse().unwrap();
         let mut stock = stock(Workload::Mixed(shares), |_| {});
         let mut counts = [0_usize; 4];
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_may_be_there_is_named_and_not_asked_for() {
-        let noise = Noise::new().unwrap();
+        let noise = Noise::new();
         for (template, keep_names) in [(None, true), (Some("/{name}".parse().unwrap()), true), (None, false)] {
             let mut stock = stock(Workload::Only(Operation::Put), |plan| {
                 (plan.template, plan.keep_names) = (template.clone(), keep_names);
@@ -274,14 +274,14 @@ mod tests {
 
     #[test]
     fn deleting_ends_with_the_names() {
-        let noise = Noise::new().unwrap();
+        let noise = Noise::new();
         let mut stock = stock(Workload::Only(Operation::Delete), |_| {});
         assert_eq!(std::iter::from_fn(|| stock.next(&noise)).count(), 10);
     }
 
     #[test]
     fn sizes_of_a_mix_are_of_every_class() {
-        let noise = Noise::new().unwrap();
+        let noise = Noise::new();
         let mut stock = stock(Workload::Only(Operation::Put), |plan| plan.sizes = Sizes::AllClasses);
         let mut classes = [0; 8];
         for _ in 0..8000 {
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_wrong_reply_is_found() {
-        let noise = Noise::new().unwrap();
+        let noise = Noise::new();
         let mut stock = stock(Workload::Only(Operation::Put), |plan| plan.verify = true);
         let request = stock.put(&noise);
         let Request::Put(body, _) = request else { panic!("not a PUT") };
