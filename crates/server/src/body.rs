@@ -88,7 +88,8 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         target.copy_from_slice(source);
     }
     connection.input.use_up(filled);
-    (hasher, buffer) = connection.worker.session.hash_queue().update(hasher, buffer, 0..filled).await;
+    // Of a large body that is little: it is hashed with what comes next, and the receive waits for nothing.
+    let mut hashed = 0;
     let claim = Claim::new(connection, Room::Elastic, &buffer);
     while filled < bytes {
         claim.moved(filled);
@@ -104,14 +105,19 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         buffer = returned;
         match received {
             Ok(received) if received > 0 => {
-                let hashing = connection.worker.session.hash_queue().update(hasher, buffer, filled..filled + received);
-                (hasher, buffer) = hashing.await;
                 filled += received;
+                let hashing = connection.worker.session.hash_queue().update(hasher, buffer, hashed..filled);
+                (hasher, buffer) = hashing.await;
+                hashed = filled;
             }
             Err(error) if is_interruption(&error) => {}
             // The client is gone in the middle of its block.
             _ => return Err(RequestError::Broken),
         }
+    }
+    // All of it came with the head.
+    if hashed < filled {
+        (hasher, buffer) = connection.worker.session.hash_queue().update(hasher, buffer, hashed..filled).await;
     }
     Ok(Body { buffer, length, hash: hasher.finish() })
 }
