@@ -66,11 +66,13 @@ def measure_load(run, request, connections, workers):
         with Look(load.WARM_UP_SECONDS + run.options.seconds / 2, server.stats) as look:
             result = load.unless_lost(server, lambda: run.generator.measure(server, operation, size, run.options.seconds, names,
                                                                             connections=connections))
-        if load.LOST in result["errors"]:
-            return result
-        used = [seconds for name, seconds in counters.thread_seconds_since(server.process.pid, before) if name.startswith("worker-")]
+        is_lost = load.LOST in result["errors"]
+        threads = [] if is_lost else counters.thread_seconds_since(server.process.pid, before)
+        used = [seconds for name, seconds in threads if name.startswith("worker-")]
     if purpose == "put":
         run.remove("put")
+    if is_lost:
+        return result
     if len(used) != workers:
         raise Failure(f"{workers} workers, but {len(used)} threads worker-…")
     busiest = max(used) / sum(used) if sum(used) else None

@@ -97,7 +97,7 @@ class LostServers(unittest.TestCase):
         good = {**stats, "blocks": blocks}
         server.stats.side_effect = [stats, stats, good, stats, gone, gone]
         operations = {name: {"requests": 1, "latency_us": support.result()["latency_us"]} for name in mixed.OPERATIONS}
-        run.generator.run.side_effect = [support.result(operations=operations), support.result(requests=7, server=support.LOST)]
+        run.generator.run.side_effect = [support.result(), support.result(operations=operations), support.result(requests=7, server=support.LOST)]
         with mock.patch.object(mixed, "trim"):
             result = mixed.measure(run)
         self.assertEqual([each["errors"] for each in result["measurements"]], [{}, {"lost process": 1}])

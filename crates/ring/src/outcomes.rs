@@ -57,13 +57,16 @@ impl<T> Outcomes<T> {
         }
     }
 
-    /// Makes the ring take another turn before it sleeps, by waking who waits for `key`: without a result it waits on.
-    pub fn wake(&self, key: usize) {
+    /// Makes the ring take another turn before it sleeps, by waking who waits for `key`: without a result it waits on. False where nobody
+    /// does.
+    pub fn wake(&self, key: usize) -> bool {
         if let Some(Slot::Expected(waker)) = self.slots.borrow_mut().get_mut(key)
             && let Some(waker) = waker.take()
         {
             waker.wake();
+            return true;
         }
+        false
     }
 
     /// Results that are expected or were not taken yet.

@@ -2,19 +2,20 @@
 //! anybody for long: as long as each turn of the loop brings more, and there is less than the processor is quickest with, the next turn
 //! is waited for, which the ring begins at once, without sleeping. Then all that is there is hashed.
 
+use super::lanes::LANES;
 use super::{Hash, Hasher};
 use buddy_ring::{Buffer, Outcomes, Ring};
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-/// Fewer bytes than this are hashed at once: waiting for the end of the turn would cost more than it saves.
+/// Fewer bytes than this are hashed at once: waiting would cost more than it saves.
 const BYTES_MIN: usize = 4 * 1024;
 
 /// Room for this many pieces is kept from turn to turn.
 const CAPACITY_KEPT: usize = 256;
 
-/// What is to be hashed at the end of a turn.
+/// What is to be hashed.
 pub struct HashQueue {
     /// So many at once take the processor the least time.
     together_max: usize,
@@ -22,6 +23,11 @@ pub struct HashQueue {
     /// How many were there at the end of the last turn, and waited for more.
     waited: Cell<usize>,
     hashed: Outcomes<(Hasher, Buffer)>,
+}
+
+/// How many are gathered. In simulations a constant: a run with a seed is the same run on every processor.
+fn gathered_max() -> usize {
+    if cfg!(test) { LANES } else { Hasher::together_max() }
 }
 
 struct Queued {
@@ -34,13 +40,17 @@ struct Queued {
 impl HashQueue {
     /// A queue that is worked on at the end of every turn of `ring`.
     pub(crate) fn on(ring: &Ring) -> Rc<HashQueue> {
-        let queue = HashQueue::new(Hasher::together_max());
+        let queue = HashQueue::unattached();
         queue.attach(ring);
         queue
     }
 
     /// A queue that is worked on when it is [attached](HashQueue::attach).
-    pub(crate) fn new(together_max: usize) -> Rc<HashQueue> {
+    pub(crate) fn unattached() -> Rc<HashQueue> {
+        HashQueue::new(gathered_max())
+    }
+
+    fn new(together_max: usize) -> Rc<HashQueue> {
         Rc::new(HashQueue {
             together_max,
             queued: RefCell::default(),
@@ -75,10 +85,11 @@ impl HashQueue {
     fn run(&self) {
         let mut queued = self.queued.borrow_mut();
         let waited = self.waited.replace(queued.len());
-        let Some(first) = queued.first() else { return };
-        if (waited + 1..self.together_max).contains(&queued.len()) {
-            // Whoever is woken looks, and waits again: the ring does not sleep before that.
-            return self.hashed.wake(first.key);
+        // Whoever is woken looks, and waits again: the ring does not sleep before that. Where nobody waits any more, nobody is woken.
+        if (waited + 1..self.together_max).contains(&queued.len())
+            && queued.iter().any(|piece| self.hashed.wake(piece.key))
+        {
+            return;
         }
         self.waited.set(0);
         Hasher::update_together(queued.iter_mut().map(|piece| {
@@ -96,6 +107,8 @@ impl HashQueue {
 mod tests {
     use super::*;
     use buddy_ring::{BufferPool, Runtime};
+    use std::future::{Future, poll_fn};
+    use std::task::Poll;
 
     /// Pieces of many messages, some below the limit, some whose connection is gone before they were hashed.
     #[test]
@@ -134,22 +147,37 @@ mod tests {
         assert_eq!(buffers.in_use_bytes(), 0, "what nobody waits for is given back");
     }
 
+    /// What tasks wait for until a turn comes.
+    struct Gates {
+        gates: Rc<Outcomes<()>>,
+        keys: Vec<usize>,
+        turn: Rc<Cell<usize>>,
+    }
+
+    /// A gate for each of these turns, from the second on.
+    fn gates(ring: &Ring, turns: &[usize]) -> Gates {
+        let (turn, gates) = (Rc::new(Cell::new(1)), Rc::<Outcomes<()>>::default());
+        let mut closed: Vec<_> = turns.iter().map(|turn| (*turn, gates.expect())).collect();
+        let keys = closed.iter().map(|(_, key)| *key).collect();
+        let (counted, opened) = (Rc::clone(&turn), Rc::clone(&gates));
+        ring.on_turn_end(move || {
+            counted.set(counted.get() + 1);
+            closed.extract_if(.., |(turn, _)| *turn == counted.get()).for_each(|(_, key)| {
+                opened.finish(key, ());
+            });
+        });
+        Gates { gates, keys, turn }
+    }
+
     /// Has a piece come in each of these turns, from the second on, where at most `together_max` are gathered. Returns the turns in which
     /// they were found to be hashed, which is the one after the end of which they were.
     fn turns_hashed(together_max: usize, turns_come: &[usize]) -> Vec<usize> {
         let runtime = Runtime::simulated(1);
-        let (ring, turn, gates) = (runtime.ring(), Rc::new(Cell::new(1)), Rc::<Outcomes<()>>::default());
-        let mut closed: Vec<_> = turns_come.iter().map(|come| (*come, gates.expect())).collect();
-        let (keys, counted, opened) = (closed.clone(), Rc::clone(&turn), Rc::clone(&gates));
-        ring.on_turn_end(move || {
-            counted.set(counted.get() + 1);
-            closed.extract_if(.., |(come, _)| *come == counted.get()).for_each(|(_, key)| {
-                opened.finish(key, ());
-            });
-        });
+        let ring = runtime.ring();
+        let Gates { keys, gates, turn } = gates(&ring, turns_come);
         let (queue, buffers) = (HashQueue::new(together_max), BufferPool::new(1 << 20));
         queue.attach(&ring);
-        let piece = |(_, key)| {
+        let piece = |key| {
             let (queue, buffers, turn, gates) =
                 (Rc::clone(&queue), buffers.clone(), Rc::clone(&turn), Rc::clone(&gates));
             ring.spawn(async move {
@@ -170,6 +198,29 @@ mod tests {
             turns
         };
         runtime.run(all).unwrap()
+    }
+
+    /// Whose connection is gone waits for nothing; who comes later must not wait for it either.
+    #[test]
+    fn what_nobody_waits_for_keeps_nobody_waiting() {
+        let runtime = Runtime::simulated(1);
+        let ring = runtime.ring();
+        let (queue, buffers) = (HashQueue::new(16), BufferPool::new(1 << 20));
+        queue.attach(&ring);
+        let Gates { gates, keys, .. } = gates(&ring, &[2, 3]);
+        let [first, second] = [0, 1].map(|_| buffers.try_take(BYTES_MIN).unwrap().unwrap());
+        let all = async move {
+            gates.wait(keys[0]).await;
+            let mut gone = Box::pin(queue.hash(first, 0..BYTES_MIN));
+            let looked = poll_fn(|context| Poll::Ready(gone.as_mut().poll(context).is_ready())).await;
+            assert!(!looked);
+            // In the turn in which the second one comes the first one goes.
+            gates.wait(keys[1]).await;
+            drop(gone);
+            queue.hash(second, 0..BYTES_MIN).await.0
+        };
+        assert!(runtime.run(all).is_some(), "nothing else ever happens on this ring");
+        assert_eq!(buffers.in_use_bytes(), 0);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use put::Stored;
 use crate::clock::{ReadGuard, Reads};
 use crate::error::StoreError;
 use crate::files::BlockFile;
-use crate::hash::{Hash, HashQueue, Hasher};
+use crate::hash::{Hash, HashQueue};
 use crate::index::IndexReader;
 use crate::messages::{Reply, Request};
 use crate::record::Record;
@@ -165,7 +165,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             misses_expected: Cell::new(0),
             reads_noted: Cell::new(0),
             closed: Cell::new(false),
-            hash_queue: HashQueue::new(Hasher::together_max()),
+            hash_queue: HashQueue::unattached(),
         });
         let mut replies = parts.replies;
         ring.on_turn_start({
