@@ -1,8 +1,7 @@
 //! SHA-256 of bytes that arrive piece by piece (FIPS 180-4), and of several such at once.
 
 use super::Hash;
-use super::lanes::Message;
-use super::sha256::{Block, INITIAL, State};
+use super::sha256::{Block, INITIAL, Message, State};
 use super::together::{self, Ways};
 use sha2::block_api::compress256;
 

@@ -23,3 +23,17 @@ pub(super) static CONSTANTS: [[[u32; 4]; 4]; 4] = [
     [[0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5], [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
      [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208], [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2]],
 ];
+
+/// A message, or as much of it as is there.
+pub(super) struct Message<'a> {
+    pub(super) state: &'a mut State,
+    /// What is to be taken in next.
+    pub(super) blocks: &'a [Block],
+}
+
+impl Message<'_> {
+    /// `count` blocks have been taken in.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.blocks = self.blocks.get(count..).unwrap_or_default();
+    }
+}

@@ -1,8 +1,8 @@
 //! Several messages at once, in the ways that take this processor the least time.
 
-use super::lanes::{self, LANES, Message};
+use super::lanes::{self, LANES};
 use super::pair;
-use super::sha256::INITIAL;
+use super::sha256::{INITIAL, Message};
 use sha2::block_api::compress256;
 use std::cmp::Reverse;
 use std::sync::OnceLock;
