@@ -2,8 +2,8 @@
 //! within a moment where things have come quickly lately.
 //!
 //! A *turn* is: start hooks (take messages in) → poll every ready task → end hooks (send messages, gather writes, give up
-//! snapshots) → enter the kernel → wake the tasks whose operations completed. Hooks are how queues between threads are
-//! looked at once a turn without anybody waking anyone.
+//! snapshots) → enter the kernel → wake the tasks whose operations completed → hooks for long work. Hooks are how queues between
+//! threads are looked at once a turn without anybody waking anyone.
 
 use crate::busy_poll::BusyPoll;
 use crate::driver::Driver;
@@ -67,6 +67,7 @@ struct Inner {
     busy_poll: BusyPoll,
     start_hooks: Hooks,
     end_hooks: Hooks,
+    work_hooks: Hooks,
     /// Chooses the order in which ready tasks are polled on a simulated ring.
     shuffle: Option<Shuffle>,
 }
@@ -129,6 +130,7 @@ impl Runtime {
             busy_poll: BusyPoll::new(busy_poll),
             start_hooks: Hooks::default(),
             end_hooks: Hooks::default(),
+            work_hooks: Hooks::default(),
             shuffle,
         };
         Runtime { ring: Ring { inner: Rc::new(inner) } }
@@ -216,6 +218,7 @@ impl Drop for Runtime {
         inner.tasks.clear();
         inner.start_hooks.clear();
         inner.end_hooks.clear();
+        inner.work_hooks.clear();
         // Dropping a hook may have dropped what spawned anew.
         inner.tasks.clear();
         inner.drain();
@@ -243,6 +246,7 @@ impl Inner {
             return self.advance_simulation();
         }
         self.enter(Wait::No);
+        self.work_hooks.run();
         if !self.shared.has_ready() {
             self.wait();
         }
@@ -364,6 +368,7 @@ impl Inner {
     }
 
     fn advance_simulation(&self) -> bool {
+        self.work_hooks.run();
         if self.shared.has_ready() {
             return true;
         }
@@ -385,6 +390,14 @@ impl Ring {
         F::Output: 'static,
     {
         self.inner.tasks.spawn(&self.inner.shared, future)
+    }
+
+    /// Starts a task and polls it at once: what it asks the kernel for leaves with this turn, also where an end hook starts it.
+    pub fn spawn_polled<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F::Output: 'static,
+    {
+        self.inner.tasks.spawn_polled(&self.inner.shared, future)
     }
 
     /// The time at the start of this turn.
@@ -435,6 +448,12 @@ impl Ring {
     /// Adds a hook that runs after the tasks of a turn, before the kernel is entered.
     pub fn on_turn_end(&self, hook: impl FnMut() + 'static) {
         self.inner.end_hooks.add(hook);
+    }
+
+    /// Adds a hook that runs when the kernel has been told what this turn asked for, before the next one: for work that takes long. What
+    /// a turn has begun goes on beside it.
+    pub fn on_turn_over(&self, hook: impl FnMut() + 'static) {
+        self.inner.work_hooks.add(hook);
     }
 
     /// The way for other threads to wake this ring.

@@ -70,7 +70,29 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
+    /// Adds a task that is polled when its turn comes.
     pub(crate) fn spawn<F: Future + 'static>(&self, shared: &Arc<Shared>, future: F) -> JoinHandle<F::Output>
+    where
+        F::Output: 'static,
+    {
+        let (id, handle) = self.add(shared, future);
+        if let Some(task) = self.slots.borrow().get(id) {
+            task.handle.wake_by_ref();
+        }
+        handle
+    }
+
+    /// Adds a task and polls it.
+    pub(crate) fn spawn_polled<F: Future + 'static>(&self, shared: &Arc<Shared>, future: F) -> JoinHandle<F::Output>
+    where
+        F::Output: 'static,
+    {
+        let (id, handle) = self.add(shared, future);
+        self.poll(id);
+        handle
+    }
+
+    fn add<F: Future + 'static>(&self, shared: &Arc<Shared>, future: F) -> (TaskId, JoinHandle<F::Output>)
     where
         F::Output: 'static,
     {
@@ -78,11 +100,11 @@ impl Tasks {
         let future = Box::pin(Joined { state: Rc::clone(&state), future });
         let mut slots = self.slots.borrow_mut();
         let entry = slots.vacant_entry();
-        let handle = TaskWaker::new(entry.key(), Arc::clone(shared));
+        let id = entry.key();
+        let handle = TaskWaker::new(id, Arc::clone(shared));
         let waker = Waker::from(Arc::clone(&handle));
-        waker.wake_by_ref();
         entry.insert(Task { polled: Some(Polled { future, waker }), handle });
-        JoinHandle { state }
+        (id, JoinHandle { state })
     }
 
     /// Polls task `id` once. A wake for a task that has ended is harmless.

@@ -9,6 +9,7 @@
 //! | `dropping` | what is dropped in flight |
 //! | `wakes` | waking rings and tasks from other threads |
 //! | `time` | deadlines and sleeps |
+//! | `turns` | what a turn consists of |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 mod dropping;
@@ -17,6 +18,7 @@ mod listeners;
 mod receive_buffers;
 mod sockets;
 mod time;
+mod turns;
 mod wakes;
 
 use buddy_ring::{Address, ListenOptions, Listener, Ring, RingConfig, Runtime, Socket};

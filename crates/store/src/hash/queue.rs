@@ -1,6 +1,7 @@
 //! Hashing what several have received or read: together, because that takes less time than one after the other. Nobody waits for
 //! anybody for long: as long as each turn of the loop brings more, and there is less than the processor is quickest with, the next turn
-//! is waited for, which the ring begins at once, without sleeping. Then all that is there is hashed.
+//! is waited for, which the ring begins at once, without sleeping. Then all that is there is hashed. Large pieces of blocks that would
+//! then wait for the disk in any case are gathered for longer, as long as they are too few.
 
 use super::lanes::LANES;
 use super::{Hash, Hasher};
@@ -8,9 +9,16 @@ use buddy_ring::{Buffer, Outcomes, Ring};
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 /// Fewer bytes than this are hashed at once: waiting would cost more than it saves.
 const BYTES_MIN: usize = 4 * 1024;
+
+/// Only pieces of more bytes than this wait for as many as the processor is quickest with: what is short is what somebody waits for.
+const PATIENT_BYTES: usize = 64 * 1024;
+
+/// And they wait no longer than this.
+const PATIENT_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// Room for this many pieces is kept from turn to turn.
 const CAPACITY_KEPT: usize = 256;
@@ -22,6 +30,10 @@ pub struct HashQueue {
     queued: RefCell<Vec<Queued>>,
     /// How many were there at the end of the last turn, and waited for more.
     waited: Cell<usize>,
+    /// Nobody is served by haste.
+    unhurried: Cell<bool>,
+    /// The first turn at whose end those that are there were.
+    since: Cell<Option<Instant>>,
     hashed: Outcomes<(Hasher, Buffer)>,
 }
 
@@ -35,10 +47,12 @@ struct Queued {
     buffer: Buffer,
     range: Range<usize>,
     key: usize,
+    /// Part of a block that is to be written.
+    received: bool,
 }
 
 impl HashQueue {
-    /// A queue that is worked on at the end of every turn of `ring`.
+    /// A queue that is worked on after every turn of `ring`.
     pub(crate) fn on(ring: &Ring) -> Rc<HashQueue> {
         let queue = HashQueue::unattached();
         queue.attach(ring);
@@ -55,35 +69,57 @@ impl HashQueue {
             together_max,
             queued: RefCell::default(),
             waited: Cell::default(),
+            unhurried: Cell::default(),
+            since: Cell::default(),
             hashed: Outcomes::default(),
         })
     }
 
-    /// From now on it is worked on at the end of every turn of `ring`, after what others have asked for there.
+    /// From now on it is worked on after every turn of `ring`, when the kernel has been told of everything else.
     pub(crate) fn attach(self: &Rc<HashQueue>, ring: &Ring) {
-        let worked_on = Rc::clone(self);
-        ring.on_turn_end(move || worked_on.run());
+        let (worked_on, clock) = (Rc::clone(self), ring.clone());
+        ring.on_turn_over(move || worked_on.run(clock.now()));
     }
 
-    /// The hash of `range` of `buffer`.
+    /// `unhurried`: blocks that are received wait for the disk, however soon they are hashed. To be said anew in every turn, and only
+    /// while something is under way that makes another.
+    pub(crate) fn take_your_time(&self, unhurried: bool) {
+        self.unhurried.set(unhurried);
+    }
+
+    /// The hash of `range` of `buffer`, in which a block was read.
     pub async fn hash(&self, buffer: Buffer, range: Range<usize>) -> (Hash, Buffer) {
-        let (hasher, buffer) = self.update(Hasher::new(), buffer, range).await;
+        let (hasher, buffer) = self.take_in(Hasher::new(), buffer, range, false).await;
         (hasher.finish(), buffer)
     }
 
-    /// Has `hasher` take in `range` of `buffer`.
-    pub async fn update(&self, mut hasher: Hasher, buffer: Buffer, range: Range<usize>) -> (Hasher, Buffer) {
+    /// Has `hasher` take in `range` of `buffer`, in which a block is received.
+    pub async fn update(&self, hasher: Hasher, buffer: Buffer, range: Range<usize>) -> (Hasher, Buffer) {
+        self.take_in(hasher, buffer, range, true).await
+    }
+
+    async fn take_in(
+        &self,
+        mut hasher: Hasher,
+        buffer: Buffer,
+        range: Range<usize>,
+        received: bool,
+    ) -> (Hasher, Buffer) {
         if range.len() < BYTES_MIN {
             hasher.update(buffer.get(range).unwrap_or_default());
             return (hasher, buffer);
         }
         let key = self.hashed.expect();
-        self.queued.borrow_mut().push(Queued { hasher, buffer, range, key });
+        self.queued.borrow_mut().push(Queued { hasher, buffer, range, key, received });
         self.hashed.wait(key).await
     }
 
-    fn run(&self) {
+    fn run(&self, now: Instant) {
         let mut queued = self.queued.borrow_mut();
+        if queued.is_empty() || self.may_wait(&queued, now) {
+            self.waited.set(0);
+            return;
+        }
         let waited = self.waited.replace(queued.len());
         // Whoever is woken looks, and waits again: the ring does not sleep before that. Where nobody waits any more, nobody is woken.
         if (waited + 1..self.together_max).contains(&queued.len())
@@ -92,6 +128,7 @@ impl HashQueue {
             return;
         }
         self.waited.set(0);
+        self.since.set(None);
         Hasher::update_together(queued.iter_mut().map(|piece| {
             let bytes = piece.buffer.get(piece.range.clone()).unwrap_or_default();
             (&mut piece.hasher, bytes)
@@ -100,6 +137,16 @@ impl HashQueue {
             self.hashed.finish(key, (hasher, buffer));
         }
         queued.shrink_to(CAPACITY_KEPT);
+    }
+
+    /// Whether nothing is lost where these pieces wait for more.
+    fn may_wait(&self, queued: &[Queued], now: Instant) -> bool {
+        let since = self.since.get().unwrap_or(now);
+        self.since.set(Some(since));
+        self.unhurried.get()
+            && queued.len() < self.together_max
+            && now.saturating_duration_since(since) < PATIENT_TIME_MAX
+            && queued.iter().all(|piece| piece.received && piece.range.len() > PATIENT_BYTES)
     }
 }
 
@@ -243,5 +290,84 @@ mod tests {
     fn as_many_as_the_processor_is_quickest_with_do_not_wait_for_more() {
         assert_eq!(turns_hashed(3, &[2, 3, 3, 4]), [4, 4, 4, 6]);
         assert_eq!(turns_hashed(2, &[2, 2, 3]), [3, 3, 5]);
+    }
+
+    /// In simulated time: when each of these pieces, which come a millisecond apart and the first at 1 ms, is hashed, in ms, in a queue
+    /// that takes its time until `unhurried_ms`.
+    fn hashed_at_ms(pieces: &[(usize, bool)], together_max: usize, unhurried_ms: u64) -> Vec<u64> {
+        let runtime = Runtime::simulated(1);
+        let ring = runtime.ring();
+        let (queue, buffers) = (HashQueue::new(together_max), BufferPool::new(64 << 20));
+        let began = ring.now();
+        let ms = move |ring: &Ring| u64::try_from((ring.now() - began).as_millis()).unwrap();
+        ring.on_turn_end({
+            let (queue, ring) = (Rc::clone(&queue), ring.clone());
+            move || queue.take_your_time(ms(&ring) < unhurried_ms)
+        });
+        queue.attach(&ring);
+        let hashing: Vec<_> = (1..)
+            .zip(pieces)
+            .map(|(number, (bytes, received))| {
+                let (queue, buffers, own, bytes, received) =
+                    (Rc::clone(&queue), buffers.clone(), ring.clone(), *bytes, *received);
+                ring.spawn(async move {
+                    own.sleep(Duration::from_millis(number)).await;
+                    let mut buffer = buffers.try_take(bytes).unwrap().unwrap();
+                    buffer.fill(9);
+                    let (hash, _) = if received {
+                        let (hasher, buffer) = queue.update(Hasher::new(), buffer, 0..bytes).await;
+                        (hasher.finish(), buffer)
+                    } else {
+                        queue.hash(buffer, 0..bytes).await
+                    };
+                    assert_eq!(hash, Hash::of(&vec![9; bytes]));
+                    ms(&own)
+                })
+            })
+            .collect();
+        let ticking = ring.clone();
+        runtime.block_on(async move {
+            // Writes that end make turns.
+            ticking
+                .spawn({
+                    let ticking = ticking.clone();
+                    async move {
+                        loop {
+                            ticking.sleep(Duration::from_millis(1)).await;
+                        }
+                    }
+                })
+                .detach();
+            let mut times = Vec::new();
+            for task in hashing {
+                times.push(task.await);
+            }
+            times
+        })
+    }
+
+    const LARGE: (usize, bool) = (PATIENT_BYTES + 1, true);
+
+    #[test]
+    fn what_would_wait_for_the_disk_waits_for_as_many_as_are_quickest_together() {
+        assert_eq!(hashed_at_ms(&[LARGE; 4], 4, 1000), [4; 4]);
+        assert_eq!(hashed_at_ms(&[LARGE; 3], 4, 0), [1, 2, 3], "the disk waits");
+    }
+
+    #[test]
+    fn what_takes_its_time_ends_with_the_reason_for_it() {
+        assert_eq!(hashed_at_ms(&[LARGE; 3], 4, 6), [6; 3]);
+    }
+
+    #[test]
+    fn nothing_takes_its_time_for_long() {
+        let longest = u64::try_from(PATIENT_TIME_MAX.as_millis()).unwrap();
+        assert_eq!(hashed_at_ms(&[LARGE; 2], 4, 1000), [1 + longest; 2]);
+    }
+
+    #[test]
+    fn what_is_short_or_was_read_is_not_kept_waiting() {
+        assert_eq!(hashed_at_ms(&[LARGE, (PATIENT_BYTES, true)], 4, 1000), [2, 2]);
+        assert_eq!(hashed_at_ms(&[LARGE, (PATIENT_BYTES + 1, false)], 4, 1000), [2, 2]);
     }
 }

@@ -176,6 +176,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             let session = Rc::clone(&session);
             move || {
                 session.writes.flush();
+                session.hash_queue.take_your_time(session.writes.has_plenty());
                 session.tell_levels();
                 session.exchange.wake_controller();
                 // A snapshot that outlived the turn would make the index grow.

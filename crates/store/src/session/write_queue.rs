@@ -1,7 +1,9 @@
 //! Writing blocks: those that are ready together and lie side by side in the file go to the disk as one write.
 //!
 //! The name of a small block is sent to the controller when its write begins, so that frame and bytes are on their way side by side.
-//! A large one would keep the whole frame waiting: its name follows its bytes.
+//! A large one would keep the whole frame waiting: its name follows its bytes. And of large ones the disk gets so much at a time as
+//! keeps it busy, in the order in which they were ready: with more all of them would end late, and at once, and whoever sends the next
+//! blocks would have waited meanwhile.
 
 use super::exchange::{Announced, Exchange};
 use crate::files::{BlockFile, Parts, write_fully};
@@ -19,9 +21,15 @@ const WRITE_BYTES_MAX: usize = 1 << 20;
 /// … and blocks.
 const WRITE_PARTS_MAX: usize = 128;
 
-/// While a write is under way blocks that are ready wait for each other, until there are this many bytes: neighbours then go out
-/// as one write.
+/// While small blocks are being written those that are ready wait for each other, until there are this many bytes: neighbours then go
+/// out as one write.
 const GATHERED_BYTES: usize = 128 << 10;
+
+/// Large blocks wait while this many bytes of them are being written. The fastest disks need a quarter of it to be busy.
+const LARGE_BYTES_MAX: usize = 4 << 20;
+
+/// Where this many bytes of large blocks wait, nobody need hurry to bring more.
+const LARGE_BYTES_PLENTY: usize = LARGE_BYTES_MAX / 2;
 
 /// Room for this many blocks is kept from turn to turn.
 const CAPACITY_KEPT: usize = 256;
@@ -66,18 +74,49 @@ struct Started {
     key: usize,
 }
 
+/// Blocks of one kind, small or large.
+#[derive(Default)]
+struct Lane {
+    queued: RefCell<Vec<Queued>>,
+    queued_bytes: Cell<usize>,
+    /// Being written.
+    started_bytes: Cell<usize>,
+}
+
+impl Lane {
+    fn push(&self, write: Queued) {
+        self.queued_bytes.set(self.queued_bytes.get() + write.bytes);
+        self.queued.borrow_mut().push(write);
+    }
+
+    /// How many may be written now, if they are small: all, or, while others are being written, none until there are enough of them.
+    fn ready_gathered(&self) -> usize {
+        let may_start = self.started_bytes.get() == 0 || self.queued_bytes.get() >= GATHERED_BYTES;
+        if may_start { self.queued.borrow().len() } else { 0 }
+    }
+
+    /// How many may be written now, if they are large: those that there is room for.
+    fn ready_in_turn(&self) -> usize {
+        let mut bytes = self.started_bytes.get();
+        let has_room = |write: &&Queued| {
+            let has_room = bytes < LARGE_BYTES_MAX;
+            bytes += write.bytes;
+            has_room
+        };
+        self.queued.borrow().iter().take_while(has_room).count()
+    }
+}
+
 /// Blocks to be written at the end of the turn.
 pub(super) struct WriteQueue<F> {
     ring: Ring,
     file: F,
     exchange: Rc<Exchange>,
     durable: bool,
-    queued: RefCell<Vec<Queued>>,
+    small: Lane,
+    large: Lane,
     outcomes: Outcomes<Written>,
-    queued_bytes: Cell<usize>,
-    /// Writes under way.
-    in_flight: Cell<usize>,
-    /// Blocks queued or being written whose names follow their bytes.
+    /// Blocks being written whose names follow their bytes.
     unnamed: Cell<usize>,
 }
 
@@ -89,62 +128,75 @@ impl<F: BlockFile> WriteQueue<F> {
             file,
             exchange: Rc::clone(exchange),
             durable,
-            queued: RefCell::default(),
+            small: Lane::default(),
+            large: Lane::default(),
             outcomes: Outcomes::default(),
-            queued_bytes: Cell::new(0),
-            in_flight: Cell::new(0),
             unnamed: Cell::new(0),
         })
     }
 
-    /// Blocks queued or being written whose names follow their bytes.
+    /// Blocks being written whose names follow their bytes.
     pub(super) fn unnamed(&self) -> usize {
         self.unnamed.get()
+    }
+
+    /// Whether the disk has enough to do for a while, and a large block that comes now would only wait.
+    pub(super) fn has_plenty(&self) -> bool {
+        self.large.queued_bytes.get() >= LARGE_BYTES_PLENTY
+    }
+
+    /// The lane of blocks that take so many bytes.
+    fn lane(&self, bytes: usize) -> &Lane {
+        if name_follows(bytes) { &self.large } else { &self.small }
     }
 
     /// Writes the first `bytes` of `buffer`, whole pages, at `offset`, where the block of this name will lie. It is written even
     /// where the future is dropped.
     pub(super) fn write(&self, name: Name, offset: u64, buffer: Buffer, bytes: usize) -> impl Future<Output = Written> {
         let key = self.outcomes.expect();
-        self.queued_bytes.set(self.queued_bytes.get() + bytes);
-        let name_follows = name_follows(bytes);
-        self.unnamed.set(self.unnamed.get() + usize::from(name_follows));
-        self.queued.borrow_mut().push(Queued { name, offset, buffer, bytes, key });
+        self.lane(bytes).push(Queued { name, offset, buffer, bytes, key });
         // Not an `async fn`, which would keep room for what is queued by now.
         async move {
             let written = self.outcomes.wait(key).await;
-            self.unnamed.set(self.unnamed.get() - usize::from(name_follows));
+            if name_follows(bytes) {
+                self.unnamed.set(self.unnamed.get() - 1);
+            }
             written
         }
     }
 
-    /// Sends what was queued on its way, unless it is little and a write is under way already. To be called at the end of each
-    /// turn: the end of a write makes one.
+    /// Sends on its way what may be written now. To be called at the end of each turn: the end of a write makes one.
     pub(super) fn flush(self: &Rc<Self>) {
-        let queued_bytes = self.queued_bytes.get();
-        if queued_bytes == 0 || (self.in_flight.get() > 0 && queued_bytes < GATHERED_BYTES) {
-            return;
-        }
-        self.queued_bytes.set(0);
-        let mut queued = self.queued.borrow_mut();
-        queued.sort_unstable_by_key(|write| write.offset);
-        let mut rest = queued.drain(..);
+        self.start_first(&self.small, self.small.ready_gathered());
+        let large = self.large.ready_in_turn();
+        self.unnamed.set(self.unnamed.get() + large);
+        self.start_first(&self.large, large);
+    }
+
+    /// Writes the first `count` blocks that wait in `lane`.
+    fn start_first(self: &Rc<Self>, lane: &Lane, count: usize) {
+        let mut queued = lane.queued.borrow_mut();
+        let Some(first) = queued.get_mut(..count) else { return };
+        first.sort_unstable_by_key(|write| write.offset);
+        let mut rest = queued.drain(..count);
         while let together @ 1.. = first_group(rest.as_slice(), |write| (write.offset, write.bytes)) {
-            self.start(rest.by_ref().take(together), together);
+            self.start(lane, rest.by_ref().take(together), together);
         }
         drop(rest);
         queued.shrink_to(CAPACITY_KEPT);
     }
 
     /// Writes `count` blocks that lie side by side.
-    fn start(self: &Rc<Self>, group: impl Iterator<Item = Queued>, count: usize) {
+    fn start(self: &Rc<Self>, lane: &Lane, group: impl Iterator<Item = Queued>, count: usize) {
         let (mut parts, mut started) = (Parts::with_capacity(count), Vec::with_capacity(count));
         for write in group {
+            lane.queued_bytes.set(lane.queued_bytes.get() - write.bytes);
+            lane.started_bytes.set(lane.started_bytes.get() + write.bytes);
             started.push(Started { offset: write.offset, announced: self.announce(&write), key: write.key });
             parts.push((write.buffer, write.bytes));
         }
         let queue = Rc::clone(self);
-        self.ring.spawn(async move { queue.write_group(started, parts).await }).detach();
+        self.ring.spawn_polled(async move { queue.write_group(started, parts).await }).detach();
     }
 
     /// Tells the controller what is being written, if that can be.
@@ -158,9 +210,11 @@ impl<F: BlockFile> WriteQueue<F> {
 
     async fn write_group(self: Rc<Self>, group: Vec<Started>, parts: Parts) {
         let Some(offset) = group.first().map(|first| first.offset) else { return };
-        self.in_flight.set(self.in_flight.get() + 1);
         let (result, parts) = write_fully(&self.file, parts, offset, self.durable).await;
-        self.in_flight.set(self.in_flight.get() - 1);
+        for (_, bytes) in &parts {
+            let lane = self.lane(*bytes);
+            lane.started_bytes.set(lane.started_bytes.get() - bytes);
+        }
         let alone = parts.len() == 1;
         for (started, part) in group.into_iter().zip(parts) {
             match &result {

@@ -12,6 +12,7 @@
 //! | `enumeration` | walks over all names |
 //! | `faults` | disks that fail and fill up |
 //! | `waiting` | what waits for a checkpoint, and what does not |
+//! | `large_writes` | large blocks that are ready at once |
 //! | `long_frames` | frames of several pages, where the journal ends and begins again |
 //! | `announced_writes` | names that go ahead of their bytes |
 //! | `checks` | what a check reports, however it goes about it |
@@ -36,6 +37,7 @@ mod failing_flushes;
 mod failing_index;
 mod faults;
 mod forged_frames;
+mod large_writes;
 mod long_frames;
 mod memory_index;
 mod new_space;
