@@ -1,4 +1,4 @@
-//! What runs in every turn of a ring, at its start or at its end.
+//! What runs in every turn of a ring: at its start, at its end, or when it is over.
 
 use std::cell::RefCell;
 

@@ -247,6 +247,8 @@ impl Inner {
         }
         self.enter(Wait::No);
         self.work_hooks.run();
+        // What has ended beside that work is not kept waiting for the next one's.
+        self.enter(Wait::No);
         if !self.shared.has_ready() {
             self.wait();
         }
@@ -451,7 +453,7 @@ impl Ring {
     }
 
     /// Adds a hook that runs when the kernel has been told what this turn asked for, before the next one: for work that takes long. What
-    /// a turn has begun goes on beside it.
+    /// a turn has begun goes on beside it. The turn in which the main future ends is the last, and has no such end.
     pub fn on_turn_over(&self, hook: impl FnMut() + 'static) {
         self.inner.work_hooks.add(hook);
     }

@@ -91,8 +91,8 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
     // Of a large body that is little: it is hashed with what comes next, and the receive waits for nothing.
     let mut hashed = 0;
     let claim = Claim::new(connection, Room::Elastic, &buffer);
+    claim.moved(filled);
     while filled < bytes {
-        claim.moved(filled);
         claim.give_way(&mut buffer, filled)?;
         if filled == buffer.len() {
             claim.grow(connection, &mut pace, &mut buffer, filled + 1, bytes).await?;
@@ -106,6 +106,8 @@ async fn receive_sized(connection: &mut Connection, head: &Head, length: u32) ->
         match received {
             Ok(received) if received > 0 => {
                 filled += received;
+                // Before it waits for its hash, which is not the client's doing.
+                claim.moved(filled);
                 let hashing = connection.worker.session.hash_queue().update(hasher, buffer, hashed..filled);
                 (hasher, buffer) = hashing.await;
                 hashed = filled;

@@ -1,7 +1,7 @@
 //! Hashing what several have received or read: together, because that takes less time than one after the other. Nobody waits for
 //! anybody for long: as long as each turn of the loop brings more, and there is less than the processor is quickest with, the next turn
-//! is waited for, which the ring begins at once, without sleeping. Then all that is there is hashed. Large pieces of blocks that would
-//! then wait for the disk in any case are gathered for longer, as long as they are too few.
+//! is waited for, which the ring begins at once, without sleeping. Then all that is there is hashed. Large pieces that are received while
+//! blocks wait for the disk are gathered for longer, as long as they are too few: theirs would most likely only wait, too.
 
 use super::lanes::LANES;
 use super::{Hash, Hasher};
@@ -17,7 +17,7 @@ const BYTES_MIN: usize = 4 * 1024;
 /// Only pieces of more bytes than this wait for as many as the processor is quickest with: what is short is what somebody waits for.
 const PATIENT_BYTES: usize = 64 * 1024;
 
-/// And they wait no longer than this.
+/// When they have waited for so long, a timer that comes as often ends it.
 const PATIENT_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// Room for this many pieces is kept from turn to turn.
@@ -32,8 +32,10 @@ pub struct HashQueue {
     waited: Cell<usize>,
     /// Nobody is served by haste.
     unhurried: Cell<bool>,
-    /// The first turn at whose end those that are there were.
+    /// When the oldest of those that are there was first looked at.
     since: Cell<Option<Instant>>,
+    /// Whether a timer sees to it that those that wait are looked at again.
+    alarm: Cell<bool>,
     hashed: Outcomes<(Hasher, Buffer)>,
 }
 
@@ -52,37 +54,28 @@ struct Queued {
 }
 
 impl HashQueue {
-    /// A queue that is worked on after every turn of `ring`.
+    /// A queue that is worked on after every turn of `ring`, when the kernel has been told of everything else.
     pub(crate) fn on(ring: &Ring) -> Rc<HashQueue> {
-        let queue = HashQueue::unattached();
-        queue.attach(ring);
-        queue
+        HashQueue::gathering(gathered_max(), ring)
     }
 
-    /// A queue that is worked on when it is [attached](HashQueue::attach).
-    pub(crate) fn unattached() -> Rc<HashQueue> {
-        HashQueue::new(gathered_max())
-    }
-
-    fn new(together_max: usize) -> Rc<HashQueue> {
-        Rc::new(HashQueue {
+    /// As [`HashQueue::on`], where so many at once take the processor the least time.
+    fn gathering(together_max: usize, ring: &Ring) -> Rc<HashQueue> {
+        let queue = Rc::new(HashQueue {
             together_max,
             queued: RefCell::default(),
             waited: Cell::default(),
             unhurried: Cell::default(),
             since: Cell::default(),
+            alarm: Cell::default(),
             hashed: Outcomes::default(),
-        })
+        });
+        let (worked_on, own) = (Rc::clone(&queue), ring.clone());
+        ring.on_turn_over(move || worked_on.run(&own));
+        queue
     }
 
-    /// From now on it is worked on after every turn of `ring`, when the kernel has been told of everything else.
-    pub(crate) fn attach(self: &Rc<HashQueue>, ring: &Ring) {
-        let (worked_on, clock) = (Rc::clone(self), ring.clone());
-        ring.on_turn_over(move || worked_on.run(clock.now()));
-    }
-
-    /// `unhurried`: blocks that are received wait for the disk, however soon they are hashed. To be said anew in every turn, and only
-    /// while something is under way that makes another.
+    /// `unhurried`: blocks that are received wait for the disk, however soon they are hashed. To be said anew in every turn.
     pub(crate) fn take_your_time(&self, unhurried: bool) {
         self.unhurried.set(unhurried);
     }
@@ -114,10 +107,15 @@ impl HashQueue {
         self.hashed.wait(key).await
     }
 
-    fn run(&self, now: Instant) {
+    fn run(self: &Rc<Self>, ring: &Ring) {
         let mut queued = self.queued.borrow_mut();
-        if queued.is_empty() || self.may_wait(&queued, now) {
-            self.waited.set(0);
+        if queued.is_empty() {
+            return;
+        }
+        let since = self.since.get().unwrap_or_else(|| ring.now());
+        self.since.set(Some(since));
+        if self.may_wait(&queued, ring.now().saturating_duration_since(since)) {
+            self.set_alarm(ring);
             return;
         }
         let waited = self.waited.replace(queued.len());
@@ -139,14 +137,25 @@ impl HashQueue {
         queued.shrink_to(CAPACITY_KEPT);
     }
 
-    /// Whether nothing is lost where these pieces wait for more.
-    fn may_wait(&self, queued: &[Queued], now: Instant) -> bool {
-        let since = self.since.get().unwrap_or(now);
-        self.since.set(Some(since));
+    /// Whether these pieces, the first of which has waited for so long, may wait for more.
+    fn may_wait(&self, queued: &[Queued], waited: Duration) -> bool {
         self.unhurried.get()
             && queued.len() < self.together_max
-            && now.saturating_duration_since(since) < PATIENT_TIME_MAX
+            && waited < PATIENT_TIME_MAX
             && queued.iter().all(|piece| piece.received && piece.range.len() > PATIENT_BYTES)
+    }
+
+    /// Makes a turn when they have waited for long: nothing else may.
+    fn set_alarm(self: &Rc<Self>, ring: &Ring) {
+        if self.alarm.replace(true) {
+            return;
+        }
+        let (queue, clock) = (Rc::clone(self), ring.clone());
+        let ringing = async move {
+            clock.sleep(PATIENT_TIME_MAX).await;
+            queue.alarm.set(false);
+        };
+        ring.spawn(ringing).detach();
     }
 }
 
@@ -162,8 +171,7 @@ mod tests {
     fn every_message_gets_its_own_hash() {
         let runtime = Runtime::simulated(1);
         let ring = runtime.ring();
-        let (queue, buffers) = (HashQueue::new(16), BufferPool::new(64 << 20));
-        queue.attach(&ring);
+        let (queue, buffers) = (HashQueue::gathering(16, &ring), BufferPool::new(64 << 20));
         let hashed: Rc<Cell<usize>> = Rc::default();
         for number in 0..40_usize {
             let (queue, buffers, hashed, ring) = (Rc::clone(&queue), buffers.clone(), Rc::clone(&hashed), ring.clone());
@@ -222,8 +230,7 @@ mod tests {
         let runtime = Runtime::simulated(1);
         let ring = runtime.ring();
         let Gates { keys, gates, turn } = gates(&ring, turns_come);
-        let (queue, buffers) = (HashQueue::new(together_max), BufferPool::new(1 << 20));
-        queue.attach(&ring);
+        let (queue, buffers) = (HashQueue::gathering(together_max, &ring), BufferPool::new(1 << 20));
         let piece = |key| {
             let (queue, buffers, turn, gates) =
                 (Rc::clone(&queue), buffers.clone(), Rc::clone(&turn), Rc::clone(&gates));
@@ -252,8 +259,7 @@ mod tests {
     fn what_nobody_waits_for_keeps_nobody_waiting() {
         let runtime = Runtime::simulated(1);
         let ring = runtime.ring();
-        let (queue, buffers) = (HashQueue::new(16), BufferPool::new(1 << 20));
-        queue.attach(&ring);
+        let (queue, buffers) = (HashQueue::gathering(16, &ring), BufferPool::new(1 << 20));
         let Gates { gates, keys, .. } = gates(&ring, &[2, 3]);
         let [first, second] = [0, 1].map(|_| buffers.try_take(BYTES_MIN).unwrap().unwrap());
         let all = async move {
@@ -293,18 +299,17 @@ mod tests {
     }
 
     /// In simulated time: when each of these pieces, which come a millisecond apart and the first at 1 ms, is hashed, in ms, in a queue
-    /// that takes its time until `unhurried_ms`.
+    /// that takes its time until `unhurried_ms`, when a write ends.
     fn hashed_at_ms(pieces: &[(usize, bool)], together_max: usize, unhurried_ms: u64) -> Vec<u64> {
         let runtime = Runtime::simulated(1);
         let ring = runtime.ring();
-        let (queue, buffers) = (HashQueue::new(together_max), BufferPool::new(64 << 20));
+        let (queue, buffers) = (HashQueue::gathering(together_max, &ring), BufferPool::new(64 << 20));
         let began = ring.now();
         let ms = move |ring: &Ring| u64::try_from((ring.now() - began).as_millis()).unwrap();
         ring.on_turn_end({
             let (queue, ring) = (Rc::clone(&queue), ring.clone());
             move || queue.take_your_time(ms(&ring) < unhurried_ms)
         });
-        queue.attach(&ring);
         let hashing: Vec<_> = (1..)
             .zip(pieces)
             .map(|(number, (bytes, received))| {
@@ -325,19 +330,8 @@ mod tests {
                 })
             })
             .collect();
-        let ticking = ring.clone();
+        ring.spawn(ring.sleep(Duration::from_millis(unhurried_ms))).detach();
         runtime.block_on(async move {
-            // Writes that end make turns.
-            ticking
-                .spawn({
-                    let ticking = ticking.clone();
-                    async move {
-                        loop {
-                            ticking.sleep(Duration::from_millis(1)).await;
-                        }
-                    }
-                })
-                .detach();
             let mut times = Vec::new();
             for task in hashing {
                 times.push(task.await);

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `exchange` | requests to the controller and their replies |
 //! | `pools` | blank extents at hand, so that a put never waits for an allocation |
-//! | `write_queue` | blocks that are ready in the same turn and lie side by side go out as one write |
+//! | `write_queue` | blocks that are ready and lie side by side go out as one write, large ones so many at a time |
 //! | `put` | storing a block, from look-up to durable name |
 //! | `enumerate` | whether a name leads to a block, and which names there are |
 //! | `read` | reading blocks, from the page cache or from the disk |
@@ -165,7 +165,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
             misses_expected: Cell::new(0),
             reads_noted: Cell::new(0),
             closed: Cell::new(false),
-            hash_queue: HashQueue::unattached(),
+            hash_queue: HashQueue::on(ring),
         });
         let mut replies = parts.replies;
         ring.on_turn_start({
@@ -183,8 +183,6 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
                 session.reader.borrow_mut().rest();
             }
         });
-        // Behind what others wait for.
-        session.hash_queue.attach(ring);
         session
     }
 

@@ -25,7 +25,8 @@ const WRITE_PARTS_MAX: usize = 128;
 /// out as one write.
 const GATHERED_BYTES: usize = 128 << 10;
 
-/// Large blocks wait while this many bytes of them are being written. The fastest disks need a quarter of it to be busy.
+/// Large blocks wait while this many bytes of them are being written. Fast disks need a quarter of it to be busy. What is tried once more
+/// after a failed write is not counted.
 const LARGE_BYTES_MAX: usize = 4 << 20;
 
 /// Where this many bytes of large blocks wait, nobody need hurry to bring more.
@@ -70,6 +71,7 @@ struct Queued {
 /// A block that is being written.
 struct Started {
     offset: u64,
+    bytes: usize,
     announced: Option<Announced>,
     key: usize,
 }
@@ -107,7 +109,7 @@ impl Lane {
     }
 }
 
-/// Blocks to be written at the end of the turn.
+/// Blocks to be written.
 pub(super) struct WriteQueue<F> {
     ring: Ring,
     file: F,
@@ -156,13 +158,7 @@ impl<F: BlockFile> WriteQueue<F> {
         let key = self.outcomes.expect();
         self.lane(bytes).push(Queued { name, offset, buffer, bytes, key });
         // Not an `async fn`, which would keep room for what is queued by now.
-        async move {
-            let written = self.outcomes.wait(key).await;
-            if name_follows(bytes) {
-                self.unnamed.set(self.unnamed.get() - 1);
-            }
-            written
-        }
+        self.outcomes.wait(key)
     }
 
     /// Sends on its way what may be written now. To be called at the end of each turn: the end of a write makes one.
@@ -175,6 +171,9 @@ impl<F: BlockFile> WriteQueue<F> {
 
     /// Writes the first `count` blocks that wait in `lane`.
     fn start_first(self: &Rc<Self>, lane: &Lane, count: usize) {
+        if count == 0 {
+            return;
+        }
         let mut queued = lane.queued.borrow_mut();
         let Some(first) = queued.get_mut(..count) else { return };
         first.sort_unstable_by_key(|write| write.offset);
@@ -183,7 +182,9 @@ impl<F: BlockFile> WriteQueue<F> {
             self.start(lane, rest.by_ref().take(together), together);
         }
         drop(rest);
-        queued.shrink_to(CAPACITY_KEPT);
+        if queued.is_empty() {
+            queued.shrink_to(CAPACITY_KEPT);
+        }
     }
 
     /// Writes `count` blocks that lie side by side.
@@ -192,7 +193,8 @@ impl<F: BlockFile> WriteQueue<F> {
         for write in group {
             lane.queued_bytes.set(lane.queued_bytes.get() - write.bytes);
             lane.started_bytes.set(lane.started_bytes.get() + write.bytes);
-            started.push(Started { offset: write.offset, announced: self.announce(&write), key: write.key });
+            let announced = self.announce(&write);
+            started.push(Started { offset: write.offset, bytes: write.bytes, announced, key: write.key });
             parts.push((write.buffer, write.bytes));
         }
         let queue = Rc::clone(self);
@@ -235,7 +237,10 @@ impl<F: BlockFile> WriteQueue<F> {
         self.end(started, result);
     }
 
-    fn end(&self, Started { announced, key, .. }: Started, result: io::Result<()>) {
+    fn end(&self, Started { bytes, announced, key, .. }: Started, result: io::Result<()>) {
+        if name_follows(bytes) {
+            self.unnamed.set(self.unnamed.get() - 1);
+        }
         self.outcomes.finish(key, Written { result, announced });
     }
 }
