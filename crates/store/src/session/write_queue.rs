@@ -117,6 +117,8 @@ pub(super) struct WriteQueue<F> {
     durable: bool,
     small: Lane,
     large: Lane,
+    /// Writes that begin at the end of this turn.
+    grouped: RefCell<Vec<(Vec<Started>, Parts)>>,
     outcomes: Outcomes<Written>,
     /// Blocks being written whose names follow their bytes.
     unnamed: Cell<usize>,
@@ -132,6 +134,7 @@ impl<F: BlockFile> WriteQueue<F> {
             durable,
             small: Lane::default(),
             large: Lane::default(),
+            grouped: RefCell::default(),
             outcomes: Outcomes::default(),
             unnamed: Cell::new(0),
         })
@@ -163,14 +166,20 @@ impl<F: BlockFile> WriteQueue<F> {
 
     /// Sends on its way what may be written now. To be called at the end of each turn: the end of a write makes one.
     pub(super) fn flush(self: &Rc<Self>) {
-        self.start_first(&self.small, self.small.ready_gathered());
+        self.group_first(&self.small, self.small.ready_gathered());
         let large = self.large.ready_in_turn();
         self.unnamed.set(self.unnamed.get() + large);
-        self.start_first(&self.large, large);
+        self.group_first(&self.large, large);
+        // Writing takes the kernel long enough: the controller, which has been told names, is woken before.
+        self.exchange.wake_controller();
+        for (started, parts) in self.grouped.borrow_mut().drain(..) {
+            let queue = Rc::clone(self);
+            self.ring.spawn_polled(async move { queue.write_group(started, parts).await }).detach();
+        }
     }
 
-    /// Writes the first `count` blocks that wait in `lane`.
-    fn start_first(self: &Rc<Self>, lane: &Lane, count: usize) {
+    /// Makes writes of the first `count` blocks that wait in `lane`, and tells the controller their names.
+    fn group_first(&self, lane: &Lane, count: usize) {
         if count == 0 {
             return;
         }
@@ -179,7 +188,7 @@ impl<F: BlockFile> WriteQueue<F> {
         first.sort_unstable_by_key(|write| write.offset);
         let mut rest = queued.drain(..count);
         while let together @ 1.. = first_group(rest.as_slice(), |write| (write.offset, write.bytes)) {
-            self.start(lane, rest.by_ref().take(together), together);
+            self.group(lane, rest.by_ref().take(together), together);
         }
         drop(rest);
         if queued.is_empty() {
@@ -187,8 +196,8 @@ impl<F: BlockFile> WriteQueue<F> {
         }
     }
 
-    /// Writes `count` blocks that lie side by side.
-    fn start(self: &Rc<Self>, lane: &Lane, group: impl Iterator<Item = Queued>, count: usize) {
+    /// Makes a write of `count` blocks that lie side by side.
+    fn group(&self, lane: &Lane, group: impl Iterator<Item = Queued>, count: usize) {
         let (mut parts, mut started) = (Parts::with_capacity(count), Vec::with_capacity(count));
         for write in group {
             lane.queued_bytes.set(lane.queued_bytes.get() - write.bytes);
@@ -197,8 +206,7 @@ impl<F: BlockFile> WriteQueue<F> {
             started.push(Started { offset: write.offset, bytes: write.bytes, announced, key: write.key });
             parts.push((write.buffer, write.bytes));
         }
-        let queue = Rc::clone(self);
-        self.ring.spawn_polled(async move { queue.write_group(started, parts).await }).detach();
+        self.grouped.borrow_mut().push((started, parts));
     }
 
     /// Tells the controller what is being written, if that can be.
