@@ -7,6 +7,7 @@
 //! | module | one idea |
 //! | --- | --- |
 //! | `runtime` | the loop: poll what is ready, run the hooks, enter the kernel, sleep |
+//! | `config` | what a ring may be told when it is set up |
 //! | `setup` | creating an io_uring, and why it cannot be created |
 //! | `hooks` | what runs in every turn |
 //! | `shuffle` | the order of tasks in a simulation |
@@ -33,6 +34,7 @@
 mod buffer;
 mod busy_poll;
 mod chunk;
+mod config;
 mod connect;
 mod driver;
 mod file;
@@ -56,6 +58,7 @@ mod unix_socket;
 mod wait_line;
 
 pub use buffer::{Buffer, BufferPool, PAGE_BYTES};
+pub use config::{BUSY_POLL_DEFAULT, RingConfig};
 pub use file::{File, Guarded};
 pub use listener::{Address, AddressError, ListenError, ListenOptions, Listener};
 pub use operation::IoBuffer;
@@ -63,7 +66,7 @@ pub use outcomes::{Outcome, Outcomes};
 pub use pipe::Pipe;
 pub use receive::{ReceiveBuffers, ReceivedChunk};
 pub use remote::Remote;
-pub use runtime::{BUSY_POLL_DEFAULT, Ring, RingConfig, Runtime};
+pub use runtime::{Ring, Runtime};
 pub use setup::SetupError;
 pub use socket::{PeerProcess, SendAmount, Socket, is_interruption};
 pub use task::JoinHandle;

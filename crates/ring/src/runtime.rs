@@ -6,6 +6,7 @@
 //! threads are looked at once a turn without anybody waking anyone.
 
 use crate::busy_poll::BusyPoll;
+use crate::config::RingConfig;
 use crate::driver::Driver;
 use crate::hooks::Hooks;
 use crate::remote::{self, Doors, Remote, Shared};
@@ -27,26 +28,6 @@ use std::time::{Duration, Instant};
 /// not starve I/O.
 const ROUNDS_PER_TURN_MAX: usize = 16;
 
-/// Longer than a message between threads takes, and about as long as the fastest disks. `docs/performance.md` has what it brings: on two
-/// cores durable PUTs of 4 KiB are a fifth faster. Twice or four times as long brings no more.
-pub const BUSY_POLL_DEFAULT: Duration = Duration::from_micros(50);
-
-/// Settings of a ring.
-#[derive(Clone, Copy, Debug)]
-pub struct RingConfig {
-    /// Entries of the submission queue, rounded up to a power of two.
-    pub submission_entries: u32,
-    /// How long a ring with nothing to do looks again and again before it sleeps, where its waits have been short lately and nobody
-    /// else needs the processor; zero: it sleeps at once.
-    pub busy_poll: Duration,
-}
-
-impl Default for RingConfig {
-    fn default() -> RingConfig {
-        RingConfig { submission_entries: 256, busy_poll: BUSY_POLL_DEFAULT }
-    }
-}
-
 /// A point in time so far away that nothing reaches it.
 const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -67,7 +48,7 @@ struct Inner {
     busy_poll: BusyPoll,
     start_hooks: Hooks,
     end_hooks: Hooks,
-    work_hooks: Hooks,
+    over_hooks: Hooks,
     /// Chooses the order in which ready tasks are polled on a simulated ring.
     shuffle: Option<Shuffle>,
 }
@@ -130,7 +111,7 @@ impl Runtime {
             busy_poll: BusyPoll::new(busy_poll),
             start_hooks: Hooks::default(),
             end_hooks: Hooks::default(),
-            work_hooks: Hooks::default(),
+            over_hooks: Hooks::default(),
             shuffle,
         };
         Runtime { ring: Ring { inner: Rc::new(inner) } }
@@ -218,7 +199,7 @@ impl Drop for Runtime {
         inner.tasks.clear();
         inner.start_hooks.clear();
         inner.end_hooks.clear();
-        inner.work_hooks.clear();
+        inner.over_hooks.clear();
         // Dropping a hook may have dropped what spawned anew.
         inner.tasks.clear();
         inner.drain();
@@ -246,7 +227,7 @@ impl Inner {
             return self.advance_simulation();
         }
         self.enter(Wait::No);
-        self.work_hooks.run();
+        self.over_hooks.run();
         // What has ended beside that work is not kept waiting for the next one's.
         self.enter(Wait::No);
         if !self.shared.has_ready() {
@@ -370,7 +351,7 @@ impl Inner {
     }
 
     fn advance_simulation(&self) -> bool {
-        self.work_hooks.run();
+        self.over_hooks.run();
         if self.shared.has_ready() {
             return true;
         }
@@ -455,7 +436,7 @@ impl Ring {
     /// Adds a hook that runs when the kernel has been told what this turn asked for, before the next one: for work that takes long. What
     /// a turn has begun goes on beside it. The turn in which the main future ends is the last, and has no such end.
     pub fn on_turn_over(&self, hook: impl FnMut() + 'static) {
-        self.inner.work_hooks.add(hook);
+        self.inner.over_hooks.add(hook);
     }
 
     /// The way for other threads to wake this ring.

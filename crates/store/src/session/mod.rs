@@ -175,10 +175,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         ring.on_turn_end({
             let session = Rc::clone(&session);
             move || {
-                session.writes.flush();
+                session.writes.gather();
                 session.hash_queue.take_your_time(session.writes.has_plenty());
                 session.tell_levels();
+                // Before the writes, with which the kernel takes its time.
                 session.exchange.wake_controller();
+                session.writes.start();
                 // A snapshot that outlived the turn would make the index grow.
                 session.reader.borrow_mut().rest();
             }

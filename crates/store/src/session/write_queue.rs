@@ -117,7 +117,7 @@ pub(super) struct WriteQueue<F> {
     durable: bool,
     small: Lane,
     large: Lane,
-    /// Writes that begin at the end of this turn.
+    /// Writes that were gathered and are to begin at the end of this turn.
     grouped: RefCell<Vec<(Vec<Started>, Parts)>>,
     outcomes: Outcomes<Written>,
     /// Blocks being written whose names follow their bytes.
@@ -164,14 +164,15 @@ impl<F: BlockFile> WriteQueue<F> {
         self.outcomes.wait(key)
     }
 
-    /// Sends on its way what may be written now. To be called at the end of each turn: the end of a write makes one.
-    pub(super) fn flush(self: &Rc<Self>) {
+    /// Makes writes of what may be written now, and tells the controller the names of small blocks. To be called at the end of each turn:
+    /// the end of a write makes one.
+    pub(super) fn gather(&self) {
         self.group_first(&self.small, self.small.ready_gathered());
-        let large = self.large.ready_in_turn();
-        self.unnamed.set(self.unnamed.get() + large);
-        self.group_first(&self.large, large);
-        // Writing takes the kernel long enough: the controller, which has been told names, is woken before.
-        self.exchange.wake_controller();
+        self.group_first(&self.large, self.large.ready_in_turn());
+    }
+
+    /// Asks the kernel to write what was [gathered](WriteQueue::gather).
+    pub(super) fn start(self: &Rc<Self>) {
         for (started, parts) in self.grouped.borrow_mut().drain(..) {
             let queue = Rc::clone(self);
             self.ring.spawn_polled(async move { queue.write_group(started, parts).await }).detach();
@@ -202,6 +203,7 @@ impl<F: BlockFile> WriteQueue<F> {
         for write in group {
             lane.queued_bytes.set(lane.queued_bytes.get() - write.bytes);
             lane.started_bytes.set(lane.started_bytes.get() + write.bytes);
+            self.unnamed.set(self.unnamed.get() + usize::from(name_follows(write.bytes)));
             let announced = self.announce(&write);
             started.push(Started { offset: write.offset, bytes: write.bytes, announced, key: write.key });
             parts.push((write.buffer, write.bytes));
@@ -246,9 +248,7 @@ impl<F: BlockFile> WriteQueue<F> {
     }
 
     fn end(&self, Started { bytes, announced, key, .. }: Started, result: io::Result<()>) {
-        if name_follows(bytes) {
-            self.unnamed.set(self.unnamed.get() - 1);
-        }
+        self.unnamed.set(self.unnamed.get() - usize::from(name_follows(bytes)));
         self.outcomes.finish(key, Written { result, announced });
     }
 }
