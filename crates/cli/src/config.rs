@@ -88,6 +88,10 @@ impl ServeOptions {
                 NewSpaceOption::Zeros => NewSpace::Zeros,
                 NewSpaceOption::Unwritten => NewSpace::Unwritten,
             }),
+            reads_at_once: {
+                let given = |reads| within("reads-at-once", reads, 1, 65_536);
+                self.reads_at_once.map(given).transpose()?
+            },
             sync_interval: span("sync-interval", self.sync_interval, defaults.sync_interval)?,
             verify_reads: match self.verify_reads {
                 Some(VerifyReadsOption::All) => VerifyReads::All,
@@ -278,7 +282,7 @@ mod tests {
     fn a_file_is_read_and_what_it_does_not_know_is_refused() {
         let options: ServeOptions = toml::from_str(
             "listen = \"0.0.0.0:1\"\ninsecure-listen = true\nanonymous = \"read,write\"\nsync-interval = \"250ms\"\ncapacity = \"10GB\"\njournal-size = 8388608\n\
-             durability = \"relaxed\"\nbusy-poll = \"0s\"\npool-targets = [1,2,3,4,5,6,7,8]",
+             durability = \"relaxed\"\nbusy-poll = \"0s\"\nreads-at-once = 12\npool-targets = [1,2,3,4,5,6,7,8]",
         )
         .unwrap();
         let config = options.into_config().unwrap();
@@ -287,6 +291,7 @@ mod tests {
         assert_eq!(config.settings.capacity_bytes, Some(10_000_000_000));
         assert_eq!(config.settings.durability, Durability::Relaxed);
         assert_eq!(config.settings.busy_poll, Duration::ZERO);
+        assert_eq!(config.settings.reads_at_once, Some(12));
         assert_eq!(config.settings.pool_targets, [1, 2, 3, 4, 5, 6, 7, 8]);
         let unknown = toml::from_str::<ServeOptions>("lisen = \"x\"").err().unwrap().to_string();
         assert!(unknown.contains("lisen") && unknown.contains("listen"), "{unknown}");
@@ -324,6 +329,7 @@ mod tests {
         assert!(refused(ServeOptions { idle_timeout: Some(long), ..none() }).contains("between 1ms and 1day"));
         let second = Span(Duration::from_secs(1));
         assert!(refused(ServeOptions { busy_poll: Some(second), ..none() }).contains("between 0s and 1ms"));
+        assert!(refused(ServeOptions { reads_at_once: Some(0), ..none() }).contains("between 1 and 65536"));
         assert!(refused(ServeOptions { capacity: Some(Bytes(5)), ..none() }).contains("capacity is 5 bytes"));
         assert!(refused(ServeOptions { journal_size: Some(Bytes(5)), ..none() }).contains("journal-size is 5"));
         assert!(refused(ServeOptions { buffer_memory: Some(Bytes(5)), ..none() }).contains("buffer-memory is 5"));

@@ -99,6 +99,10 @@ serve_options! {
     /// measurement at opening says]
     #[arg(long, env = "BUDDY_NEW_SPACE", value_name = "WHAT")]
     new_space: NewSpaceOption,
+    /// Blocks that a worker has the disk read at a time, past the page cache, at least; of more it has half at a time. 65536: all of them
+    /// [default: what a measurement at opening says]
+    #[arg(long, env = "BUDDY_READS_AT_ONCE", value_name = "N")]
+    reads_at_once: usize,
     /// How often writes are flushed when durability is relaxed [default: 1s]
     #[arg(long, env = "BUDDY_SYNC_INTERVAL", value_name = "TIME")]
     sync_interval: Span,

@@ -1,7 +1,7 @@
 //! The loop: run what is ready, then the hooks, enter the kernel, and sleep only when there is nothing left, and nothing has come
 //! within a moment where things have come quickly lately.
 //!
-//! A *turn* is: start hooks (take messages in) → poll every ready task → end hooks (send messages, gather writes, give up
+//! A *turn* is: start hooks (take messages in) → poll every ready task, and whom they wake → end hooks (send messages, gather writes, give up
 //! snapshots) → enter the kernel → wake the tasks whose operations completed → hooks for long work. Hooks are how queues between
 //! threads are looked at once a turn without anybody waking anyone.
 
@@ -51,6 +51,8 @@ struct Inner {
     over_hooks: Hooks,
     /// Chooses the order in which ready tasks are polled on a simulated ring.
     shuffle: Option<Shuffle>,
+    /// What was asked of the kernel leaves before the turn ends.
+    submit_early: Cell<bool>,
 }
 
 /// A handle to the ring of this thread: starts operations, tasks and timers.
@@ -113,6 +115,7 @@ impl Runtime {
             end_hooks: Hooks::default(),
             over_hooks: Hooks::default(),
             shuffle,
+            submit_early: Cell::new(false),
         };
         Runtime { ring: Ring { inner: Rc::new(inner) } }
     }
@@ -169,6 +172,9 @@ impl Runtime {
                 }
                 if output.is_some() {
                     break;
+                }
+                if inner.submit_early.take() {
+                    inner.enter(Wait::No);
                 }
             }
             inner.end_hooks.run();
@@ -437,6 +443,12 @@ impl Ring {
     /// a turn has begun goes on beside it. The turn in which the main future ends is the last, and has no such end.
     pub fn on_turn_over(&self, hook: impl FnMut() + 'static) {
         self.inner.over_hooks.add(hook);
+    }
+
+    /// Has what was asked of the kernel leave as soon as everybody has been polled who is ready now, not with the end of the turn: for what a
+    /// disk would wait for.
+    pub fn submit_early(&self) {
+        self.inner.submit_early.set(true);
     }
 
     /// The way for other threads to wake this ring.

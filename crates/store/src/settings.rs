@@ -99,6 +99,9 @@ pub struct Settings {
     pub data_sync: Option<DataSync>,
     /// What is done about space that is new to the data file; `None`: as a measurement at opening says.
     pub new_space: Option<NewSpace>,
+    /// Blocks that a worker has the disk read at a time, past the page cache, before more of them wait for each other: then it has half of
+    /// them; `None`: as a measurement at opening says.
+    pub reads_at_once: Option<usize>,
     /// How often writes are flushed when [`Durability::Relaxed`].
     pub sync_interval: Duration,
     /// Which blocks are hashed before they are handed out.
@@ -136,6 +139,7 @@ impl Default for Settings {
             durability: Durability::Sync,
             data_sync: None,
             new_space: None,
+            reads_at_once: None,
             sync_interval: Duration::from_secs(1),
             verify_reads: VerifyReads::Off,
             scrub_bytes_per_second: 0,
@@ -172,7 +176,16 @@ const MEMORY_BYTES_PER_NAME: u64 = 128 * 128;
 /// The smallest block takes so much of the page cache: as many can be remembered as fit into it.
 const MEMORY_BYTES_PER_RECENT_READ: u64 = PAGE_BYTES;
 
+/// A worker takes at least so long for a block that it has the disk read: several times as long on a small processor.
+const READ_ANSWERED_IN: Duration = Duration::from_micros(8);
+
 impl Settings {
+    /// How many blocks a worker should have a disk read at a time that takes `read` for one: as many as it could answer meanwhile.
+    #[must_use]
+    pub fn reads_at_once_for(read: Duration) -> usize {
+        usize::try_from(read.as_nanos().div_ceil(READ_ANSWERED_IN.as_nanos())).unwrap_or(usize::MAX).max(1)
+    }
+
     /// Of how many blocks should be remembered that they were read, on a machine with so much memory.
     #[must_use]
     pub fn recent_reads_for(memory_bytes: u64) -> usize {
@@ -239,5 +252,16 @@ impl GenerationSize {
     /// Changes that its checkpoint may hold: they lie in the journal, so there are no more than fit into it.
     pub(crate) fn checkpoint_names_max(self, journal_bytes: u64) -> u64 {
         (self.changes_max() as u64).min(journal_bytes / JOURNAL_BYTES_PER_CHANGE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_longer_is_asked_for_more_at_once() {
+        let chosen = [0, 5, 80, 1_000, 10_000].map(|read| Settings::reads_at_once_for(Duration::from_micros(read)));
+        assert_eq!(chosen, [1, 1, 10, 125, 1_250]);
     }
 }

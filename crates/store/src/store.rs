@@ -73,6 +73,7 @@ impl Store {
         let settings = &Settings {
             data_sync: Some(choose_data_sync(&directory, settings)),
             new_space: Some(choose_new_space(&directory, settings)),
+            reads_at_once: choose_reads_at_once(&directory, settings),
             ..settings.clone()
         };
         let index = MdbxIndex::open(&directory.index_path()).map_err(RecoveryError::from)?;
@@ -142,6 +143,16 @@ fn choose_new_space(directory: &DataDirectory, settings: &Settings) -> NewSpace 
         let chosen = NewSpace::for_write_times(first, again);
         tracing::debug!(?first, ?again, ?chosen, "first writes were timed");
         chosen
+    })
+}
+
+/// `None` where nothing is known: then the disk gets all at once.
+fn choose_reads_at_once(directory: &DataDirectory, settings: &Settings) -> Option<usize> {
+    settings.reads_at_once.or_else(|| {
+        let read = directory.read_takes()?;
+        let chosen = Settings::reads_at_once_for(read);
+        tracing::debug!(?read, chosen, "reads were timed");
+        Some(chosen)
     })
 }
 

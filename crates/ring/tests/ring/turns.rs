@@ -64,3 +64,34 @@ fn a_task_that_is_polled_at_once_is_a_task_like_others() {
         assert_eq!(ring.spawn_polled(async { 7 }).await, 7, "it had ended before it was waited for");
     });
 }
+
+/// Whom the others of its round wake finds it done.
+#[test]
+fn what_is_submitted_early_does_not_wait_for_the_end_of_the_turn() {
+    for early in [true, false] {
+        let runtime = runtime();
+        let ring = runtime.ring();
+        let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
+        let is_there = || rustix::io::read(&event, &mut [0; 8]).is_ok();
+        let turns: Rc<Cell<u32>> = Rc::default();
+        ring.on_turn_end({
+            let turns = Rc::clone(&turns);
+            move || turns.set(turns.get() + 1)
+        });
+        runtime.block_on(async {
+            let turn = turns.get();
+            let (asking, file) = (ring.clone(), File::new(&ring, Arc::clone(&event)));
+            let asks = async move {
+                if early {
+                    asking.submit_early();
+                }
+                // Submitted when it is first polled.
+                file.write_at(1_u64.to_ne_bytes().to_vec(), 0..8, 0, false).await.0.unwrap();
+            };
+            ring.spawn(asks).detach();
+            // Woken by a task of the round in which that one is polled.
+            ring.spawn(async {}).await;
+            assert_eq!((is_there(), turns.get()), (early, turn));
+        });
+    }
+}

@@ -5,7 +5,9 @@
 //! once.
 
 use super::page_cache::is_cached;
-use super::probe::{direct_writes_spare_sent_pages, durable_write_takes_longer_by, first_and_next_write_take};
+use super::probe::{
+    direct_writes_spare_sent_pages, durable_write_takes_longer_by, first_and_next_write_take, read_takes,
+};
 use super::real::Descriptors;
 use super::set_aside::{set_aside, unshare};
 use super::stamp::Stamp;
@@ -149,6 +151,12 @@ impl DataDirectory {
     #[must_use]
     pub fn first_and_next_write_take(&self) -> Option<(Duration, Duration)> {
         first_and_next_write_take(&self.path.join("data"), &self.data.direct)
+    }
+
+    /// How long the disk takes to read a small block; `None` where that cannot be told.
+    #[must_use]
+    pub fn read_takes(&self) -> Option<Duration> {
+        read_takes(&self.path.join("data"), &self.data.direct)
     }
 
     /// Path of the index file.

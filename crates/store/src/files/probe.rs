@@ -1,7 +1,7 @@
 //! Finding out about a file system what its name does not say.
 //!
-//! *Whether pages that were sent without a copy keep their bytes when the file is overwritten*, how long a flush takes, and how much
-//! longer than others a first write.
+//! *Whether pages that were sent without a copy keep their bytes when the file is overwritten*, how long a flush takes, how much
+//! longer than others a first write, and how long a read.
 //!
 //! A reply sent without a copy is made of page-cache pages. Overwriting the file with O_DIRECT detaches such pages and leaves
 //! them as they are; overwriting it through the cache changes bytes already sent. Some file systems accept O_DIRECT and write
@@ -130,6 +130,29 @@ fn time_first_writes(path: &Path) -> io::Result<(Duration, Duration)> {
     Ok((round()?, round()?))
 }
 
+/// How long the disk takes to read a page. `None` where that cannot be told. About the file at `path`, open as `file`.
+pub(super) fn read_takes(path: &Path, file: impl AsFd) -> Option<Duration> {
+    on_scratch_file(path, file, time_reads).ok().flatten()
+}
+
+/// Each of another page: a disk may have the one before at hand.
+const TIMED_READS: usize = 9;
+
+fn time_reads(path: &Path) -> io::Result<Option<Duration>> {
+    let (file, is_direct) = open_direct(path, Access::Write)?;
+    let mut pages = MmapMut::map_anon(TIMED_READS * PAGE)?;
+    // Not zeros, of which a file system may make a hole.
+    pages.fill(b'r');
+    pwrite(&file, &pages, 0)?;
+    rustix::fs::fsync(&file)?;
+    let times = pages.chunks_mut(PAGE).zip((0..).step_by(PAGE)).map(|(page, offset)| {
+        let began = Instant::now();
+        pread(&file, page, offset).map(|_| began.elapsed())
+    });
+    let times = times.collect::<Result<Vec<_>, _>>()?;
+    Ok(is_direct.then(|| lower_quartile(times)))
+}
+
 /// What a disk takes by itself: who else uses it only makes it longer.
 fn lower_quartile(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
@@ -171,6 +194,16 @@ mod tests {
         assert_eq!(first_and_next_write_take(&directory.path().join("missing"), &file), None);
     }
 
+    #[test]
+    fn reads_are_timed_where_they_pass_the_cache() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, file) = file_in(&directory);
+        let is_direct = open_direct(&path, Access::Write).unwrap().1;
+        assert_eq!(read_takes(&path, &file).is_some_and(|read| read > Duration::ZERO), is_direct);
+        assert_eq!(entries(&directory), 1, "leaves nothing behind");
+        assert_eq!(read_takes(&directory.path().join("missing"), &file), None);
+    }
+
     /// As where the file is a mount of its own.
     #[test]
     fn what_a_file_on_another_file_system_shows_does_not_count() {
@@ -181,6 +214,7 @@ mod tests {
         }
         assert!(durable_write_takes_longer_by(&path, &own).is_some());
         assert_eq!(durable_write_takes_longer_by(&path, &other), None);
+        assert_eq!(read_takes(&path, &other), None);
         assert!(!direct_writes_spare_sent_pages(&path, &other));
         assert_eq!(entries(&here), 1, "leaves nothing behind");
     }

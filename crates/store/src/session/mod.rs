@@ -8,6 +8,7 @@
 //! | `put` | storing a block, from look-up to durable name |
 //! | `enumerate` | whether a name leads to a block, and which names there are |
 //! | `read` | reading blocks, from the page cache or from the disk |
+//! | `read_queue` | of many blocks that only the disk has, it has half at a time |
 //! | `verify` | whether a block is what was stored, and what becomes of one that is not |
 //! | `scrub` | reading every block in turn, in the background |
 
@@ -16,6 +17,7 @@ mod exchange;
 mod pools;
 mod put;
 mod read;
+mod read_queue;
 mod scrub;
 mod verify;
 mod write_queue;
@@ -37,6 +39,7 @@ use crate::worker_statistics::WorkerStatistics;
 use buddy_ring::{Remote, Ring};
 use exchange::Exchange;
 use pools::Pools;
+use read_queue::ReadQueue;
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -74,6 +77,7 @@ pub struct Session<F, R> {
     exchange: Rc<Exchange>,
     pools: Rc<Pools>,
     writes: Rc<WriteQueue<F>>,
+    uncached_reads: Rc<ReadQueue<F>>,
     /// Blocks that are being stored.
     storing: Cell<usize>,
     look_ups_until_sample: Cell<u32>,
@@ -146,10 +150,12 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         let pools = Pools::new(ring, &exchange, &parts.shared, &counted, &parts.settings);
         let per_frame = parts.settings.data_sync == Some(DataSync::PerFrame);
         let durable = parts.settings.durability == Durability::Sync && !per_frame;
+        let reads_at_once = parts.settings.reads_at_once.unwrap_or(usize::MAX);
         let session = Rc::new(Session {
             ring: ring.clone(),
             reads: Reads::new(Arc::clone(&parts.shared.clock), parts.worker),
             writes: WriteQueue::new(ring, parts.data.clone(), &exchange, durable),
+            uncached_reads: ReadQueue::new(ring, parts.data.uncached(), reads_at_once),
             shared: parts.shared,
             counted,
             settings: parts.settings,

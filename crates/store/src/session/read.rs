@@ -141,7 +141,7 @@ impl<F: BlockFile, R: IndexReader> Session<F, R> {
         guard: ReadGuard,
     ) -> (io::Result<()>, Buffer, ReadGuard) {
         let wanted = pages.start..pages.start + wanted;
-        let (result, buffer, guard) = self.uncached.read(buffer, pages, offset, guard).await;
+        let (result, buffer, guard) = self.uncached_reads.read(buffer, pages, offset, guard).await;
         let done = match result {
             Ok(read) => read.min(wanted.len()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,

@@ -13,6 +13,7 @@
 //! | `faults` | disks that fail and fill up |
 //! | `waiting` | what waits for a checkpoint, and what does not |
 //! | `large_writes` | large blocks that are ready at once |
+//! | `cold_reads` | blocks that only the disk has and that are asked for together |
 //! | `long_frames` | frames of several pages, where the journal ends and begins again |
 //! | `announced_writes` | names that go ahead of their bytes |
 //! | `checks` | what a check reports, however it goes about it |
@@ -28,6 +29,7 @@
 
 mod announced_writes;
 mod checks;
+mod cold_reads;
 mod damage;
 mod damaged_rows;
 mod damaged_totals;

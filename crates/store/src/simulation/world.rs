@@ -76,6 +76,7 @@ pub(crate) fn small_settings(workers: usize) -> Settings {
         pool_targets: [2; SIZE_CLASSES],
         checkpoint_names: 8,
         recent_reads: 16,
+        reads_at_once: Some(2),
         requests_max: 16,
         pins_max: 2,
         sync_interval: Duration::from_millis(20),

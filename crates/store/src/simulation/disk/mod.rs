@@ -131,6 +131,11 @@ impl Disk {
         self.inner.cache_is_wrong.set(true);
     }
 
+    /// How many reads of a file are under way.
+    pub(crate) fn reading(&self, file: usize) -> usize {
+        self.inner.files.borrow()[file].reading.len()
+    }
+
     /// From now on an operation in sixteen takes up to [`STALL_MAX`].
     pub(crate) fn stall_now_and_then(&self) {
         self.inner.stalls.set(true);
