@@ -6,6 +6,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// What an end hook starts is with the kernel before the work that follows the turn begins.
 #[test]
@@ -94,4 +95,47 @@ fn what_is_submitted_early_does_not_wait_for_the_end_of_the_turn() {
             assert_eq!((is_there(), turns.get()), (early, turn));
         });
     }
+}
+
+/// Also where others are ready, so that the ring need not look for work.
+#[test]
+fn what_has_ended_beside_the_work_after_a_turn_is_known_in_the_next_one() {
+    let runtime = runtime();
+    let ring = runtime.ring();
+    let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+    let turns: Rc<Cell<u32>> = Rc::default();
+    let ended: Rc<Cell<Option<u32>>> = Rc::default();
+    ring.on_turn_start({
+        let turns = Rc::clone(&turns);
+        move || turns.set(turns.get() + 1)
+    });
+    let happened: Rc<Cell<Option<u32>>> = Rc::default();
+    ring.on_turn_over({
+        let (event, turns, happened) = (Arc::clone(&event), Rc::clone(&turns), Rc::clone(&happened));
+        move || {
+            // The receive waits in the kernel by then.
+            if turns.get() > 10 && happened.get().is_none() {
+                rustix::io::write(&event, &1_u64.to_ne_bytes()).unwrap();
+                happened.set(Some(turns.get()));
+            }
+        }
+    });
+    runtime.block_on(async {
+        let (file, turns, known) = (File::new(&ring, event), Rc::clone(&turns), Rc::clone(&ended));
+        let waits = async move {
+            file.read_at(vec![0; 8], 0..8, 0).await.0.unwrap();
+            known.set(Some(turns.get()));
+        };
+        ring.spawn(waits).detach();
+        while ended.get().is_none() {
+            // Ready again at once.
+            let mut is_ready = false;
+            std::future::poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if std::mem::replace(&mut is_ready, true) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
+    });
+    assert_eq!(ended.get(), happened.get().map(|turn| turn + 1));
 }
