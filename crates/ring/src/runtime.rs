@@ -1,9 +1,10 @@
 //! The loop: run what is ready, then the hooks, enter the kernel, and sleep only when there is nothing left, and nothing has come
 //! within a moment where things have come quickly lately.
 //!
-//! A *turn* is: start hooks (take messages in) → poll every ready task, and whom they wake → end hooks (send messages, gather writes, give up
-//! snapshots) → enter the kernel → wake the tasks whose operations completed → hooks for long work. Hooks are how queues between
-//! threads are looked at once a turn without anybody waking anyone.
+//! A *turn* is: start hooks (take messages in) → poll every ready task, and whom they wake → end hooks (send messages, gather
+//! writes, give up snapshots) → enter the kernel → wake the tasks whose operations completed → hooks for long work. Hooks are how
+//! queues between threads are looked at once a turn without anybody waking anyone. [`Ring::submit_early`] has the kernel entered
+//! between two rounds of polling, too.
 
 use crate::busy_poll::BusyPoll;
 use crate::config::RingConfig;
@@ -434,7 +435,7 @@ impl Ring {
         self.inner.start_hooks.add(hook);
     }
 
-    /// Adds a hook that runs after the tasks of a turn, before the kernel is entered.
+    /// Adds a hook that runs after the tasks of a turn, before the kernel is entered at its end.
     pub fn on_turn_end(&self, hook: impl FnMut() + 'static) {
         self.inner.end_hooks.add(hook);
     }

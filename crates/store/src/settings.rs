@@ -99,8 +99,8 @@ pub struct Settings {
     pub data_sync: Option<DataSync>,
     /// What is done about space that is new to the data file; `None`: as a measurement at opening says.
     pub new_space: Option<NewSpace>,
-    /// Blocks that a worker has the disk read at a time, past the page cache, before more of them wait for each other: then it has half of
-    /// them; `None`: as a measurement at opening says.
+    /// Blocks that a worker has the disk read at a time, past the page cache, at least; more where half of those that are asked for are more;
+    /// `None`: as a measurement at opening says.
     pub reads_at_once: Option<usize>,
     /// How often writes are flushed when [`Durability::Relaxed`].
     pub sync_interval: Duration,
@@ -178,12 +178,16 @@ const MEMORY_BYTES_PER_RECENT_READ: u64 = PAGE_BYTES;
 
 /// A worker takes at least so long for a block that it has the disk read: several times as long on a small processor.
 const READ_ANSWERED_IN: Duration = Duration::from_micros(8);
+/// What was just written a disk may read from a memory of its own: few are never too many.
+const READS_AT_ONCE_MIN: usize = 4;
 
 impl Settings {
     /// How many blocks a worker should have a disk read at a time that takes `read` for one: as many as it could answer meanwhile.
     #[must_use]
     pub fn reads_at_once_for(read: Duration) -> usize {
-        usize::try_from(read.as_nanos().div_ceil(READ_ANSWERED_IN.as_nanos())).unwrap_or(usize::MAX).max(1)
+        usize::try_from(read.as_nanos().div_ceil(READ_ANSWERED_IN.as_nanos()))
+            .unwrap_or(usize::MAX)
+            .max(READS_AT_ONCE_MIN)
     }
 
     /// Of how many blocks should be remembered that they were read, on a machine with so much memory.
@@ -262,6 +266,6 @@ mod tests {
     #[test]
     fn a_disk_that_takes_longer_is_asked_for_more_at_once() {
         let chosen = [0, 5, 80, 1_000, 10_000].map(|read| Settings::reads_at_once_for(Duration::from_micros(read)));
-        assert_eq!(chosen, [1, 1, 10, 125, 1_250]);
+        assert_eq!(chosen, [4, 4, 10, 125, 1_250]);
     }
 }

@@ -1,8 +1,8 @@
 //! Reading past the cache: of many blocks that are asked for at a time, the disk has half while the others are answered.
 //!
 //! Some disks end together what was asked of them together. Whoever is answered then asks again, all together, and disk and processor
-//! would work in turns instead of side by side. And each read that ends makes room for the next before anything else is done, for
-//! which the disk would have to wait.
+//! would work in turns instead of side by side. And as a read ends the next leaves before anybody is answered: the disk
+//! would have to wait for that.
 //!
 //! A disk that takes long for each read, and does many at a time, would only be held back: it has as many as a worker could answer
 //! while one read takes ([`Settings::reads_at_once`](crate::settings::Settings::reads_at_once)), half or not, and nobody waits long for others.
