@@ -88,10 +88,7 @@ impl ServeOptions {
                 NewSpaceOption::Zeros => NewSpace::Zeros,
                 NewSpaceOption::Unwritten => NewSpace::Unwritten,
             }),
-            reads_at_once: {
-                let given = |reads| within("reads-at-once", reads, 1, 65_536);
-                self.reads_at_once.map(given).transpose()?
-            },
+            reads_at_once: self.reads_at_once.map(|reads| within("reads-at-once", reads, 1, 65_536)).transpose()?,
             sync_interval: span("sync-interval", self.sync_interval, defaults.sync_interval)?,
             verify_reads: match self.verify_reads {
                 Some(VerifyReadsOption::All) => VerifyReads::All,

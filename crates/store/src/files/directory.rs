@@ -4,6 +4,7 @@
 //! goes on writing what was in flight and frees that lock only afterwards, whereas a lock file of its own would be free at
 //! once.
 
+use super::directory_error::{LockError, OpenDirectoryError};
 use super::page_cache::is_cached;
 use super::probe::{
     direct_writes_spare_sent_pages, durable_write_takes_longer_by, first_and_next_write_take, read_takes,
@@ -23,63 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Pause between two attempts to lock.
 const LOCK_RETRY: Duration = Duration::from_millis(10);
-
-/// What to do where files are lost, or do not belong together.
-pub(crate) const PUT_BACK: &str = "put back data, journal and index, all three from one copy (docs/operating.md)";
-
-/// Another process has the lock.
-#[derive(Debug, thiserror::Error)]
-#[error("{path} is in use by another process (waited {waited_s:.1} s for its lock): stop that one first", path = path.display())]
-pub struct LockError {
-    path: PathBuf,
-    waited_s: f64,
-}
-
-/// Why a data directory cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenDirectoryError {
-    /// Another process uses it.
-    #[error(transparent)]
-    Locked(#[from] LockError),
-    /// It does not exist, and was not to be created.
-    #[error("there is no store at {}", .0.display())]
-    Missing(PathBuf),
-    /// A file is there that no store has written.
-    #[error(
-        "{} is not a file of a store: nothing was changed; choose another directory, or, where there was a store, {PUT_BACK}",
-        .0.display()
-    )]
-    Foreign(PathBuf),
-    /// A file is missing that every store has.
-    #[error("{} is missing: it was lost or moved; nothing was changed; {PUT_BACK}", .0.display())]
-    Lost(PathBuf),
-    /// There are blocks, but nothing that says which.
-    #[error(
-        "{}: the data file holds {data_bytes} bytes, but the index is empty: it was lost or replaced; nothing was changed; {PUT_BACK}",
-        path.display()
-    )]
-    IndexLost {
-        /// The directory.
-        path: PathBuf,
-        /// Bytes of the data file.
-        data_bytes: u64,
-    },
-    /// A file or directory cannot be created, opened, read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which one.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl OpenDirectoryError {
-    fn io(path: &Path) -> impl Fn(io::Error) -> OpenDirectoryError {
-        let path = path.to_owned();
-        move |source| OpenDirectoryError::Io { path: path.clone(), source }
-    }
-}
 
 /// An open, locked data directory.
 pub struct DataDirectory {
@@ -153,10 +97,10 @@ impl DataDirectory {
         first_and_next_write_take(&self.path.join("data"), &self.data.direct)
     }
 
-    /// How long the disk takes to read a small block; `None` where that cannot be told.
+    /// How long the disk takes to read a small block; `None` where that cannot be told, or blocks are always read through the page cache.
     #[must_use]
     pub fn read_takes(&self) -> Option<Duration> {
-        read_takes(&self.path.join("data"), &self.data.direct)
+        self.data.pass_cache.then(|| read_takes(&self.path.join("data"), &self.data.direct)).flatten()
     }
 
     /// Path of the index file.
@@ -384,6 +328,7 @@ fn lock(file: &OwnedFd, path: &Path, access: Access, timeout: Duration) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use super::super::directory_error::PUT_BACK;
     use super::*;
 
     #[test]
@@ -467,6 +412,7 @@ mod tests {
         let opened = DataDirectory::open(here.path(), Access::Write, Duration::ZERO).unwrap();
         assert!(!opened.data.sends_cached(), "tmpfs overwrites pages that are being sent");
         assert!(opened.durable_write_takes_longer_by().is_some() && opened.first_and_next_write_take().is_some());
+        assert_eq!(opened.read_takes(), None, "it is read through its cache");
         assert_eq!(names(there.path()), ["blocks", "probe.tmp"]);
         assert_eq!(names(here.path()), ["data", "journal"]);
     }

@@ -2,6 +2,7 @@
 //! disk can stand in their place.
 
 mod directory;
+mod directory_error;
 mod page_cache;
 mod probe;
 mod real;
@@ -10,8 +11,10 @@ mod stamp;
 mod warm_up;
 mod write_out;
 
-pub use directory::{Access, DataDirectory, LockError, OpenDirectoryError};
-pub(crate) use directory::{PUT_BACK, directory_of};
+pub(crate) use directory::directory_of;
+pub use directory::{Access, DataDirectory};
+pub(crate) use directory_error::PUT_BACK;
+pub use directory_error::{LockError, OpenDirectoryError};
 pub use page_cache::is_cached;
 pub use real::{Descriptors, RealFile};
 pub use set_aside::{set_aside, unshare};

@@ -86,14 +86,14 @@ impl<F: BlockFile> ReadQueue<F> {
     /// Begins those that may begin. True where there were any.
     fn begin_ready(self: &Rc<Self>) -> bool {
         let at_once = self.at_once.max(self.outstanding.get().div_ceil(2));
-        self.begin_while(|queue, _| queue.reading.get() < at_once)
+        self.begin_while(|_| self.reading.get() < at_once)
     }
 
     /// Begins reads, those first that came first, as long as the next `may` begin. True where there were any.
-    fn begin_while(self: &Rc<Self>, may: impl Fn(&Self, &Queued) -> bool) -> bool {
+    fn begin_while(self: &Rc<Self>, may: impl Fn(&Queued) -> bool) -> bool {
         let mut any = false;
         loop {
-            let next = self.queued.borrow_mut().pop_front_if(|next| may(self, next));
+            let next = self.queued.borrow_mut().pop_front_if(|next| may(next));
             let Some(next) = next else { return any };
             self.begin(next);
             any = true;
@@ -132,7 +132,7 @@ impl<F: BlockFile> ReadQueue<F> {
         while let Some(since) = oldest() {
             self.ring.sleep((since + PATIENCE).saturating_duration_since(self.ring.now())).await;
             let now = self.ring.now();
-            self.begin_while(|_, next| next.since + PATIENCE <= now);
+            self.begin_while(|next| next.since + PATIENCE <= now);
         }
         self.alarm.set(false);
     }
